@@ -1,0 +1,255 @@
+"""Build the site from the notebooks: stage them with their API written out, then Sphinx. Nothing is executed; saved outputs are shown.
+
+    python docs/build.py [--out _docs] [--stage _proc]
+"""
+import argparse, ast, json, re, shutil, sys
+from collections import Counter
+from importlib import import_module
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NBS = ROOT/'nbs'
+GROUPS = {'Start': ['tutorials'], 'API': ['.'], 'Pipelines': ['pipelines'], 'Explanations': ['explanations']}
+DEFS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+# -- Notebooks ------------------------------------------------------------------------------------------------------------
+
+def directives(source: str) -> dict:
+    "The `#| name value` lines of a cell, as `{name: value}`."
+    found = re.findall(r'^#\|\s*([\w-]+):?[ \t]*(.*?)\s*$', source, flags=re.M)
+    return dict(found)
+
+
+def without_directives(source: str) -> str:
+    "A cell without its `#|` lines."
+    return re.sub(r'^#\|.*\n?', '', source, flags=re.M).strip('\n')
+
+
+def without_front_matter(source: str) -> str:
+    "A title cell without nbdev's `- key: value` lines."
+    return re.sub(r'^- [a-z_-]+: .*\n?', '', source, flags=re.M).rstrip() if source.startswith('# ') else source
+
+
+def read_notebook(path: Path) -> dict:
+    "A notebook as a dictionary, the source of each cell one string."
+    nb = json.loads(path.read_text(encoding='utf-8'))
+    for cell in nb['cells']: cell['source'] = ''.join(cell['source'])
+    return nb
+
+
+def visible_cells(nb: dict) -> list:
+    "The cells a reader sees, without front matter, hidden cells and error streams; exported cells are still there."
+    cells = []
+    for cell in nb['cells']:
+        if cell['cell_type'] == 'raw' or not cell['source'].strip(): continue
+        if cell['cell_type'] == 'markdown': cell['source'] = without_front_matter(cell['source'])
+        else:
+            if {'hide', 'default_exp'} & set(directives(cell['source'])): continue
+            cell['outputs'] = [o for o in cell['outputs'] if o.get('name') != 'stderr']
+        cells.append(cell)
+    return cells
+
+
+def find_notebooks() -> list:
+    "The notebooks that become pages."
+    return sorted(p for p in NBS.rglob('*.ipynb') if not any(part[0] in '._' for part in p.relative_to(NBS).parts))
+
+
+# -- The API from the exported cells --------------------------------------------------------------------------------------
+
+def module_of(nb: dict) -> str | None:
+    "The module that a notebook is exported to."
+    names = (directives(cell['source']).get('default_exp') for cell in nb['cells'] if cell['cell_type'] == 'code')
+    name = next((n for n in names if n), None)
+    return name and f'libdocs.{name}'
+
+
+def public(nodes: list) -> list:
+    "The functions and classes among `nodes` whose names do not begin with an underscore."
+    return [n for n in nodes if isinstance(n, DEFS) and not n.name.startswith('_')]
+
+
+def exported(nb: dict) -> list:
+    "The syntax trees of the exported cells."
+    cells = (cell['source'] for cell in nb['cells'] if cell['cell_type'] == 'code')
+    return [ast.parse(source) for source in cells if {'export', 'exports'} & set(directives(source))]
+
+
+def find_symbols(notebooks: list) -> dict:
+    "`{name: full name}` of every public function and class, short names that stand for one thing only, and modules."
+    full = {f'{module}.{node.name}' for nb in notebooks if (module := module_of(nb)) for tree in exported(nb) for node in public(tree.body)}
+    once = Counter(name.rpartition('.')[2] for name in full)
+    return {name: name for name in full} | {short: name for name in full if once[short := name.rpartition('.')[2]] == 1}
+
+
+def link_names(text: str, symbols: dict) -> str:
+    "Markdown in which every `name` of the library is a link to where it is described."
+    def link(match):
+        name = match[1].removesuffix('()')
+        return f'{{py:obj}}`{match[1]} <{symbols[name]}>`' if name in symbols else match[0]
+    lines, fenced = text.split('\n'), False
+    for i, line in enumerate(lines):
+        if line.lstrip().startswith(('```', '~~~')): fenced = not fenced
+        elif not fenced and not line.startswith('#'): lines[i] = re.sub(r'(?<![`\[{}])`([\w.]+(?:\(\))?)`(?![`\]])', link, line)
+    return '\n'.join(lines)
+
+
+def as_markdown(text: str, symbols: dict) -> str:
+    "A comment or docstring as Markdown: what is not between backticks is meant as it stands."
+    parts = re.split(r'(`[^`]*`)', ' '.join(text.split()))
+    return link_names(''.join(p if p.startswith('`') else re.sub(r'([\\*_\[\]<>#$|])', r'\\\1', p) for p in parts), symbols)
+
+
+def is_property(node) -> bool:
+    return any(getattr(d, 'id', getattr(d, 'attr', '')) in ('property', 'cached_property') for d in node.decorator_list)
+
+
+def arguments(node) -> str:
+    "The arguments of a call, as written, without `self`."
+    args = ast.parse(ast.unparse(node)).body[0].args
+    if args.args and args.args[0].arg in ('self', 'cls'): args.args.pop(0)
+    return f'({ast.unparse(args)})'
+
+
+def fields(node: ast.ClassDef) -> str | None:
+    "What a dataclass or named tuple is made from, as the arguments of a call."
+    parts = [ast.unparse(n.target) + f': {ast.unparse(n.annotation)}' + (f' = {ast.unparse(n.value)}' if n.value else '')
+             for n in node.body if isinstance(n, ast.AnnAssign) and 'ClassVar' not in ast.unparse(n.annotation)]
+    return f'({", ".join(parts)})' if parts else None
+
+
+def parameters(obj, symbols: dict) -> list:
+    "The documented parameters and the return value, as a field list."
+    from fastcore.docments import docments
+    lines = []
+    for name, comment in docments(obj).items():
+        if name == 'self' or not comment: continue
+        lines.append((':returns: ' if name == 'return' else f':param {name}: ') + as_markdown(comment, symbols))
+    return lines
+
+
+def describe(node, obj, symbols: dict, kind: str) -> list:
+    "The lines of a Sphinx directive for one function, class, method or property."
+    fence = '```' if kind in ('method', 'property') else '````'
+    signature = '' if kind == 'property' else arguments(node) if kind != 'class' else ''
+    members, options = [], []
+    if kind == 'class':
+        init = next((n for n in node.body if isinstance(n, DEFS) and n.name == '__init__'), None)
+        signature = fields(node) or (arguments(init) if init else '')
+        inner = [n for n in node.body if isinstance(n, DEFS) and (not n.name.startswith('_') or n.name == '__call__')]
+        for n in inner:
+            member = getattr(obj, n.name)
+            members += ['', *describe(n, member.fget if is_property(n) and hasattr(member, 'fget') else member, symbols, 'property' if is_property(n) else 'method')]
+    elif node.returns is not None:
+        options, signature = ([f':type: {ast.unparse(node.returns)}'], '') if kind == 'property' else ([], f'{signature} -> {ast.unparse(node.returns)}')
+    told = ast.get_docstring(node)
+    documented = parameters(obj, symbols) if kind != 'property' else []
+    return [f'{fence}{{py:{kind}}} {node.name}{signature}', *options, '', as_markdown(told, symbols) if told else '', '', *documented, *members, fence]
+
+
+# -- Pages ----------------------------------------------------------------------------------------------------------------
+
+def markdown_cell(source: str) -> dict:
+    return {'cell_type': 'markdown', 'metadata': {}, 'source': source}
+
+
+def align_tables(html: str) -> str:
+    "HTML in which the columns of pandas' tables know whether they hold words, which stand to the left, or numbers."
+    from bs4 import BeautifulSoup
+    soup = BeautifulSoup(html, 'html.parser')
+    for style in soup.select('style[scoped]'): style.decompose()
+    for table in soup.select('table.dataframe'):
+        del table['border']
+        rows = [row.find_all(['th', 'td']) for row in table.select('tr')]
+        for column in zip(*rows) if len({len(row) for row in rows}) == 1 else []:
+            if not all(re.fullmatch(r'[-+.,\d%e]*|NaN|None|<NA>', cell.text.strip()) for cell in column[1:]):
+                for cell in column: cell['class'] = 'words'
+    return str(soup)
+
+
+def shown_output(output: dict) -> dict:
+    "An output as it is shown: tables aligned."
+    html = ''.join(output.get('data', {}).get('text/html', ''))
+    return output | {'data': output['data'] | {'text/html': align_tables(html)}} if 'class="dataframe"' in html else output
+
+
+def code_cell(cell: dict, *tags: str) -> dict:
+    "A code cell as it is shown."
+    return {'cell_type': 'code', 'metadata': {'tags': list(tags)} if tags else {}, 'execution_count': None,
+            'source': without_directives(cell['source']), 'outputs': [shown_output(o) for o in cell['outputs']]}
+
+
+def only_imports(cell: dict) -> bool:
+    "Whether a code cell does nothing but import; cells with magics are not Python and count as no."
+    try: return all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.parse(cell['source']).body)
+    except SyntaxError: return False
+
+
+def api_cells(cell: dict, module, symbols: dict) -> list:
+    "What stands on the page for one exported cell: each signature with its parameters, and the source folded away."
+    body = ast.parse(cell['source']).body
+    if only_imports(cell): return []
+    shown = public(body)
+    if not shown and any(isinstance(n, (ast.Assign, ast.AnnAssign)) and not ast.unparse(n).startswith('_') for n in body): return [code_cell(cell)]
+    blocks = [describe(n, getattr(module, n.name), symbols, 'class' if isinstance(n, ast.ClassDef) else 'function') for n in shown]
+    return [markdown_cell('\n'.join(block)) for block in blocks] + [code_cell(cell, 'hide-input')]
+
+
+def make_page(nb: dict, symbols: dict) -> dict:
+    "A notebook as a page."
+    name, cells = module_of(nb), []
+    module = import_module(name) if name else None
+    for cell in visible_cells(nb):
+        marks = directives(cell['source']) if cell['cell_type'] == 'code' else {}
+        if cell['cell_type'] == 'markdown': cells.append(markdown_cell(link_names(cell['source'], symbols)))
+        elif {'export', 'exports', 'exporti'} & set(marks): cells += api_cells(cell, module, symbols)
+        else: cells.append(code_cell(cell, *cell['metadata'].get('tags', []), *(['hide-input'] if only_imports(cell) else [])))
+    if name: cells.insert(1, markdown_cell(f'```{{py:module}} {name}\n```'))
+    for i, cell in enumerate(cells): cell['id'] = f'cell-{i}'
+    return {'cells': cells, 'metadata': nb['metadata'] | {'language_info': {'name': 'python', 'pygments_lexer': 'ipython3'}}, 'nbformat': 4, 'nbformat_minor': 5}
+
+
+def contents(paths: list) -> str:
+    "The hidden tables of contents that make the sidebar."
+    text = ''
+    for caption, folders in GROUPS.items():
+        pages = [p.relative_to(NBS).with_suffix('').as_posix() for p in paths if p.parent.relative_to(NBS).as_posix() in folders and p.stem != 'index']
+        entries = (['Overview <self>'] if caption == 'Start' else []) + pages
+        if entries: text += f'```{{toctree}}\n:hidden:\n:caption: {caption}\n\n' + '\n'.join(entries) + '\n```\n\n'
+    return text
+
+
+def stage_pages(stage: Path):
+    "Write every notebook as a page into `stage`, with the pictures beside it."
+    paths = find_notebooks()
+    notebooks = {path: read_notebook(path) for path in paths}
+    symbols = find_symbols(list(notebooks.values()))
+    shutil.rmtree(stage, ignore_errors=True)
+    for path, nb in notebooks.items():
+        page, to = make_page(nb, symbols), stage/path.relative_to(NBS)
+        if path == NBS/'index.ipynb': page['cells'].append(markdown_cell(contents(paths)) | {'id': 'contents'})
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_text(json.dumps(page, ensure_ascii=False), encoding='utf-8')
+    for path in NBS.rglob('*'):
+        if path.suffix in ('.png', '.svg', '.jpg', '.gif', '.html') and not any(part[0] == '.' or part == 'wandb' for part in path.relative_to(NBS).parts):
+            to = stage/path.relative_to(NBS)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, to)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description='Build the site from the notebooks.')
+    parser.add_argument('--out', type=Path, default=ROOT/'_docs', help='where the site goes (default: _docs)')
+    parser.add_argument('--stage', type=Path, default=ROOT/'_proc', help='where the pages are staged (default: _proc)')
+    args = parser.parse_args()
+    sys.path.insert(0, str(ROOT))
+    stage_pages(args.stage)
+    shutil.rmtree(args.out, ignore_errors=True)
+    from sphinx.cmd.build import main as sphinx
+    failed = sphinx(['-b', 'html', '-q', '-W', '--keep-going', '-c', str(ROOT/'docs'), '-d', str(args.stage/'.doctrees'), str(args.stage), str(args.out)])
+    if not failed: print(f'{args.out/"index.html"}: the site')
+    return failed
+
+
+if __name__ == '__main__': sys.exit(main())

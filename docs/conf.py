@@ -1,0 +1,32 @@
+"Sphinx configuration of the site; docs/build.py stages the pages and calls Sphinx."
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from libdocs import __version__
+
+project, author, release = 'libdocs', 'the libdocs contributors', __version__
+copyright = author
+extensions = ['myst_nb', 'sphinx.ext.githubpages']
+exclude_patterns = ['.doctrees']
+
+nb_execution_mode = 'off'
+nb_code_prompt_show = 'Source'
+nb_code_prompt_hide = 'Source'
+myst_enable_extensions = ['fieldlist', 'attrs_inline']
+myst_heading_anchors = 3
+
+add_module_names = False
+smartquotes_action = 'D'  # dashes only: quotes in the text are code
+maximum_signature_line_length = 60
+python_maximum_signature_line_length = 60
+toc_object_entries_show_parents = 'hide'
+
+html_theme = 'furo'
+html_title = 'libdocs'
+html_static_path = ['static']
+html_css_files = ['site.css']
+html_copy_source = html_show_sourcelink = False
+html_theme_options = {'source_repository': 'https://github.com/libdocs/libdocs', 'source_branch': 'main', 'source_directory': 'nbs/'}
+pygments_style, pygments_dark_style = 'friendly', 'github-dark'
