@@ -79,8 +79,9 @@ def exported(nb: dict) -> list:
 def find_symbols(notebooks: list) -> dict:
     "`{name: full name}` of every public function and class, short names that stand for one thing only, and modules."
     full = {f'{module}.{node.name}' for nb in notebooks if (module := module_of(nb)) for tree in exported(nb) for node in public(tree.body)}
+    modules = {name for nb in notebooks if (name := module_of(nb))}
     once = Counter(name.rpartition('.')[2] for name in full)
-    return {name: name for name in full} | {short: name for name in full if once[short := name.rpartition('.')[2]] == 1}
+    return {name: name for name in full | modules} | {short: name for name in full if once[short := name.rpartition('.')[2]] == 1}
 
 
 def link_names(text: str, symbols: dict) -> str:

@@ -43,7 +43,7 @@ def h(
     opening = element + ''.join(attr(k, v) for k, v in attrs.items() if v is not None and v is not False)
     return Html(f'<{opening}>' if element in ('meta', 'link', 'br', 'wbr') else f'<{opening}>{flat(children)}</{element}>')
 
-# %% ../nbs/45_report.ipynb #54a1e1d6
+# %% ../nbs/45_report.ipynb #f74ea16b
 def percent(
     share:float,  # in [0, 1]
 )->str:
@@ -63,7 +63,7 @@ def shorten(
 def _name(label, length:int=48)->Html:
     "A label, isolated so that its direction of writing cannot spill over; the whole of it as a tooltip if shortened."
     short = shorten(str(label), length)
-    parts = [[part, h('wbr')] if part in '_/.-' else part for part in re.split('([_/.-])', short) if part]
+    parts = [[part, h('wbr')] if part in '_/.-' or len(part) == 16 else part for part in re.findall(r'[^_/.\-\s]{1,16}|[_/.\-\s]', short)]
     return h('bdi', parts, title=label if short != label else None)
 
 # %% ../nbs/45_report.ipynb #cf6baf23
@@ -90,7 +90,7 @@ footer{font-size:.85rem;padding-top:1.5rem;padding-bottom:3rem}
 :focus-visible{outline:2px solid rgb(var(--hit));outline-offset:2px}
 '''
 
-# %% ../nbs/45_report.ipynb #8cebdbb9
+# %% ../nbs/45_report.ipynb #768ed5f2
 _CSS_TABLES = '''
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 caption{text-align:left;font-size:.9rem;padding-bottom:.5rem}
@@ -104,7 +104,7 @@ td.n,th.n{text-align:right;white-space:nowrap}
 .scroll tbody tr{border-top:1px solid var(--line)}
 .scroll tbody th{font-weight:400;min-width:7rem;max-width:20rem;overflow-wrap:break-word}
 .scroll td.name{min-width:6rem;max-width:16rem;overflow-wrap:break-word}
-td.f1{background:linear-gradient(rgb(var(--hit)/.2),rgb(var(--hit)/.2)) left/calc(var(--p)*1%) 100% no-repeat;min-width:6.5rem}
+td.f1{background:linear-gradient(rgb(var(--hit)/.2),rgb(var(--hit)/.2)) left/calc(var(--p)*1%) 100% no-repeat;min-width:5.5rem}
 th button{all:unset;cursor:pointer;font-weight:600}
 th button:focus-visible{outline:2px solid rgb(var(--hit));outline-offset:3px}
 th button::after{content:"";display:inline-block;width:.9em;text-align:right;color:var(--soft)}
@@ -113,11 +113,11 @@ th[aria-sort=ascending] button::after{content:"↑"}
 th[aria-sort=descending] button::after{content:"↓"}
 '''
 
-# %% ../nbs/45_report.ipynb #de1faa99
+# %% ../nbs/45_report.ipynb #e7986b04
 _CSS_PICTURES = '''
 .figures{display:block;max-width:100%}.figures caption,.figures thead,.figures tbody{display:block}
-.figures tr{display:grid;grid-template-columns:minmax(9rem,12rem) repeat(var(--n),minmax(5rem,7rem)) minmax(10rem,1fr);align-items:center;column-gap:.5rem;padding:.55rem 0}
-.figures tbody tr{border-top:1px solid var(--line)}.figures th,.figures td{padding:0;white-space:normal}.figures thead tr{align-items:end;font-size:.82rem;padding-bottom:.3rem}.figures+p{margin-top:1rem}
+.figures tr{display:grid;grid-template-columns:minmax(9rem,12rem) repeat(var(--n),minmax(5rem,8.3rem)) minmax(10rem,1fr);align-items:center;column-gap:.5rem;padding:.55rem 0}
+.figures tbody tr{border-top:1px solid var(--line)}.figures th,.figures td{padding:0;white-space:normal}.figures thead tr{align-items:end;font-size:.82rem;padding-bottom:.3rem}.figures+p{margin-top:1rem}.figures thead th{white-space:nowrap}
 .figures tbody th small{display:block;font-weight:400;color:var(--soft);line-height:1.3}
 .figures .big{font-size:clamp(1.4rem,1.1rem + 1.2vw,1.85rem);font-weight:600;line-height:1.2;color:rgb(var(--hit))}
 .figures tr.idle td{color:var(--soft)}.figures .strip{padding:0 .9rem 0 1.4rem}
@@ -138,13 +138,13 @@ th i{display:inline-block;vertical-align:-.05em;margin-right:.45em}th i.model{wi
 .matrix td small{display:block;line-height:1.1}
 .matrix .hit{background:rgb(var(--hit)/var(--p))}.matrix .miss{background:rgb(var(--miss)/var(--p))}.matrix .deep{color:var(--on)}
 .matrix th{font-weight:400;vertical-align:middle}.matrix tbody th{text-align:right;max-width:15rem;min-width:6rem;overflow-wrap:break-word;line-height:1.25}
-.matrix.tall thead th.col{vertical-align:bottom;padding:.35rem 0;text-align:center}.matrix.tall thead th.col bdi{display:inline-block;writing-mode:vertical-rl;rotate:180deg;max-height:11rem;white-space:nowrap}
+.matrix .col wbr{display:none}.matrix.tall thead th.col{vertical-align:bottom;padding:.35rem 0;text-align:center}.matrix.tall thead th.col bdi{display:inline-block;writing-mode:vertical-rl;rotate:180deg;max-height:11rem;white-space:nowrap}
 .matrix thead th{text-align:center}.matrix thead th.corner{text-align:right;color:var(--soft);font-size:.85rem;vertical-align:bottom}
 .frame{overflow:auto;max-width:100%;padding-bottom:.3rem}
 .beside{display:flex;flex-wrap:wrap;gap:1.25rem 2.5rem;align-items:flex-start}.beside>*{min-width:0;flex:0 1 auto}.beside>.grow{flex:1 1 22rem}.beside>svg{flex:1 1 22rem;max-width:37rem}.beside h3{margin-top:0}
 '''
 
-# %% ../nbs/45_report.ipynb #e5096654
+# %% ../nbs/45_report.ipynb #d20d1b02
 _CSS_REST = '''
 svg{display:block;max-width:100%;height:auto}svg text{font-size:12px;fill:var(--soft);font-family:inherit;font-variant-numeric:tabular-nums}
 svg .grid{stroke:var(--line);fill:none}svg .hit{fill:rgb(var(--hit))}svg .miss{fill:rgb(var(--miss))}
@@ -153,16 +153,16 @@ svg .line{fill:none;stroke:rgb(var(--hit));stroke-width:2;stroke-linejoin:round}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,19rem),1fr));gap:1.5rem}
 figure{margin:0}figcaption{font-size:.9rem;margin-bottom:.4rem}
 .swatch{display:inline-block;width:1.5em;border-top:2px solid rgb(var(--hit));vertical-align:.25em;margin-right:.4em}.swatch.b{border-top:2px dashed rgb(var(--miss))}
-.mistakes{list-style:none;margin:0;padding:0}.mistakes li{padding:.8rem 0;border-top:1px solid var(--line);display:grid;grid-template-columns:4.2rem 1fr;gap:0 .5rem}
+.mistakes{list-style:none;margin:0;padding:0}.mistakes li{padding:.8rem 0;border-top:1px solid var(--line);display:grid;grid-template-columns:4.2rem minmax(0,1fr);gap:0 .5rem;overflow-wrap:anywhere}
 .mistakes .score{font-weight:600;color:rgb(var(--miss));font-variant-numeric:tabular-nums}
 .mistakes p{margin:0;max-width:none}.mistakes .who{margin-bottom:.2rem}.mistakes bdi{font-weight:600}.mistakes .soft bdi{font-weight:400}
 .mistakes .text,.mistakes .text bdi{font-weight:400;color:var(--soft)}.mistakes summary{cursor:pointer}.mistakes .full{white-space:pre-wrap;margin-top:.5rem;padding:.7rem .9rem;background:var(--panel);border-radius:.4rem;max-height:24rem;overflow:auto}
 .facts{display:grid;grid-template-columns:minmax(6rem,14rem) minmax(0,1fr);gap:.4rem 1.2rem;margin:.6rem 0 0;font-size:.95rem}
 .facts dt{color:var(--soft);overflow-wrap:anywhere}.facts dd{margin:0;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
 .facts .facts{margin:0;grid-template-columns:minmax(4rem,10rem) minmax(0,1fr);gap:.15rem 1rem}
-@media (max-width:44rem){.figures tr{grid-template-columns:repeat(var(--n),1fr);row-gap:.3rem;column-gap:.5rem;padding:.8rem 0}.figures tbody th,.figures .strip{grid-column:1/-1}.figures tbody th small{display:inline;margin-left:.5em}.figures thead td,.figures thead .strip{display:none}.figures td.n,.figures th.n{text-align:left}.figures .strip{padding:0 .5rem}}
+@media (max-width:56rem){.figures tr{grid-template-columns:repeat(var(--n),1fr);row-gap:.3rem;column-gap:.5rem;padding:.8rem 0}.figures tbody th,.figures .strip{grid-column:1/-1}.figures tbody th small{display:inline;margin-left:.5em}.figures thead td,.figures thead .strip{display:none}.figures td.n,.figures th.n{text-align:left;white-space:normal}.figures .strip{padding:0 .5rem}}
 @media (max-width:34rem){.facts{grid-template-columns:1fr;gap:0}.facts dd{margin-bottom:.6rem}.facts .facts dd{margin:0}.facts .facts{grid-template-columns:minmax(4rem,9rem) minmax(0,1fr)}
-.mistakes li{grid-template-columns:1fr}.mistakes .score{font-size:1.05rem}.matrix tbody th{max-width:9rem}.scroll tbody th,.scroll td.name{min-width:5.5rem}.scroll th,.scroll td{padding-inline:.45rem}}
+.mistakes li{grid-template-columns:minmax(0,1fr)}.mistakes .score{font-size:1.05rem}.matrix tbody th{max-width:9rem}.scroll tbody th,.scroll td.name{min-width:5.5rem}.scroll th,.scroll td{padding-inline:.45rem}}
 @media print{nav,th button::after{display:none}.scroll,.frame{max-height:none;overflow:visible;border:0}.scroll thead th{position:static}
 section{margin-top:1.6rem}li,figure,tr{break-inside:avoid}body{font-size:10pt}}
 '''
@@ -295,7 +295,7 @@ def _distribution_section(metrics:dict)->Html:
     return h('section', h('h2', 'Rows by label'), h('p', spread, cls='soft') if len(triples) > 1 else None, key,
              _bars(triples) if len(triples) <= 30 else _skyline(triples), id='labels')
 
-# %% ../nbs/45_report.ipynb #2960fb8b
+# %% ../nbs/45_report.ipynb #39bdaa61
 def _taken_for(metrics:dict)->dict:
     "For each label the wrong label it was most often taken for, and how often; None if never."
     labels, found = metrics['confusion']['labels'], {}
@@ -309,17 +309,17 @@ def _scroll(table:Html, about:str)->Html:
     return h('div', table, cls='scroll', tabindex=0, role='region', aria_label=about)
 
 def _sortable(heads:list)->Html:
-    "A head of buttons; the last but one column is sorted when the page opens."
-    def cell(i, text): return h('th', h('button', text, type='button'), scope='col', cls='n' if 0 < i < len(heads) - 1 else None, aria_sort='ascending' if i == len(heads) - 2 else None)
+    "A head of buttons; the second column is sorted when the page opens."
+    def cell(i, text): return h('th', h('button', text, type='button'), scope='col', cls='n' if 0 < i < len(heads) - 1 else None, aria_sort='ascending' if i == 1 else None)
     return h('thead', h('tr', [cell(i, text) for i, text in enumerate(heads)]))
 
-# %% ../nbs/45_report.ipynb #eef797b4
+# %% ../nbs/45_report.ipynb #adaa3d1e
 def _label_row(d:dict, predicted:int, wrong:tuple|None)->Html:
     "One label's row of the table."
     def cell(value, known=True, **kw): return h('td', percent(value) if known else '–', data_v=round(value, 4) if known else -1, **kw)
     taken = h('td', _name(wrong[0]), f' ({wrong[1]:,})', cls='name') if wrong else h('td', '–', cls='name')
-    return h('tr', h('th', _name(d['label']), scope='row'), h('td', f'{d["support"]:,}', cls='n', data_v=d['support']), cell(d['precision'], predicted > 0, cls='n'),
-             cell(d['recall'], d['support'] > 0, cls='n'), cell(d['f1'], cls='n f1', style=f'--p:{100*d["f1"]:.1f}'), taken)
+    return h('tr', h('th', _name(d['label']), scope='row'), cell(d['f1'], cls='n f1', style=f'--p:{100*d["f1"]:.1f}'), h('td', f'{d["support"]:,}', cls='n', data_v=d['support']),
+             cell(d['precision'], predicted > 0, cls='n'), cell(d['recall'], d['support'] > 0, cls='n'), taken)
 
 def _labels_section(metrics:dict, most:int=500)->Html:
     "Precision, recall and F1 of each label, the worst first."
@@ -327,7 +327,7 @@ def _labels_section(metrics:dict, most:int=500)->Html:
     predicted = dict(zip(metrics['confusion']['labels'], map(sum, zip(*metrics['confusion']['counts']))))
     worst = sorted(per_label, key=lambda d: (d['f1'], -d['support'], d['label']))[:most]
     body = [_label_row(d, predicted[d['label']], taken[d['label']]) for d in worst]
-    heads = ['Label', 'Rows', 'Precision', 'Recall', 'F1', 'Most often taken for']
+    heads = ['Label', 'F1', 'Rows', 'Precision', 'Recall', 'Most often taken for']
     note = f' Shown are the {most} worst of {len(per_label):,}; metrics.json has all.' if len(per_label) > most else ''
     about = h('p', f'The worst label stands first; press a column head to sort by it.{note}', cls='soft')
     table = h('table', _sortable(heads), h('tbody', body))

@@ -61,7 +61,7 @@ def evaluate(
     names = sorted({*labels, *first})
     return figures | dict(per_label=_per_label(labels, first, names), confusion=_confusion(labels, first, names))
 
-# %% ../../nbs/42_finetune.metrics.ipynb #6ccf027e
+# %% ../../nbs/42_finetune.metrics.ipynb #5533d0d8
 def _check(labels:list, predictions:list):
     "Raise unless there is something to evaluate."
     if not labels: raise InputError('no rows to evaluate: the test set is empty')
@@ -81,8 +81,11 @@ def _per_label(labels:list, first:list, names:list)->list:
 
 def _confusion(labels:list, first:list, names:list)->dict:
     "How often each of `names` (rows) was taken for each (columns)."
+    import warnings
     from sklearn.metrics import confusion_matrix
-    counts = confusion_matrix(_positions(labels, names), _positions(first, names), labels=range(len(names)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='A single label was found')
+        counts = confusion_matrix(_positions(labels, names), _positions(first, names), labels=range(len(names)))
     return dict(labels=names, counts=counts.tolist())
 
 # %% ../../nbs/42_finetune.metrics.ipynb #a4385a16

@@ -1,0 +1,102 @@
+"The site as a reader meets it: built once into a temporary folder, then opened in a real browser."
+import re, shutil, subprocess, sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BROWSER = next((path for name in ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable') if (path := shutil.which(name))), None)
+FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
+
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('site')
+    command = [sys.executable, 'docs/build.py', '--out', folder/'html', '--stage', folder/'stage']
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert not built.stderr.strip(), 'a warning: ' + built.stderr
+    return folder/'html'
+
+
+@pytest.fixture(scope='module')
+def browser():
+    if BROWSER is None: pytest.skip('no Chromium or Chrome on this machine')
+    playwright = pytest.importorskip('playwright.sync_api')
+    with playwright.sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+def open_page(browser, path, width=1280):
+    "The page, and what went wrong on it: console errors, exceptions, failed requests, requests that leave the site."
+    page, faults = browser.new_page(viewport={'width': width, 'height': 900}), []
+    page.on('console', lambda message: faults.append(message.text) if message.type == 'error' else None)
+    page.on('pageerror', lambda error: faults.append(str(error)))
+    page.on('requestfailed', lambda request: faults.append(f'failed: {request.url}'))
+    page.on('request', lambda request: faults.append(f'leaves the site: {request.url}') if re.match('https?:', request.url) else None)
+    page.goto(path.as_uri(), wait_until='load')
+    return page, faults
+
+
+def notebooks():
+    paths = (path.relative_to(ROOT/'nbs') for path in (ROOT/'nbs').rglob('*.ipynb'))
+    return sorted(path for path in paths if not any(part[0] in '._' for part in path.parts))
+
+
+def test_every_notebook_is_a_page_in_the_sidebar(site):
+    index = (site/'index.html').read_text(encoding='utf-8')
+    for path in notebooks():
+        assert (site/path.with_suffix('.html')).is_file(), path
+        if path.name != 'index.ipynb': assert f'href="{path.with_suffix(".html").as_posix()}"' in index, f'{path} is not in the sidebar'
+
+
+def test_links_between_pages_lead_somewhere(site):
+    anchors = {page: set(re.findall(r'\bid="([^"]+)"', page.read_text(encoding='utf-8'))) for page in site.rglob('*.html')}
+    for page in anchors:
+        for target in re.findall(r'<a [^>]*href="([^"]+)"', page.read_text(encoding='utf-8')):
+            if re.match(r'[a-z]+:', target): continue
+            name, _, anchor = target.partition('#')
+            to = (page.parent/name).resolve() if name else page
+            assert to.exists(), f'{page.name}: {target}'
+            assert not anchor or to not in anchors or anchor in anchors[to], f'{page.name}: {target}'
+
+
+def test_index_in_a_browser(site, browser):
+    page, faults = open_page(browser, site/'index.html')
+    assert page.title().startswith('libdocs')
+    assert page.locator('h1').first.inner_text().strip('¶# ').startswith('libdocs')
+    page.locator('.sidebar-tree a', has_text='Records').first.click()
+    page.wait_for_load_state('load')
+    assert page.url.endswith('00_records.html')
+    assert faults == []
+
+
+@pytest.mark.parametrize('width', [1280, 390], ids=['desktop', 'phone'])
+def test_api_page_in_a_browser(site, browser, width):
+    page, faults = open_page(browser, site/'00_records.html', width)
+    assert page.title().startswith('Records')
+    signature = page.locator('dt[id="libdocs.records.read_records"]')
+    assert 'read_records(' in signature.inner_text() and 'bad_rows' in signature.inner_text()
+    described = page.locator('dl', has=signature).last.inner_text()
+    assert 'the column that holds the document' in described and 'one row a record' in described
+    assert page.locator('table.dataframe').first.is_visible()
+    assert page.evaluate('document.documentElement.scrollWidth <= document.documentElement.clientWidth'), 'the page is wider than the window'
+    source = page.locator('details', has_text='def read_records').first
+    assert not source.locator('pre').is_visible()
+    source.locator('summary').click()
+    assert source.locator('pre').is_visible()
+    assert faults == []
+
+
+def test_search_finds_a_function(site, browser):
+    page, faults = open_page(browser, site/'search.html')
+    page.goto((site/'search.html').as_uri() + '?q=read_records')
+    page.wait_for_selector('#search-results a', timeout=10_000)
+    assert any('read_records' in text for text in page.locator('#search-results').all_inner_texts())
+
+
+def test_readme_is_what_the_index_says():
+    checked = subprocess.run([sys.executable, 'docs/readme.py', '--check'], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
