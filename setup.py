@@ -20,9 +20,11 @@ version = re.search(r'__version__ = "(.+?)"', (root / "libdocs/__init__.py").rea
 setup(
     version=version,
     python_requires=">=" + settings["min_python"],
-    packages=find_packages(include=["libdocs", "libdocs.*"]),
+    packages=[*find_packages(include=["libdocs", "libdocs.*"]), "libdocs.notebooks"],
+    package_dir={"libdocs.notebooks": "nbs/pipelines"},
+    package_data={"libdocs.notebooks": ["*.ipynb"]},
     keywords=settings["keywords"],
     install_requires=lines("requirements"),
     extras_require={"dev": lines("dev_requirements")},
-    entry_points={"console_scripts": lines("console_scripts")},
+    entry_points={"console_scripts": lines("console_scripts"), "nbdev": ["libdocs = libdocs._modidx:d"]},
 )

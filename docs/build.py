@@ -5,6 +5,7 @@
 import argparse, ast, json, re, shutil, sys
 from collections import Counter
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,12 +77,29 @@ def exported(nb: dict) -> list:
     return [ast.parse(source) for source in cells if {'export', 'exports'} & set(directives(source))]
 
 
+def owner(node) -> str:
+    "The class, with a dot, that fastcore's `@patch` adds a function to; nothing for other functions."
+    if isinstance(node, ast.ClassDef) or not any(ast.unparse(d).startswith('patch') for d in node.decorator_list): return ''
+    return f'{ast.unparse(node.args.args[0].annotation)}.'
+
+
+def members(node) -> list:
+    "The public methods and properties of a class, in order; none for a function."
+    return [n for n in node.body if isinstance(n, DEFS) and (not n.name.startswith('_') or n.name == '__call__')] if isinstance(node, ast.ClassDef) else []
+
+
 def find_symbols(notebooks: list) -> dict:
     "`{name: full name}` of every public function and class, short names that stand for one thing only, and modules."
-    full = {f'{module}.{node.name}' for nb in notebooks if (module := module_of(nb)) for tree in exported(nb) for node in public(tree.body)}
-    modules = {name for nb in notebooks if (name := module_of(nb))}
-    once = Counter(name.rpartition('.')[2] for name in full)
-    return {name: name for name in full | modules} | {short: name for name in full if once[short := name.rpartition('.')[2]] == 1}
+    modules, paths = set(), {}
+    for nb in notebooks:
+        if not (module := module_of(nb)): continue
+        modules.add(module)
+        for node in (node for tree in exported(nb) for node in public(tree.body)):
+            names = [owner(node) + node.name] + [f'{node.name}.{n.name}' for n in members(node)]
+            paths |= {f'{module}.{name}': {name, name.rpartition('.')[2]} if owner(node) else {name} for name in names}
+    once = Counter(short for shorts in paths.values() for short in shorts)
+    short = {name: full for full, names in paths.items() for name in names if once[name] == 1 and len(name) > 2}
+    return short | {name: name for name in modules | set(paths)}
 
 
 def link_names(text: str, symbols: dict) -> str:
@@ -103,7 +121,8 @@ def as_markdown(text: str, symbols: dict) -> str:
 
 
 def is_property(node) -> bool:
-    return any(getattr(d, 'id', getattr(d, 'attr', '')) in ('property', 'cached_property') for d in node.decorator_list)
+    marks = [ast.unparse(d) for d in node.decorator_list]
+    return any(mark.split('.')[-1] in ('property', 'cached_property') or 'as_prop=True' in mark for mark in marks)
 
 
 def arguments(node) -> str:
@@ -130,23 +149,29 @@ def parameters(obj, symbols: dict) -> list:
     return lines
 
 
-def describe(node, obj, symbols: dict, kind: str) -> list:
-    "The lines of a Sphinx directive for one function, class, method or property."
-    fence = '```' if kind in ('method', 'property') else '````'
-    signature = '' if kind == 'property' else arguments(node) if kind != 'class' else ''
-    members, options = [], []
+def kind_of(node, inside: bool) -> str:
+    "What Sphinx calls it."
+    if isinstance(node, ast.ClassDef): return 'class'
+    if is_property(node): return 'property'
+    return 'method' if inside or owner(node) else 'function'
+
+
+def describe(node, obj, symbols: dict, inside: bool = False) -> list:
+    "The lines of a Sphinx directive for a function, method or property, or for a class with what is inside it."
+    kind, fence = kind_of(node, inside), '```' if inside else '````'
+    options, inner = [], []
     if kind == 'class':
         init = next((n for n in node.body if isinstance(n, DEFS) and n.name == '__init__'), None)
         signature = fields(node) or (arguments(init) if init else '')
-        inner = [n for n in node.body if isinstance(n, DEFS) and (not n.name.startswith('_') or n.name == '__call__')]
-        for n in inner:
-            member = getattr(obj, n.name)
-            members += ['', *describe(n, member.fget if is_property(n) and hasattr(member, 'fget') else member, symbols, 'property' if is_property(n) else 'method')]
-    elif node.returns is not None:
-        options, signature = ([f':type: {ast.unparse(node.returns)}'], '') if kind == 'property' else ([], f'{signature} -> {ast.unparse(node.returns)}')
-    told = ast.get_docstring(node)
+        for n in members(node): inner += ['', *describe(n, getattr(obj, n.name), symbols, inside=True)]
+    else:
+        returns = ast.unparse(node.returns).strip('\'"') if node.returns else ''
+        signature = '' if kind == 'property' else arguments(node) + (f' -> {returns}' if returns else '')
+        if kind == 'property' and returns: options = [f':type: {returns}']
+        if any(getattr(d, 'id', '') == 'classmethod' for d in node.decorator_list): options = [':classmethod:']
+    told = as_markdown(ast.get_docstring(node) or '', symbols)
     documented = parameters(obj, symbols) if kind != 'property' else []
-    return [f'{fence}{{py:{kind}}} {node.name}{signature}', *options, '', as_markdown(told, symbols) if told else '', '', *documented, *members, fence]
+    return [f'{fence}{{py:{kind}}} {owner(node)}{node.name}{signature}', *options, '', told, '', *documented, *inner, fence]
 
 
 # -- Pages ----------------------------------------------------------------------------------------------------------------
@@ -193,7 +218,7 @@ def api_cells(cell: dict, module, symbols: dict) -> list:
     if only_imports(cell): return []
     shown = public(body)
     if not shown and any(isinstance(n, (ast.Assign, ast.AnnAssign)) and not ast.unparse(n).startswith('_') for n in body): return [code_cell(cell)]
-    blocks = [describe(n, getattr(module, n.name), symbols, 'class' if isinstance(n, ast.ClassDef) else 'function') for n in shown]
+    blocks = [describe(n, attrgetter(owner(n) + n.name)(module), symbols) for n in shown]
     return [markdown_cell('\n'.join(block)) for block in blocks] + [code_cell(cell, 'hide-input')]
 
 

@@ -293,7 +293,7 @@ def _rewrite(rng:random.Random, text:str)->str:
     wide = str.maketrans('0123456789.', '０１２３４５６７８９．')
     return unicodedata.normalize('NFD', text).replace('fi', 'ﬁ').translate(wide)
 
-# %% ../nbs/90_demo.ipynb #49764b90
+# %% ../nbs/90_demo.ipynb #57c66ad6
 def _nudge(
     rng:random.Random,  # source of chance
     text:str,           # a long document
@@ -305,7 +305,9 @@ def _nudge(
     if numbers and rng.random() < 0.5:
         i = rng.choice(numbers)
         words[i] = str(int(words[i]) + 1)
-    else: words[rng.choice(plain)] = rng.choice(['also', 'still', 'again', 'indeed'])
+    else:
+        i = rng.choice(plain)
+        words[i] = rng.choice([word for word in ('also', 'still', 'again', 'indeed') if word != words[i]])
     return ' '.join(words)
 
 # %% ../nbs/90_demo.ipynb #b30a52c6

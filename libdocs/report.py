@@ -436,7 +436,7 @@ def _chart(
     below = [h('text', f'{x:g}', x=at(x, low)[0], y=224, text_anchor='middle') for x in _ticks(0, right)]
     return h('svg', [rule(y) for y in _ticks(low, high)], below, [draw(line, ' b' if i else '') for i, line in enumerate(lines)], viewBox='0 0 420 232', width=520, role='img', aria_label=about)
 
-# %% ../nbs/45_report.ipynb #5b6d7a22
+# %% ../nbs/45_report.ipynb #14d99047
 def _learning_section(history:list)->Html|None:
     "Loss and top-1 accuracy during training; None if nothing was logged."
     unit = 'epoch' if any('epoch' in entry for entry in history) else 'step'
@@ -453,7 +453,7 @@ def _learning_section(history:list)->Html|None:
         figures.append(h('figure', h('figcaption', h('span', cls='swatch'), f'top-1 accuracy on the test split by {unit}'), _chart([top], low, 1, lambda y: f'{y:.0%}', ends)))
     bad = sum(1 for e in history for k in ('loss', 'eval_loss') if e.get(k) is not None and not math.isfinite(float(e[k])))
     note = 'The test split was evaluated during training for watching only: no checkpoint was chosen by it.' if top else None
-    warning = h('p', f'{bad} logged losses were not finite and are not drawn.') if bad else None
+    warning = h('p', f'{bad} logged value{"s were" if bad > 1 else " was"} not finite and {"are" if bad > 1 else "is"} not drawn.') if bad else None
     return h('section', h('h2', 'How it learned'), h('p', note, cls='soft') if note else None, warning, h('div', figures, cls='pair'), id='learning') if figures else None
 
 # %% ../nbs/45_report.ipynb #4deac040
@@ -486,9 +486,9 @@ def _mistakes_section(rows:list, most:int=25)->Html:
     about = f'{shown}, the most confident first. Read them before anything else: where the model is sure, the label of the row may be the one that is wrong.'
     return h('section', h('h2', 'The most confident mistakes'), h('p', about, cls='soft'), h('ol', [_mistake(r) for r in found], cls='mistakes'), id='mistakes')
 
-# %% ../nbs/45_report.ipynb #729268a1
+# %% ../nbs/45_report.ipynb #9b17a45b
 _FACTS = dict(model='Model', base_model='Base model', dataset='Data set', rows='Rows', seed='Seed', truncated_share='Texts cut at the maximum length',
-              seconds='Seconds', training='Training', versions='Versions', device='Device')
+              max_length='Maximum length in tokens', seconds='Seconds', hyperparameters='Hyperparameters', versions='Versions', device='Device')
 
 def _fact(key:str, value):
     "A value as text or element."
@@ -656,7 +656,7 @@ def _model_head(facts:dict)->str:
                   dataset=dict(type=dataset if _is_hub_id(dataset) else 'csv', name=name, split='test'), metrics=figures)
     return front_matter(head | {'metrics': ['accuracy', 'f1'], 'model-index': [dict(name=re.split(r'[\\/]', str(facts['repo']).rstrip('\\/'))[-1], results=[result])]})
 
-# %% ../nbs/45_report.ipynb #aa13db82
+# %% ../nbs/45_report.ipynb #38b4d771
 def _model_figures(facts:dict)->str:
     "The figures beside the baselines, and the worst labels."
     metrics = facts.get('metrics')
@@ -668,7 +668,7 @@ def _model_figures(facts:dict)->str:
     worst = sorted(metrics.get('per_label') or [], key=lambda d: (d['f1'], d['label']))[:15]
     labels = md_table(['Label', 'Rows', 'Precision', 'Recall', 'F1'], [[d['label'], d['support'], percent(d['precision']), percent(d['recall']), percent(d['f1'])] for d in worst])
     over = f'\n\nThe {len(worst)} labels with the lowest F1, of {len(metrics["per_label"])}:\n\n' if len(worst) < len(metrics.get('per_label') or []) else '\n\nEach label:\n\n'
-    return md(verdict(metrics)) + '\n\n' + table + (over + labels if labels else '')
+    return (md(verdict(metrics)) + '\n\n' if metrics.get('rows') else '') + table + (over + labels if labels else '')
 
 def _model_use(repo:str)->str:
     "How to classify with the model, with and without libdocs."
@@ -677,7 +677,7 @@ def _model_use(repo:str)->str:
     plain = f'from transformers import pipeline\n\nclassify = pipeline("text-classification", model={name}, top_k=3)\nprint(classify("Please pay by the end of the month.", truncation=True))'
     return f'{fenced(ours, "python")}\nor with transformers alone:\n\n{fenced(plain, "python")}'
 
-# %% ../nbs/45_report.ipynb #f585cfd5
+# %% ../nbs/45_report.ipynb #3c8b39a5
 _MODEL_LIMITS = '''
 - The figures are about the test split, which comes from the same source as the train split. Documents from elsewhere, or from later, may differ; this was not measured.
 - Every text gets one of the labels above, also a text that fits none of them. There is no answer "something else".
@@ -686,14 +686,14 @@ _MODEL_LIMITS = '''
 '''
 
 def model_card(
-    facts:dict,  # repo; and, as far as known: base_model, dataset, labels, metrics, baselines, training, truncated_share, versions, seed
+    facts:dict,  # repo; and, as far as known: base_model, dataset, labels, metrics, baselines, hyperparameters, max_length, truncated_share, versions, seed
 )->str:          # README.md
     "The card of a model: what it does, how well, how it was made, and what was not measured."
     base, labels = facts.get('base_model'), facts.get('labels') or []
     origin = ' It was trained from scratch.' if base == 'scratch' else f' It is {md(base)}, fine-tuned.' if base else ''
     data = f' The training data is {md(facts["dataset"])}.' if facts.get('dataset') else ''
     start = f'\n# {md(facts["repo"])}\n\nA text classifier{f" with {len(labels)} labels" if labels else ""}.{origin}{data}\n'
-    settings = dict(facts.get('training') or {}) | (dict(seed=facts['seed']) if facts.get('seed') is not None else {})
+    settings = dict(facts.get('hyperparameters') or {}) | {k: facts[k] for k in ('max_length', 'seed') if facts.get(k) is not None}
     cut = facts.get('truncated_share')
     note = f'\n\n{percent(cut)} of the training texts were longer than the model reads; the rest of them was cut off.' if cut else ''
     return _model_head(facts) + start + _sections({

@@ -1,5 +1,7 @@
 "The site as a reader meets it: built once into a temporary folder, then opened in a real browser."
-import re, shutil, subprocess, sys
+import re, shutil, subprocess, sys, threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,20 @@ def site(tmp_path_factory):
     return folder/'html'
 
 
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args): pass
+
+
+@pytest.fixture(scope='module')
+def address(site):
+    "Where the site is served: a browser does not let a page from a file read another, as the search must."
+    server = ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=site))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_port}/'
+    server.shutdown()
+    server.server_close()
+
+
 @pytest.fixture(scope='module')
 def browser():
     if BROWSER is None: pytest.skip('no Chromium or Chrome on this machine')
@@ -29,14 +45,15 @@ def browser():
         chromium.close()
 
 
-def open_page(browser, path, width=1280):
+def open_page(browser, address, name, width=1280):
     "The page, and what went wrong on it: console errors, exceptions, failed requests, requests that leave the site."
     page, faults = browser.new_page(viewport={'width': width, 'height': 900}), []
     page.on('console', lambda message: faults.append(message.text) if message.type == 'error' else None)
     page.on('pageerror', lambda error: faults.append(str(error)))
     page.on('requestfailed', lambda request: faults.append(f'failed: {request.url}'))
-    page.on('request', lambda request: faults.append(f'leaves the site: {request.url}') if re.match('https?:', request.url) else None)
-    page.goto(path.as_uri(), wait_until='load')
+    page.on('request', lambda request: faults.append(f'leaves the site: {request.url}') if not request.url.startswith((address, 'data:')) else None)
+    page.on('response', lambda response: faults.append(f'{response.status}: {response.url}') if response.status >= 400 else None)
+    page.goto(address + name, wait_until='load')
     return page, faults
 
 
@@ -63,8 +80,8 @@ def test_links_between_pages_lead_somewhere(site):
             assert not anchor or to not in anchors or anchor in anchors[to], f'{page.name}: {target}'
 
 
-def test_index_in_a_browser(site, browser):
-    page, faults = open_page(browser, site/'index.html')
+def test_index_in_a_browser(address, browser):
+    page, faults = open_page(browser, address, 'index.html')
     assert page.title().startswith('libdocs')
     assert page.locator('h1').first.inner_text().strip('¶# ').startswith('libdocs')
     page.locator('.sidebar-tree a', has_text='Records').first.click()
@@ -74,8 +91,8 @@ def test_index_in_a_browser(site, browser):
 
 
 @pytest.mark.parametrize('width', [1280, 390], ids=['desktop', 'phone'])
-def test_api_page_in_a_browser(site, browser, width):
-    page, faults = open_page(browser, site/'00_records.html', width)
+def test_api_page_in_a_browser(address, browser, width):
+    page, faults = open_page(browser, address, '00_records.html', width)
     assert page.title().startswith('Records')
     signature = page.locator('dt[id="libdocs.records.read_records"]')
     assert 'read_records(' in signature.inner_text() and 'bad_rows' in signature.inner_text()
@@ -90,11 +107,11 @@ def test_api_page_in_a_browser(site, browser, width):
     assert faults == []
 
 
-def test_search_finds_a_function(site, browser):
-    page, faults = open_page(browser, site/'search.html')
-    page.goto((site/'search.html').as_uri() + '?q=read_records')
+def test_search_finds_a_function(address, browser):
+    page, faults = open_page(browser, address, 'search.html?q=read_records')
     page.wait_for_selector('#search-results a', timeout=10_000)
     assert any('read_records' in text for text in page.locator('#search-results').all_inner_texts())
+    assert faults == []
 
 
 def test_readme_is_what_the_index_says():

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['log', 'wandb_mode', 'wandb_run', 'log_report']
 
-# %% ../../nbs/48_finetune.tracking.ipynb #e396b5c5
-import logging, os, socket
+# %% ../../nbs/48_finetune.tracking.ipynb #7a22eb1d
+import logging, os, socket, sys
 from contextlib import contextmanager
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ def wandb_mode(
         return 'offline'
     return 'online'
 
-# %% ../../nbs/48_finetune.tracking.ipynb #58decada
+# %% ../../nbs/48_finetune.tracking.ipynb #298493f7
 @contextmanager
 def wandb_run(
     name:str,                  # of the run
@@ -37,8 +37,11 @@ def wandb_run(
     key:str=None,              # API key; WANDB_API_KEY is used without it
 )->Iterator:                   # the run, or None
     "A W&B run around a training; starts within seconds or not at all."
-    key = key or os.environ.get('WANDB_API_KEY')
-    run = None
+    if (active := getattr(sys.modules.get('wandb'), 'run', None)) is not None:
+        active.config.update(config, allow_val_change=True)
+        yield active
+        return
+    key, run = key or os.environ.get('WANDB_API_KEY'), None
     if (mode := wandb_mode(key)) != 'disabled':
         try:
             import wandb

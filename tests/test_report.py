@@ -1,0 +1,130 @@
+"The report as a reader meets it: written to a file and opened in a real browser."
+import random, shutil
+
+import pytest
+
+from libdocs.finetune.metrics import evaluate
+from libdocs.report import percent, report_html
+
+BROWSER = next((path for name in ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable') if (path := shutil.which(name))), None)
+FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
+HOSTILE = ['</style></title><script>window.hit = 1</script>', '<img src=x onerror="window.hit = 1">', '\u202eleft to right', '\x1b[31mred\x07', 'x'*400,
+           '" onmouseover="window.hit = 1', 'שלום', 'a & b', "javascript:window.hit=1", '合同'*40]
+HISTORY = [dict(loss=2/k, epoch=k/4) for k in range(1, 9)] + [dict(eval_loss=1/k, eval_top_1=.5 + k/5, epoch=float(k)) for k in (1, 2)] + [dict(train_runtime=1., epoch=2.)]
+
+
+def corpus(labels:list, rows:int, right:float=.85):
+    "Figures and rows of a made-up evaluation."
+    rng, out = random.Random(0), []
+    for i in range(rows):
+        truth = labels[i % len(labels)]
+        others = rng.sample([name for name in labels if name != truth], min(3, len(labels) - 1))
+        ranking = [truth, *others] if rng.random() < right else [*others, truth]
+        scores = sorted((rng.random() for _ in ranking), reverse=True)
+        out.append(dict(id=f'doc-{i}', text=f'{truth} & document {i} '*rng.choice([1, 30, 600]), label=truth, predictions=ranking, scores=scores))
+    metrics = evaluate([r['label'] for r in out], [r['predictions'] for r in out])
+    weaker = {k: metrics[k]*.9 for k in ('top_1', 'top_2', 'top_3', 'macro_f1')}
+    return metrics | dict(baselines=dict(majority=dict(label=labels[0]) | {k: 1/len(labels) for k in weaker}, tfidf_linear=weaker)), out
+
+
+CORPORA = {'2 labels': (['ham', 'spam'], 200), '8 labels': ([f'kind {k}' for k in 'abcdefgh'], 400), '150 labels': ([f'some_topic_{k}' for k in range(150)], 4500), 'hostile': (HOSTILE, 300)}
+
+
+@pytest.fixture(scope='module')
+def browser():
+    if BROWSER is None: pytest.skip('no Chromium or Chrome on this machine')
+    playwright = pytest.importorskip('playwright.sync_api')
+    with playwright.sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope='module', params=CORPORA)
+def report(request, tmp_path_factory):
+    "(metrics, rows, file) of one corpus."
+    labels, rows = CORPORA[request.param]
+    metrics, rows = corpus(labels, rows)
+    path = tmp_path_factory.mktemp('report')/'report.html'
+    path.write_text(report_html(metrics, rows, HISTORY, dict(model=labels[0], dataset='./data', seed=42, versions={'a': '1', labels[-1]: labels})), encoding='utf-8')
+    return metrics, rows, path
+
+
+def opened(browser, path, width:int, scheme:str):
+    "The page, and everything that went wrong on it or was asked of the network."
+    page, faults = browser.new_page(viewport=dict(width=width, height=900), color_scheme=scheme), []
+    page.on('console', lambda message: faults.append(message.text))
+    page.on('pageerror', lambda error: faults.append(str(error)))
+    page.on('request', lambda request: faults.append(request.url) if request.url not in (path.as_uri(), 'data:,') else None)
+    page.goto(path.as_uri(), wait_until='load')
+    return page, faults
+
+
+@pytest.mark.parametrize('width, scheme', [(1280, 'light'), (390, 'dark')])
+def test_opens_cleanly_and_fits(browser, report, width, scheme):
+    metrics, rows, path = report
+    page, faults = opened(browser, path, width, scheme)
+    shown = page.inner_text('body')
+    for key in ('top_1', 'top_2', 'top_3', 'macro_f1'): assert percent(metrics[key]) in shown, key
+    assert f'{percent(metrics["top_1"])} of {len(rows):,} test rows' in shown
+    assert page.evaluate('window.hit') is None
+    assert page.evaluate('document.documentElement.scrollWidth') <= width
+    assert page.locator('main section').count() == 7
+    assert page.locator('#learning svg').count() == 2
+    assert page.locator('script').count() == 1 and page.locator('img').count() == 0
+    assert all(page.locator('svg').evaluate_all('all => all.map(svg => svg.getAttribute("role") === "img" && Boolean(svg.getAttribute("aria-label")))'))
+    page.locator('details').first.click()
+    assert not faults
+    page.close()
+
+
+def test_every_label_is_shown_as_it_is(browser, report):
+    metrics, _, path = report
+    page, _ = opened(browser, path, 1280, 'light')
+    shown = page.locator('#each-label tbody th').all_text_contents()
+    assert len(shown) == len(metrics['per_label'])
+    for d in metrics['per_label']: assert d['label'].replace('\x1b', '␛').replace('\x07', '␇')[:40] in [s[:40] for s in shown]
+    page.close()
+
+
+def test_the_table_sorts(browser, report):
+    metrics, _, path = report
+    page, faults = opened(browser, path, 1280, 'light')
+    def column(n): return [float(v) for v in page.locator(f'#each-label tbody td:nth-child({n})').evaluate_all('cells => cells.map(cell => cell.dataset.v)')]
+    assert column(2) == sorted(column(2)), 'the worst label does not stand first'
+    button = page.get_by_role('button', name='Rows')
+    button.click()
+    assert column(3) == sorted(column(3))
+    button.press('Enter')
+    assert column(3) == sorted(column(3), reverse=True)
+    assert page.locator('th[aria-sort]').count() == 1 and page.locator('th[aria-sort=descending]').count() == 1
+    assert sum(column(3)) == metrics['rows'] and not faults
+    page.close()
+
+
+def test_size(report):
+    assert report[2].stat().st_size < 1_500_000
+
+
+CONTRAST = '''() => {
+  const parse = c => c.match(/[\\d.]+/g).map(Number)
+  const light = c => { const [r, g, b] = c.map(v => v/255).map(v => v <= .03928 ? v/12.92 : ((v + .055)/1.055)**2.4); return .2126*r + .7152*g + .0722*b }
+  const behind = e => { let layers = []; for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c.length === 3 || c[3] > 0) { layers.push(c); if (c.length === 3) break } }
+    return layers.reverse().reduce((under, c) => { const a = c.length === 3 ? 1 : c[3]; return under.map((v, i) => v*(1 - a) + c[i]*a) }, [255, 255, 255]) }
+  let worst = [99, '']
+  for (const e of document.querySelectorAll('main *, footer')) {
+    if (e.closest('svg') || ![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue
+    const [a, b] = [light(parse(getComputedStyle(e).color)), light(behind(e))].sort((x, y) => y - x)
+    const ratio = (a + .05)/(b + .05)
+    if (ratio < worst[0]) worst = [ratio, e.outerHTML.slice(0, 200)]
+  }
+  return worst
+}'''
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_text_can_be_read(browser, report, scheme):
+    page, _ = opened(browser, report[2], 1280, scheme)
+    ratio, where = page.evaluate(CONTRAST)
+    assert ratio >= 4.5, where  # WCAG 2.2, level AA
+    page.close()
