@@ -84,7 +84,7 @@ def redact(
     for secret in secrets: text = text.replace(secret, '***')
     return text
 
-# %% ../nbs/75_console.ipynb #0eba9466
+# %% ../nbs/75_console.ipynb #6ac97172
 def run_command(
     prog:str,             # name of the command
     job:Callable,         # does the work; raises InputError for what the user can mend
@@ -110,6 +110,7 @@ def _log_to_stderr(level:str, secrets:list):
     "One handler for libdocs' log; the libraries below only speak up when something is wrong."
     for name in ('TRANSFORMERS_VERBOSITY', 'DATASETS_VERBOSITY'): os.environ.setdefault(name, 'error')
     os.environ.setdefault('TOKENIZERS_PARALLELISM', 'true')
+    if not sys.stderr.isatty(): os.environ.setdefault('HF_HUB_DISABLE_PROGRESS_BARS', '1')
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter('%(levelname)s: %(message)s'))
     handler.addFilter(_Redact(secrets))

@@ -95,7 +95,7 @@ def _warn_of_cpu(model, rows, epochs:float, device:str):
     hours = cpu_seconds(parameters, epochs * sum(map(len, rows['input_ids']))) / 3600
     log.warning('no GPU is used: this training will take about %.1f hours on the CPU. A GPU, --downsample 0.05 or a smaller base model will be faster', hours)
 
-# %% ../../nbs/50_finetune.finetune.ipynb #0885932c
+# %% ../../nbs/50_finetune.finetune.ipynb #effa0861
 def _trainer(model, tokenizer, train_rows, test_rows, folder:Path, *, epochs, learning_rate, batch_size, seed, device, tracked:bool):
     "A transformers Trainer with our defaults."
     import torch, transformers
@@ -115,8 +115,11 @@ def _progress():
     "A callback that logs one line an epoch."
     from transformers import TrainerCallback
     class Progress(TrainerCallback):
+        told = None
         def on_evaluate(self, args, state, control, metrics=None, **kwargs):
-            if metrics and state.epoch: log.info('epoch %.2g of %g: test top-1 %.4f, loss %.4f', state.epoch, args.num_train_epochs, metrics['eval_top_1'], metrics['eval_loss'])
+            if state.epoch == self.told: return
+            self.told = state.epoch
+            log.info('epoch %.2g of %g: test top-1 %.4f, loss %.4f', state.epoch, args.num_train_epochs, metrics['eval_top_1'], metrics['eval_loss'])
     return Progress()
 
 # %% ../../nbs/50_finetune.finetune.ipynb #d74cae2d
@@ -197,7 +200,7 @@ def finetune(
     pushed = _save(model, tokenizer, schema, record, token, private)
     return FinetuneResult(model_name, local_folder(model_name), schema, metrics, record, pushed)
 
-# %% ../../nbs/50_finetune.finetune.ipynb #d58ea2a8
+# %% ../../nbs/50_finetune.finetune.ipynb #14bcb85b
 def _check_options(epochs, learning_rate, train_batch_size, max_length):
     "Raise `InputError` for a number that cannot be meant."
     for name, value, least in (('epochs', epochs, 0), ('learning_rate', learning_rate or 1, 0), ('train_batch_size', train_batch_size, 0), ('max_length', max_length, 3)):
@@ -215,7 +218,8 @@ def _train(model, tokenizer, train:pd.DataFrame, test:pd.DataFrame, schema:Label
         trainer = _trainer(model, tokenizer, train_rows, test_rows, Path(work), epochs=options['epochs'], learning_rate=options['learning_rate'],
                            batch_size=options['train_batch_size'], seed=record['seed'], device=record['device'], tracked=tracked)
         trainer.train()
+        history = list(trainer.state.log_history)
         metrics = {k.removeprefix('eval_'): v for k, v in trainer.evaluate().items() if k.startswith('eval_') and 'second' not in k and k != 'eval_runtime'}
     record.update(rows=dict(train=len(train), test=len(test)), truncated_share=truncated, lost_token_share=lost, test_truncated_share=test_truncated,
-                  parameters=model.num_parameters(), seconds=round(time.perf_counter() - start, 1), evaluation=metrics, history=trainer.state.log_history)
+                  parameters=model.num_parameters(), seconds=round(time.perf_counter() - start, 1), evaluation=metrics, history=history)
     return metrics

@@ -1,0 +1,46 @@
+# Everything needs only Python 3.10 or newer and make; each target makes .venv from constraints.txt if it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+DATA ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test docs bench clean
+
+help: ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 8
+
+# torch goes first and by its exact version: asked for otherwise, pip brings gigabytes of CUDA.
+.venv/made: constraints.txt settings.ini setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 10), "libdocs needs Python 3.10 or newer; set PYTHON=... to name one"'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check $$(grep -E '^torch==' constraints.txt)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+venv: .venv/made ## the virtual environment, for development
+
+demo: .venv/made ## the whole job, offline: a dirty corpus to a published, evaluated classifier
+	@rm -rf demo
+	$(BIN)/python -m libdocs.demo demo/raw/corpus.jsonl
+	$(BIN)/cleaner_finetune --input-dir demo/raw --input-filename corpus.jsonl --text body --subject topic --output-filename demo/prepared/letters \
+	    --target-hf-dataset ./demo/dataset --bad-rows reject --merge-labels
+	$(BIN)/classifier_model --input-hf-dataset ./demo/dataset --hf-model-name ./demo/model --model-for-training-finetune scratch --epochs 5 \
+	    --output-classify-file demo/results/results.jsonl --wandb-output demo/wandb
+	@echo && echo "Open demo/results/report.html in a browser."
+
+test: .venv/made ## notebooks clean and exported, their tests, and pytest
+	$(BIN)/python tests/check_tree.py
+	$(BIN)/nbdev-test --n_workers 2 --do_print
+	$(BIN)/pytest
+
+docs: .venv/made ## the documentation site, in _docs
+	$(BIN)/python docs/build.py
+	@echo "Open _docs/index.html in a browser."
+
+bench: .venv/made ## measure the whole job on real corpora: make bench DATA=folder
+	@test -n "$(DATA)" || (echo "make bench needs a folder of corpora: make bench DATA=path" && exit 2)
+	$(BIN)/python bench/main_job.py $(DATA)
+
+clean: ## remove what was made, but for .venv
+	rm -rf demo _docs _proc build dist *.egg-info .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
