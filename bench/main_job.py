@@ -1,0 +1,126 @@
+"""The main job on real corpora: both commands as a user runs them; rows, figures, seconds and peak memory of each.
+
+    python bench/main_job.py DATA [--only sms_spam] [--out bench/out] [--write]
+
+DATA is a folder with one folder a corpus (sms_spam, clinc150, banking77, cuad_contracts), each with JSONL files of `text` and `label`;
+DATA/../weights/stories260K, where it is there, is a tiny pre-trained decoder. What is missing is skipped, and said. `--write` puts the
+table into bench/RESULTS.md between the markers of this program. Everything runs on the CPU, one command after another."""
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PHASE_1, PHASE_2 = 'libdocs.cleaner_finetune', 'libdocs.classifier_model'
+
+
+def jobs(data: Path) -> list:
+    "(name, input file, phase 1 options, base model, phase 2 options, extra test file)."
+    weights = data.parent/'weights'/'stories260K'
+    clinc, imbalanced = data/'clinc150'/'clinc150_train.jsonl', data/'clinc150'/'clinc150_imbalanced_train.jsonl'
+    test = data/'clinc150'/'clinc150_test.jsonl'
+    return [
+        ('sms_spam', data/'sms_spam'/'sms_spam.jsonl', [], 'scratch', ['--epochs', '4'], None),
+        ('sms_spam, stories260K', data/'sms_spam'/'sms_spam.jsonl', [], str(weights), ['--epochs', '4'], None),
+        ('clinc150', clinc, [], 'scratch', ['--epochs', '4'], test),
+        ('clinc150 imbalanced, capped', imbalanced, [], 'scratch', ['--epochs', '6'], test),
+        ('clinc150 imbalanced, --no-balance', imbalanced, ['--no-balance'], 'scratch', ['--epochs', '6'], test),
+        ('banking77', data/'banking77'/'banking77_train.jsonl', [], 'scratch', ['--epochs', '6'], data/'banking77'/'banking77_test.jsonl'),
+        ('cuad_contracts, capped', data/'cuad_contracts'/'cuad_contracts.jsonl', ['--min-label-count', '9'], 'scratch', ['--epochs', '12'], None),
+        ('cuad_contracts, --no-balance', data/'cuad_contracts'/'cuad_contracts.jsonl', ['--min-label-count', '9', '--no-balance'], 'scratch', ['--epochs', '12'], None),
+    ]
+
+
+def command(module: str, args: list, log: Path) -> tuple:
+    "(seconds, peak MB) of one command; stops if it fails."
+    env = dict(os.environ, WANDB_MODE='disabled', HF_HUB_OFFLINE='1')
+    start = time.perf_counter()
+    with open(log, 'w') as out:
+        child = subprocess.Popen([sys.executable, '-m', module, *map(str, args)], stdout=out, stderr=subprocess.STDOUT, env=env)
+        _, status, usage = os.wait4(child.pid, 0)
+    if status: sys.exit(f'{module} failed; see {log}\n{log.read_text()[-2000:]}')
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+
+def measure(name: str, source: Path, prepare: list, base: str, train: list, extra: Path | None, out: Path) -> dict:
+    "Both commands on one corpus."
+    folder = out/re.sub(r'\W+', '-', name)
+    folder.mkdir(parents=True, exist_ok=True)
+    dataset, model, results = f'./{folder/"dataset"}', f'./{folder/"model"}', folder/'results'/'results.jsonl'
+    results.unlink(missing_ok=True)
+    one = command(PHASE_1, ['-i', source.parent, '-f', source.name, '-o', folder/'prepared', '--target-hf-dataset', dataset, *prepare], folder/'phase1.log')
+    two = command(PHASE_2, ['--input-hf-dataset', dataset, '-o', model, '-m', base, '--output-classify-file', results, '--wandb-output', folder/'wandb', *train], folder/'phase2.log')
+    row = dict(name=name, options=' '.join([*prepare, *train]), phase_1=one, phase_2=two, steps=steps(folder/'phase1.log'), metrics=json.loads(results.with_name('metrics.json').read_text()),
+               training=json.loads((folder/'model'/'training.json').read_text()))
+    if extra and extra.exists():
+        other = folder/'extra'/'results.jsonl'
+        other.unlink(missing_ok=True)
+        args = ['--examples', '--input-dir', extra.parent, '--filename', extra.name, '-o', model, '--input-hf-dataset', dataset, '--output-classify-file', other]
+        row['extra'] = dict(name=extra.name, run=command(PHASE_2, args, folder/'extra.log'), metrics=json.loads(other.with_name('metrics.json').read_text()))
+    return row
+
+
+def steps(log: Path) -> dict:
+    "The counts that cleaner_finetune prints."
+    return {name: int(n.replace(',', '')) for n, name in re.findall(r'^ +([\d,]+)  (.+)$', log.read_text(), flags=re.M)}
+
+
+def table(rows: list) -> str:
+    "The results as Markdown."
+    def f(x): return f'{x:.4f}'
+    def base(m, which): return f(m['baselines'][which]['top_1']) + ' / ' + f(m['baselines'][which]['macro_f1'])
+    lines = ['| corpus | rows in | removed | train / test | options | phase 1 | phase 2 |', '|---|---|---|---|---|---|---|']
+    for r in rows:
+        gone = ', '.join(f'{k.removeprefix("removed: ")} {n:,}' for k, n in r['steps'].items() if k.startswith('removed'))
+        lines.append(f"| {r['name']} | {r['steps']['read']:,} | {gone} | {r['steps']['train']:,} / {r['steps']['test']:,} | `{r['options'] or '–'}` | "
+                     + ' | '.join(f'{s:.0f} s, {mb:,.0f} MB' for s, mb in (r['phase_1'], r['phase_2'])) + ' |')
+    lines += ['', '| corpus, test rows | top-1 | top-2 | top-3 | macro-F1 | majority top-1 / macro-F1 | TF-IDF + linear top-1 / macro-F1 | truncated | seconds of training |', '|---|---|---|---|---|---|---|---|---|']
+    for r in rows:
+        for name, m in [(f"{r['name']}, its own split", r['metrics'])] + ([(f"{r['name']}, {r['extra']['name']}", r['extra']['metrics'])] if 'extra' in r else []):
+            lines.append(f"| {name}, {m['rows']:,} | {f(m['top_1'])} | {f(m['top_2'])} | {f(m['top_3'])} | {f(m['macro_f1'])} | {base(m, 'majority')} | {base(m, 'tfidf_linear')} | "
+                         f"{r['training']['truncated_share']:.0%} | {r['training']['seconds']:.0f} |")
+    return '\n'.join(lines)
+
+
+def machine() -> str:
+    "What it ran on."
+    cpu = next((line.split(':')[1].strip() for line in Path('/proc/cpuinfo').read_text().splitlines() if line.startswith('model name')), platform.processor())
+    import torch
+    import transformers
+    return f'{os.cpu_count()} cores of {cpu}, Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}; one run each, {time.strftime("%Y-%m-%d")}'
+
+
+def write(text: str, program: str):
+    "Put `text` between the markers of `program` in RESULTS.md."
+    path, (start, end) = HERE/'RESULTS.md', (f'<!-- {program} -->', f'<!-- end {program} -->')
+    old = path.read_text()
+    before, rest = old.split(start)
+    path.write_text(f'{before}{start}\n{text}\n{end}{rest.split(end)[1]}')
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('data', type=Path)
+    p.add_argument('--only', help='names that contain this')
+    p.add_argument('--out', type=Path, default=HERE/'out')
+    p.add_argument('--write', action='store_true', help='put the table into bench/RESULTS.md')
+    args = p.parse_args()
+    out, rows = Path(os.path.relpath(args.out)), []
+    for name, source, prepare, base, train, extra in jobs(args.data.resolve()):
+        if args.only and args.only not in name: continue
+        missing = next((path for path in (source, Path(base) if base != 'scratch' else source) if not path.exists()), None)
+        if missing: print(f'skipped {name}: {missing.name} is not there'); continue
+        rows.append(measure(name, source, prepare, base, train, extra, out))
+        print(f"{name}: top-1 {rows[-1]['metrics']['top_1']:.4f}", *(f"{x['name']} {x['metrics']['top_1']:.4f}" for x in [rows[-1].get('extra')] if x), flush=True)
+    if not rows: sys.exit('nothing to measure')
+    text = f'{machine()}\n\n{table(rows)}'
+    print(text)
+    if args.write: write(text, 'main_job.py')
+
+
+if __name__ == '__main__': main()

@@ -1,0 +1,62 @@
+"""What copies do to a test split: scikit-learn's train_test_split beside libdocs, on the same rows.
+
+    python bench/split_leakage.py DATA [--write]
+
+For each corpus (a JSONL of `text` and `label` under DATA) both make a stratified 80/20 split with the same seed: `train_test_split` of the
+rows as they are, and `clean` followed by `df_to_train_test_bytes`. A test row is leaked if a training row is the same after normalisation
+or has a TF-IDF cosine of at least 0.9 with it. The accuracy is that of the TF-IDF + linear baseline, on all test rows and on those that
+are not leaked. Labels with fewer than five rows are left out, since train_test_split cannot stratify them."""
+import argparse
+from pathlib import Path
+
+import numpy as np
+from main_job import machine, write
+from sklearn.model_selection import train_test_split
+
+from libdocs.finetune.metrics import tfidf_linear_baseline
+from libdocs.records import read_records
+from libdocs.utils.data_cleaner.clean_data_tfidf import clean
+from libdocs.utils.data_cleaner.tfidf import cluster_texts
+from libdocs.utils.training.training import df_to_train_test_bytes
+
+CORPORA = ('sms_spam/sms_spam.jsonl', 'clinc150/clinc150_train.jsonl', 'banking77/banking77_train.jsonl', 'cuad_contracts/cuad_contracts.jsonl')
+
+
+def leaked(train, test) -> np.ndarray:
+    "Which rows of `test` have a copy in `train`: directly linked, not only through a chain."
+    found = cluster_texts([*train['text'], *test['text']])
+    here = set(found.distinct[:len(train)].tolist())
+    linked = {a for i, j in found.pairs.rows.tolist() for a, b in ((i, j), (j, i)) if b in here}
+    return np.array([d in here or d in linked for d in found.distinct[len(train):].tolist()])
+
+
+def measure(df) -> list:
+    "(name, train rows, test rows, leaked share, accuracy, accuracy without leaked rows) of both."
+    plain = train_test_split(df, test_size=0.2, stratify=df['label'], random_state=42)
+    ours = df_to_train_test_bytes(clean(df).kept, 0.2, 42)
+    rows = []
+    for name, (train, test) in (('train_test_split', plain), ('libdocs', (ours.train_df, ours.test_df))):
+        copies = leaked(train, test)
+        score = tfidf_linear_baseline(train, test)['top_1']
+        honest = tfidf_linear_baseline(train, test[~copies])['top_1']
+        rows.append((name, len(train), len(test), copies.mean(), score, honest))
+    return rows
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('data', type=Path)
+    p.add_argument('--write', action='store_true', help='put the table into bench/RESULTS.md')
+    args = p.parse_args()
+    lines = [machine(), '', '| corpus | split by | train / test | test rows with a copy in train | accuracy, all test rows | accuracy, rows without a copy |', '|---|---|---|---|---|---|']
+    for corpus in CORPORA:
+        if not (args.data/corpus).exists(): print(f'skipped {corpus}: not there'); continue
+        df = read_records(args.data/corpus).df
+        df = df[df.groupby('label')['label'].transform('size') >= 5].reset_index(drop=True)
+        for name, train, test, share, score, honest in measure(df):
+            lines.append(f'| {Path(corpus).stem} | {name} | {train:,} / {test:,} | {share:.1%} | {score:.4f} | {honest:.4f} |')
+            print(lines[-1], flush=True)
+    if args.write: write('\n'.join(lines), 'split_leakage.py')
+
+
+if __name__ == '__main__': main()

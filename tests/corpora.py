@@ -1,0 +1,127 @@
+"""Tiny corpora and base models, the commands as subprocesses, and a way to run slow ones side by side."""
+import csv, io, json, os, random, subprocess, sys, threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+LABELS = ('invoice', 'contract', 'minutes')
+PREFIX = {'cleaner_finetune': 'libdocs.cleaner_finetune', 'classifier_model': 'libdocs.classifier_model', 'libdocs-pipeline': 'libdocs.pipelines'}
+
+
+# Corpora
+
+def documents(n, labels=LABELS, seed=0):
+    "`n` rows with a text whose words tell the label, no two alike; ids d0, d1, …"
+    draw = random.Random(seed)
+    def text(i, label): return ' '.join(draw.choices([f'{label}{k}' for k in range(12)], k=8)) + f' number {i}'
+    return [{'id': f'd{i}', 'text': text(i, labels[i % len(labels)]), 'label': labels[i % len(labels)]} for i in range(n)]
+
+
+def jsonl(rows): return ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows).encode()
+
+
+def csv_bytes(rows, names=None):
+    out = io.StringIO(newline='')
+    writer = csv.DictWriter(out, names or list(rows[0]), lineterminator='\n', quoting=csv.QUOTE_ALL)
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue().encode()
+
+
+def read_jsonl(path): return [json.loads(line) for line in Path(path).read_bytes().splitlines()]
+
+
+def put(folder, files):
+    "Write `files` (path in the folder -> bytes)."
+    for name, data in files.items():
+        (folder/name).parent.mkdir(parents=True, exist_ok=True)
+        (folder/name).write_bytes(data)
+
+
+def snapshot(folder):
+    "Path in the folder -> bytes, of every file."
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(Path(folder).rglob('*')) if p.is_file()}
+
+
+# Base models
+
+BERT = dict(pad_token='[PAD]', unk_token='[UNK]', cls_token='[CLS]', sep_token='[SEP]', mask_token='[MASK]')
+ROBERTA = dict(cls_token='<s>', pad_token='<pad>', sep_token='</s>', unk_token='<unk>', mask_token='<mask>')
+DECODER = dict(unk_token='<unk>', bos_token='<s>', eos_token='</s>')  # none to pad with
+
+
+def tokenizer(texts, tokens=BERT):
+    "A fast tokenizer of the whole words of `texts`, with the special `tokens` as the first of its vocabulary."
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+    words = sorted({word for text in texts for word in text.split()})
+    vocab = {word: i for i, word in enumerate([*tokens.values(), *words])}
+    inner = Tokenizer(models.WordLevel(vocab, unk_token=tokens['unk_token']))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if 'cls_token' in tokens:
+        cls, sep = tokens['cls_token'], tokens['sep_token']
+        inner.post_processor = processors.TemplateProcessing(single=f'{cls} $A {sep}', pair=f'{cls} $A {sep} $B {sep}', special_tokens=[(cls, vocab[cls]), (sep, vocab[sep])])
+    return PreTrainedTokenizerFast(tokenizer_object=inner, **tokens)
+
+
+def tiny_bert(folder, texts, labels=None, dtype=None):
+    "A one-layer BERT classifier with random weights in `folder`; `labels` are the names of its outputs."
+    from transformers import BertConfig, BertForSequenceClassification, set_seed
+    set_seed(0)
+    tok = tokenizer(texts)
+    names = dict(id2label=dict(enumerate(labels)), label2id={name: i for i, name in enumerate(labels)}) if labels else {}
+    config = BertConfig(vocab_size=len(tok), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=128, **names)
+    model = BertForSequenceClassification(config)
+    (model.to(dtype) if dtype else model).save_pretrained(folder)
+    tok.save_pretrained(folder)
+    return folder
+
+
+# Commands
+
+def environment(home, **more):
+    "What a command runs with: nobody's login, one thread (several run side by side), W&B off; `None` takes a variable away."
+    env = os.environ | {'HOME': str(home), 'HF_HOME': str(Path(home)/'hf'), 'OMP_NUM_THREADS': '1', 'WANDB_MODE': 'disabled', 'PYTHONIOENCODING': 'utf-8'} | more
+    return {name: value for name, value in env.items() if value is not None}
+
+
+def command(name, *argv, cwd, env, script=False, timeout=300):
+    "Run a command as `python -m`, or by its console script; the CompletedProcess with text outputs."
+    start = [str(Path(sys.executable).parent/name)] if script else [sys.executable, '-m', PREFIX[name]]
+    return subprocess.run([*start, *map(str, argv)], cwd=cwd, env=env, capture_output=True, text=True, encoding='utf-8', timeout=timeout, stdin=subprocess.DEVNULL)
+
+
+def succeeds(done):
+    "`done`, which has to have ended well, with nothing on stderr but log lines."
+    assert done.returncode == 0, f'{done.args}\n{done.stdout}\n{done.stderr}'
+    strange = [line for line in done.stderr.splitlines() if not line.startswith(('INFO: ', 'WARNING: '))]
+    assert not strange, f'{done.args}\n' + '\n'.join(strange)
+    return done
+
+
+class Jobs:
+    "Results of slow functions by name. Those in `wanted` start at once, two at a time; a name that nobody has begun is run by whoever asks."
+    def __init__(self, recipes, wanted):
+        self.recipes, self.begun, self.lock = recipes, {}, threading.Lock()
+        self.pool = ThreadPoolExecutor(2)
+        for name in wanted: self.pool.submit(self.run, name)
+
+    def run(self, name):
+        with self.lock:
+            mine = name not in self.begun
+            future = self.begun.setdefault(name, Future())
+        if mine:
+            try: future.set_result(self.recipes[name]())
+            except BaseException as error: future.set_exception(error)
+        return future
+
+    def __getitem__(self, name): return self.run(name).result()
+
+    def close(self): self.pool.shutdown(cancel_futures=True)
+
+
+def wanted_fixtures(request, names):
+    "Those of `names`, in their order, that the selected tests of this module use."
+    used = {name for item in request.session.items if item.path == request.path for name in item.fixturenames}
+    return [name for name in names if name in used]

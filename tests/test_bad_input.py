@@ -1,0 +1,350 @@
+"""What the user gets wrong: one clear line, exit code 2, nothing lost. Every case is the real command in a process of its own."""
+import functools, gzip, io, json, os, re, shutil, sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from corpora import Jobs, command, csv_bytes, documents, environment, jsonl, put, read_jsonl, snapshot, succeeds, tiny_bert
+from loopback_hub import LoopbackHub
+
+ROWS = documents(60)
+GOOD = jsonl(ROWS)
+BROKEN = GOOD + b'{"text": "cut off'  # told only by who reads to the end
+SPLITS = {'ds/train.csv': csv_bytes(ROWS[:45]), 'ds/test.csv': csv_bytes(ROWS[45:])}
+NOWHERE = 'http://127.0.0.1:9'  # no Hub there
+
+CLEAN = ['-i', 'data', '-f', 'raw.jsonl', '-o', 'out/x']
+TRAIN = ['--input-hf-dataset', './ds', '-o', './model', '-m', 'scratch', '--epochs', '1', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
+EXAMPLES = ['--examples', '--input-dir', 'data', '--filename', 'raw.jsonl', '-o', './bert', '--output-classify-file', 'res/results.jsonl']
+
+
+@dataclass
+class Case:
+    name: str        # command
+    argv: list
+    says: str        # pattern in the line, dots match everything
+    files: dict      # path -> bytes, beside a good corpus and dataset
+    env: dict        # more environment
+    user: dict|None  # the Hub knows a user of this role and the command has their token
+    setup: object    # function of the folder, for what is not a file
+
+
+def case(id, name, start, argv, says, files=None, env=None, user=None, setup=None, marks=()):
+    return pytest.param(Case(name, [*start, *argv], says, files or {}, env or {}, user, setup), id=id, marks=marks)
+
+
+def cleaner(id, argv, says, raw=None, **more):
+    "A case of cleaner_finetune; `raw` are the bytes of data/raw.jsonl."
+    if raw is not None: more['files'] = {'data/raw.jsonl': raw} | more.get('files', {})
+    return case(id, 'cleaner_finetune', CLEAN, argv, says, **more)
+
+
+def row(*lines):
+    "A good corpus with `lines` in the middle, from line 31."
+    return jsonl(ROWS[:30]) + b''.join(line + b'\n' for line in lines) + jsonl(ROWS[30:])
+
+
+def train(id, argv, says, ds=None, **more):
+    "A case of classifier_model that is to train; `ds` are files of the dataset, None for one that is not there."
+    if ds: more['files'] = {f'ds/{name}': data for name, data in ds.items()} | more.get('files', {})
+    return case(id, 'classifier_model', TRAIN, argv, says, **more)
+
+
+def examples(id, argv, says, **more): return case(id, 'classifier_model', EXAMPLES, argv, says, **more)
+
+
+linux = pytest.mark.skipif(not Path('/proc/self').exists(), reason='needs /proc, where even root cannot write')
+same_text = [{'text': 'Dear sir, please pay', 'label': 'invoice'}] * 20
+parquet_head = b'PAR1' + b'\0' * 40
+
+CLEANER = [
+    # the input files
+    cleaner('missing file', ['-f', 'rav.jsonl'], "data: no file 'rav.jsonl'; did you mean 'raw.jsonl'"),
+    cleaner('missing folder', ['-i', 'nowhere'], 'nowhere: no such folder'),
+    cleaner('a file where a folder is expected', ['-i', 'data/raw.jsonl'], 'data/raw.jsonl: no such folder|data/raw.jsonl: is not a folder'),
+    cleaner('a folder where a file is expected', ['-i', '.', '-f', 'data'], "no file 'data'|data: is a folder"),
+    cleaner('a glob that finds nothing', ['-f', 'part-*.jsonl'], r"no file 'part-\*.jsonl'.*raw.jsonl"),
+    cleaner('unknown ending', ['-f', 'raw.xlsx'], 'raw.xlsx: cannot tell the format', files={'data/raw.xlsx': b'PK'}),
+    cleaner('empty file', [], 'raw.jsonl: no rows: the file is empty', raw=b''),
+    cleaner('only blank lines', [], 'raw.jsonl: no rows', raw=b'\n \n\n'),
+    cleaner('empty gz', ['-f', 'raw.jsonl.gz'], 'raw.jsonl.gz.*(no rows|damaged)', files={'data/raw.jsonl.gz': gzip.compress(b'')}),
+    cleaner('gz of no bytes', ['-f', 'raw.jsonl.gz'], 'raw.jsonl.gz.*(no rows|damaged)', files={'data/raw.jsonl.gz': b''}),
+    cleaner('empty CSV', ['-f', 'raw.csv'], 'raw.csv: no rows', files={'data/raw.csv': b''}),
+    cleaner('CSV with only a header', ['-f', 'raw.csv'], 'raw.csv: no rows', files={'data/raw.csv': b'text,label\n'}),
+    cleaner('empty Parquet', ['-f', 'raw.parquet'], 'raw.parquet.*(no rows|damaged|broken Parquet)', files={'data/raw.parquet': b''}),
+    cleaner('gz cut short', ['-f', 'raw.jsonl.gz'], r'raw.jsonl.gz:\d+: .*damaged or cut short', files={'data/raw.jsonl.gz': gzip.compress(GOOD)[:-30]}),
+    cleaner('gz cut short, bad rows rejected', ['-f', 'raw.jsonl.gz', '--bad-rows', 'reject'], 'damaged or cut short', files={'data/raw.jsonl.gz': gzip.compress(GOOD)[:-30]}),
+    cleaner('gz that is none', ['-f', 'raw.jsonl.gz'], 'raw.jsonl.gz.*damaged', files={'data/raw.jsonl.gz': GOOD}),
+    cleaner('zst that is none', ['-f', 'raw.jsonl.zst'], 'raw.jsonl.zst.*damaged', files={'data/raw.jsonl.zst': GOOD}),
+    cleaner('broken Parquet', ['-f', 'raw.parquet'], 'raw.parquet.*(broken Parquet|damaged)', files={'data/raw.parquet': parquet_head}),
+    cleaner('one bad file of two', ['-f', '*.jsonl'], r'two.jsonl:61: broken JSON', files={'data/two.jsonl': BROKEN}),
+    # columns
+    cleaner('no such text column', ['-t', 'txt'], "no column 'txt'; did you mean 'text'?.*id, text, label"),
+    cleaner('no such label column', ['-s', 'lable'], "no column 'lable'; did you mean 'label'?.*id, text, label"),
+    cleaner('no such column, bad rows rejected', ['-t', 'txt', '--bad-rows', 'reject'], "no column 'txt'; did you mean 'text'?.*id, text, label"),
+    cleaner('no such column in CSV', ['-f', 'raw.csv', '-s', 'topic'], "no column 'topic'.*text, label", files={'data/raw.csv': SPLITS['ds/train.csv']}),
+    cleaner('one column for both', ['-s', 'text'], "text and label are both the column 'text'"),
+    # rows: file, line, reason
+    cleaner('broken JSON', [], r'raw.jsonl:31: broken JSON.*--bad-rows reject', raw=row(b'{"text": "a", "label"')),
+    cleaner('not an object', [], r'raw.jsonl:31: not a JSON object', raw=row(b'["text", "label"]')),
+    cleaner('missing label', [], r"raw.jsonl:31: no column 'label'", raw=row(b'{"text": "a b c"}')),
+    cleaner('null text', [], r'raw.jsonl:31: text is missing', raw=row(b'{"text": null, "label": "invoice"}')),
+    cleaner('empty text', [], r'raw.jsonl:31: text is empty', raw=row(b'{"text": " \\n", "label": "invoice"}')),
+    cleaner('empty label', [], r'raw.jsonl:31: label is empty', raw=row(b'{"text": "a", "label": ""}')),
+    cleaner('NaN text', [], r'raw.jsonl:31: text is NaN', raw=row(b'{"text": NaN, "label": "invoice"}')),
+    cleaner('NaN label', [], r'raw.jsonl:31: label is NaN', raw=row(b'{"text": "a", "label": NaN}')),
+    cleaner('text is a number', [], r'raw.jsonl:31: text is not a string but a int', raw=row(b'{"text": 12, "label": "invoice"}')),
+    cleaner('text is a list', [], r'raw.jsonl:31: text is not a string but a list', raw=row(b'{"text": ["a"], "label": "invoice"}')),
+    cleaner('label is a float', [], r'raw.jsonl:31: label is not a string but a float', raw=row(b'{"text": "a", "label": 1.5}')),
+    cleaner('label is a bool', [], r'raw.jsonl:31: label is not a string but a bool', raw=row(b'{"text": "a", "label": true}')),
+    cleaner('invalid UTF-8', [], r'raw.jsonl:31: invalid UTF-8 at byte 13', raw=row(b'{"text": "ab\xff", "label": "invoice"}')),
+    cleaner('UTF-16', [], r'raw.jsonl:1: (invalid UTF-8|broken JSON)', raw=GOOD.decode().encode('utf-16')),
+    cleaner('invalid UTF-8 in CSV', ['-f', 'raw.csv'], r'raw.csv:3: invalid UTF-8', files={'data/raw.csv': b'text,label\na,b\n\xff,c\n'}),
+    cleaner('lone surrogate', [], r'raw.jsonl:31: invalid Unicode', raw=row(b'{"text": "half \\ud83d of it", "label": "invoice"}')),
+    cleaner('lone surrogate in another column', [], r'raw.jsonl:31: invalid Unicode', raw=row(b'{"text": "a", "label": "invoice", "note": "\\udfff"}')),
+    cleaner('NUL in text', [], r'raw.jsonl:31: text holds a NUL byte', raw=row(b'{"text": "a\\u0000b", "label": "invoice"}')),
+    cleaner('NUL in label', [], r'raw.jsonl:31: label holds a NUL byte', raw=row(b'{"text": "a", "label": "in\\u0000voice"}')),
+    cleaner('raw NUL byte', [], r'raw.jsonl:31: broken JSON', raw=row(b'{"text": "a\0b", "label": "invoice"}')),
+    cleaner('a file of NUL bytes', [], r'raw.jsonl:1: broken JSON', raw=b'\0' * 4096),
+    cleaner('NUL in CSV', ['-f', 'raw.csv'], r'raw.csv:3: .*NUL', files={'data/raw.csv': b'text,label\na,b\nx\0y,c\n'}),
+    cleaner('too few values in CSV', ['-f', 'raw.csv'], r'raw.csv:3: 1 values where the header has 2', files={'data/raw.csv': b'text,label\na,b\nc\n'}),
+    cleaner('every row rejected', ['--bad-rows', 'reject'], 'no good rows: all 3 were rejected; the first is line 1: broken JSON', raw=b'x\ny\nz\n'),
+    # what is left
+    cleaner('no rows after cleaning', [], 'no rows are left after cleaning 8', raw=jsonl([{'text': '…' * (i + 1), 'label': 'ab'[i % 2]} for i in range(8)])),
+    cleaner('no rows after a tie', [], 'no rows are left after cleaning 20', raw=jsonl([{'text': 'the same', 'label': 'ab'[i % 2]} for i in range(20)])),
+    cleaner('no rows after filtering', ['--labels-to-filter', 'invoice', 'contract', 'minutes'], 'no rows are left after filtering'),
+    cleaner('no rows with so many of a label', ['--min-label-count', '1000'], 'no rows are left.*--min-label-count'),
+    cleaner('one label only', [], 'only (1|one) label', raw=jsonl([r for r in ROWS if r['label'] == 'invoice'])),
+    cleaner('one label left', ['--labels-to-filter', 'invoice', 'contract'], 'only (1|one) label'),
+    cleaner('all rows identical', [], 'only (1|one) label|no rows are left', raw=jsonl(same_text)),
+    cleaner('two rows', [], 'too few|no rows are left|label', raw=jsonl(ROWS[:2])),
+    cleaner('too few for a test split', ['--min-label-count', '1'], 'too few to hold any out', raw=jsonl(ROWS[:3])),
+    cleaner('unknown label to filter', ['--labels-to-filter', 'minuets'], "no label 'minuets'; did you mean 'minutes'?.*contract, invoice, minutes"),
+    # where to write; the corpus is broken at its end, so whoever reads first says something else
+    cleaner('a file in the way of the output folder', ['-o', 'data/raw.jsonl/x'], 'data/raw.jsonl.*(cannot be made|cannot be written|not a folder)', raw=BROKEN),
+    cleaner('output folder that cannot be made', ['-o', '/proc/out/x'], '/proc/out.*cannot be', raw=BROKEN, marks=linux),
+    cleaner('output folder that cannot be written', ['-o', '/proc/x'], '/proc.*cannot be written', raw=BROKEN, marks=linux),
+    cleaner('no name for the output', ['-o', 'out/.jsonl'], 'name the output', raw=BROKEN),
+    cleaner('a folder in the way of an output file', [], 'x_test.jsonl', raw=BROKEN, setup=lambda folder: (folder/'out'/'x_test.jsonl').mkdir(parents=True)),
+    cleaner('the input is the output', ['-f', 'raw_train.jsonl', '-o', 'data/raw'], 'raw_train.jsonl: is an input file', files={'data/raw_train.jsonl': BROKEN}),
+    cleaner('the input is the output, by its whole name', ['-o', 'data/raw.jsonl'], 'raw.jsonl: is an input file', raw=BROKEN),
+    cleaner('the input is the output, through a link', ['-o', 'link/raw', '-f', 'raw_test.jsonl'], 'raw_test.jsonl: is an input file', files={'data/raw_test.jsonl': BROKEN},
+            setup=lambda folder: (folder/'link').symlink_to('data')),
+    cleaner('the input is in the dataset folder', ['-f', 'train.csv', '--target-hf-dataset', './data'], 'train.csv.*input', files={'data/train.csv': SPLITS['ds/train.csv'] + b'"broken\n'}),
+    cleaner('a file in the way of the dataset folder', ['--target-hf-dataset', './data/raw.jsonl'], 'raw.jsonl is not a folder', raw=BROKEN),
+    cleaner('dataset folder that cannot be written', ['--target-hf-dataset', '/proc/ds'], '/proc', raw=BROKEN, marks=linux),
+    # the Hub, before anything is read
+    *[cleaner(f'illegal repo name {name!r}', ['--target-hf-dataset', name], 'is not a legal repo name', raw=BROKEN, user=dict(role='write'))
+      for name in ('contracts', 'alice/a b', 'alice/b/c', 'alice/-x', 'alice/x--y', 'alice/été', 'alice/x.git')],
+    cleaner('no token', ['--target-hf-dataset', 'alice/x'], 'alice/x.*there is no token.*HF_TOKEN', raw=BROKEN),
+    cleaner('a token of nobody', ['--target-hf-dataset', 'alice/x'], 'alice/x.*no valid token', raw=BROKEN, env={'HF_TOKEN': 'hf_nobody'}),
+    cleaner('a token without the right to write', ['--target-hf-dataset', 'alice/x'], 'alice/x.*this token may only read', raw=BROKEN, user=dict(role='read')),
+    cleaner("somebody else's name", ['--target-hf-dataset', 'bob/x'], 'bob/x.*may write under: alice', raw=BROKEN, user=dict(role='write')),
+    cleaner('Hub out of reach', ['--target-hf-dataset', 'alice/x'], f'{NOWHERE} cannot be reached', raw=BROKEN, user=dict(role='write'), env={'HF_ENDPOINT': NOWHERE}),
+    # options; nothing is read
+    cleaner('unknown option', ['--threshhold', '0.8'], 'no option --threshhold; did you mean --threshold', raw=BROKEN),
+    cleaner('abbreviated option', ['--thres', '0.8'], 'no option --thres', raw=BROKEN),
+    case('nothing given', 'cleaner_finetune', [], [], '--input-dir'),
+    *[cleaner(f'{option} {value}', [option, value], f'{option}.*{re.escape(value)}', raw=BROKEN) for option, values in {
+        '--reduce-majority-to': ['-1', '0', 'nan', 'inf', 'x'], '--threshold': ['0', '1.5', '-0.1', 'nan'], '--test-size': ['0', '1', '1.5', '-1'], '--min-label-count': ['0', '1.5'],
+        '--seed': ['x', '-1'], '--conflicts': ['vote'], '--bad-rows': ['skip']}.items() for value in values],
+]
+
+bad_label = csv_bytes(ROWS[45:-1] + [ROWS[-1] | {'label': 'memo'}])
+one_label = csv_bytes([r for r in ROWS if r['label'] == 'invoice'])
+no_test, no_train = ({f'{name}.csv': SPLITS[f'ds/{name}.csv']} for name in ('train', 'test'))
+
+CLASSIFIER = [
+    # the dataset, before any training
+    train('missing dataset folder', ['--input-hf-dataset', './dss'], r'./dss: there is no such folder'),
+    train('dataset without a test split', ['--input-hf-dataset', './part'], "./part: no split 'test'.*train", files={'part/train.csv': SPLITS['ds/train.csv']}),
+    train('dataset without a train split', ['--input-hf-dataset', './part'], "./part: no split 'train'.*test", files={'part/test.csv': SPLITS['ds/test.csv']}),
+    train('dataset without files', ['--input-hf-dataset', './part'], './part.*no data files', files={'part/README.md': b'# x\n'}),
+    train('a test label that train lacks', [], r"./ds: the test split has labels that the train split lacks: 'memo' \(1 rows\)", ds={'test.csv': bad_label}),
+    train('one label only in train', [], "only one label \\('invoice'\\)", ds={'train.csv': one_label, 'test.csv': one_label}),
+    train('no text column', [], "./ds: the train split has no column 'text'", ds={f'{name}.csv': SPLITS[f'ds/{name}.csv'].replace(b'"text"', b'"body"', 1) for name in ('train', 'test')}),
+    train('no rows in the test split', [], './ds.*no rows', ds={'test.csv': b'"id","text","label"\n'}),
+    train('empty CSV', [], './ds', ds={'test.csv': b''}),
+    train('dataset not on the Hub', ['--input-hf-dataset', 'alice/nothing'], 'alice/nothing.*no such repo', user=dict(role='write')),
+    train('illegal name of the dataset', ['--input-hf-dataset', 'alice/a b'], 'alice/a b', user=dict(role='write')),
+    # the base model
+    train('a model folder that does not exist', ['-m', './none'], './none: there is no such folder'),
+    train('a model name that does not exist', ['-m', 'alice/none'], 'alice/none.*no such repo.*scratch', user=dict(role='write')),
+    train('a folder that holds no model', ['-m', './ds'], './ds.*no config.json'),
+    train('the default model out of reach', ['-m', 'MoritzLaurer/deberta-v3-base-zeroshot-v1.1-all-33'], f'{NOWHERE} cannot be reached.*scratch', env={'HF_ENDPOINT': NOWHERE}),
+    # where to publish, before the dataset is read (there is none)
+    *[train(f'illegal repo name {name!r}', ['--input-hf-dataset', './dss', '-o', name], 'is not a legal repo name', user=dict(role='write')) for name in ('model', 'alice/a b')],
+    train('no token', ['--input-hf-dataset', './dss', '-o', 'alice/m'], 'alice/m.*there is no token'),
+    train('a token without the right to write', ['--input-hf-dataset', './dss', '-o', 'alice/m'], 'alice/m.*this token may only read', user=dict(role='read')),
+    train('Hub out of reach', ['--input-hf-dataset', './dss', '-o', 'alice/m'], f'{NOWHERE} cannot be reached', user=dict(role='write'), env={'HF_ENDPOINT': NOWHERE}),
+    train('a file in the way of the model folder', ['--input-hf-dataset', './dss', '-o', './data/raw.jsonl'], 'raw.jsonl is not a folder'),
+    train('a file in the way of the results folder', ['--input-hf-dataset', './dss', '--output-classify-file', 'data/raw.jsonl/results.jsonl'], 'data/raw.jsonl.*cannot be|not a folder'),
+    train('a folder in the way of the results', ['--input-hf-dataset', './dss', '--output-classify-file', 'data'], 'data.*is a folder'),
+    train('results folder that cannot be written', ['--input-hf-dataset', './dss', '--output-classify-file', '/proc/results.jsonl'], '/proc.*cannot be written', marks=linux),
+    train('a file in the way of the W&B folder', ['--input-hf-dataset', './dss', '--wandb-output', 'data/raw.jsonl'], 'data/raw.jsonl'),
+    train('the dataset is the output', ['-o', './ds'], './ds'),
+    train('the base model is the output', ['-m', './bert', '-o', './bert'], './bert'),
+    # options
+    train('unknown option', ['--eval-batchsize', '3'], 'no option --eval-batchsize; did you mean --eval-batch-size'),
+    train('no such text column for the evaluation', ['--text', 'body'], "no column 'body'"),
+    train('no such label column for the evaluation', ['--subject-column', 'topic'], "no column 'topic'"),
+    train('train and examples', ['--train', '--examples', '--filename', 'raw.jsonl'], '--train and --examples exclude each other'),
+    case('no dataset', 'classifier_model', [], ['-o', './model'], '--input-hf-dataset'),
+    case('no model', 'classifier_model', [], ['--input-hf-dataset', './ds'], '--hf-model-name'),
+    train('wrong log level', ['--log-level', 'loud'], "--log-level.*'loud'.*debug"),
+    train('a GPU that is not there', ['--device', 'cuda'], "device 'cuda' is not there", env={'CUDA_VISIBLE_DEVICES': ''}),
+    train('unknown device', ['--device', 'tpu'], "no device 'tpu'.*cpu"),
+    *[train(f'{option} {value}', ['--input-hf-dataset', './dss', option, value], f'{option}.*{re.escape(value)}') for option, values in {
+        '--eval-batch-size': ['0', '-1', '1.5', 'x'], '--train-batch-size': ['0'], '--epochs': ['0', 'nan', 'inf'], '--learning-rate': ['0', '-1'], '--max-length': ['0'],
+        '--downsample': ['0', '1.5'], '--seed': ['-1', '4294967296']}.items() for value in values],
+    # examples
+    case('examples without a file', 'classifier_model', [], ['--examples', '-o', './bert'], '--examples needs --filename'),
+    examples('missing examples', ['--filename', 'rav.jsonl'], "no file 'rav.jsonl'; did you mean 'raw.jsonl'"),
+    examples('empty examples', [], 'raw.jsonl: no rows', files={'data/raw.jsonl': b''}),
+    examples('bad row in the examples', [], 'raw.jsonl:61: broken JSON', files={'data/raw.jsonl': BROKEN}),
+    examples('no such column', ['--text', 'txt'], "no column 'txt'; did you mean 'text'"),
+    examples('missing model', ['-o', './none'], './none: there is no such folder'),
+    examples('a model without a trained head', ['-o', './headless'], './headless: has no trained classification head',
+             setup=lambda folder: shutil.copytree(folder/'bert', folder/'headless') and drop_head(folder/'headless')),
+    examples('a label that the model lacks', [], "'memo'.*1 rows", files={'data/raw.jsonl': jsonl([*ROWS[:20], {'text': 'a b', 'label': 'memo'}])}),
+    examples('the input is the output', ['--output-classify-file', 'data/raw.jsonl'], 'raw.jsonl'),
+    examples('a folder in the way of the results', ['--output-classify-file', 'data'], 'data.*is a folder'),
+    examples('broken weights', ['-o', './bad'], './bad', setup=lambda folder: shutil.copytree(folder/'bert', folder/'bad') and (folder/'bad'/'model.safetensors').write_bytes(b'no')),
+    # a token in a mistyped option is not repeated
+    train('mistyped token option', ['--hf-acess-token=hf_CANARYcanaryCANARY0123'], 'no option --hf-acess-token; did you mean --hf-access-token'),
+]
+
+
+def drop_head(folder):
+    "Leave the encoder only."
+    from safetensors.torch import load_file, save_file
+    weights = load_file(folder/'model.safetensors')
+    save_file({name: tensor for name, tensor in weights.items() if not name.startswith('classifier')}, folder/'model.safetensors', metadata={'format': 'pt'})
+
+
+# Running them: two at a time, ahead of the tests that look at them
+
+@pytest.fixture(scope='module')
+def bert(tmp_path_factory):
+    "A folder with a classifier of the labels of `ROWS`."
+    return tiny_bert(tmp_path_factory.mktemp('model')/'bert', [r['text'] for r in ROWS], labels=sorted({r['label'] for r in ROWS}))
+
+
+@pytest.fixture(scope='module')
+def outcomes(request, tmp_path_factory, bert):
+    "For the id of a case: (CompletedProcess, files before, files after)."
+    hub = LoopbackHub()
+    tokens = {role: hub.add_user('alice', role=role) for role in ('read', 'write')}
+    cases = {item.callspec.id: item.callspec.params['bad'] for item in request.session.items if getattr(item, 'originalname', '') == 'test_one_line'}
+    jobs = Jobs({id: functools.partial(outcome, bad, tmp_path_factory.mktemp('case'), bert, hub, tokens) for id, bad in cases.items()}, cases)
+    yield jobs
+    jobs.close()
+    hub.close()
+
+
+def outcome(bad, root, bert, hub, tokens):
+    "Run one case in a folder with a good corpus, dataset and model and the case's own files."
+    folder, home = root/'work', root/'home'
+    put(folder, {'data/raw.jsonl': GOOD} | SPLITS | bad.files)
+    shutil.copytree(bert, folder/'bert')
+    home.mkdir()
+    if bad.setup: bad.setup(folder)
+    before = snapshot(folder)
+    env = environment(home, **hub.env(tokens[bad.user['role']] if bad.user else None, home/'hf')) | bad.env
+    return command(bad.name, *bad.argv, cwd=folder, env=env), before, snapshot(folder)
+
+
+def one_line(done, name, says):
+    "`done` failed as it should: exit code 2, and one line that says so, with nothing before it but log lines."
+    assert 'Traceback' not in done.stderr, done.stderr
+    *before, line = done.stderr.splitlines() or ['']
+    assert line.startswith(f'{name}: error: '), done.stderr
+    assert all(other.startswith(('INFO: ', 'WARNING: ')) for other in before), done.stderr
+    assert re.search(says, line), line
+    assert done.returncode == 2, (done.returncode, line)
+    assert done.stdout == '' and len(line) < 700
+    assert 'hf_' not in done.stderr, 'a token was told'
+
+
+@pytest.mark.parametrize('bad', CLEANER + CLASSIFIER)
+def test_one_line(outcomes, request, bad):
+    done, before, after = outcomes[request.node.callspec.id]
+    one_line(done, bad.name, bad.says)
+    assert after == before, f'files changed or appeared: {sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))}'
+
+
+# What looks bad and works
+
+@pytest.fixture
+def clean(tmp_path):
+    "Run cleaner_finetune on `rows` with more options: (CompletedProcess, kind -> rows written)."
+    def run(rows, *argv):
+        put(tmp_path, {'data/raw.jsonl': rows})
+        done = succeeds(command('cleaner_finetune', *CLEAN, *argv, cwd=tmp_path, env=environment(tmp_path/'home')))
+        assert (tmp_path/'data'/'raw.jsonl').read_bytes() == rows
+        return done, {p.stem.removeprefix('x_'): read_jsonl(p) for p in (tmp_path/'out').iterdir()}
+    return run
+
+
+def test_label_with_one_row(clean):
+    "It is dropped, or kept in train where the user says so; both are told."
+    rows = jsonl([*ROWS, {'id': 'lone', 'text': 'a single memo', 'label': 'memo'}])
+    done, out = clean(rows)
+    assert "WARNING: dropped 1 labels with fewer than 2 rows: 'memo'" in done.stderr
+    assert [(r['id'], r['reason']) for r in out['removed'] if r['label'] == 'memo'] == [('lone', 'rare_label')]
+    assert {r['label'] for r in out['train']} == {'invoice', 'contract', 'minutes'}
+    done, out = clean(rows, '--min-label-count', '1', '--no-balance')
+    assert re.search("WARNING: 1 labels are too small to be in the test split.*'memo'", done.stderr)
+    assert 'memo' in {r['label'] for r in out['train']} - {r['label'] for r in out['test']}
+
+
+def test_all_rows_unique(clean):
+    _, out = clean(GOOD)
+    assert out['removed'] == [] and len(out['train']) + len(out['test']) == len(ROWS)
+
+
+def test_long_text(clean):
+    "200,000 characters, as one word and as many."
+    long = [{'id': 'words', 'text': 'invoice1 ' * 22_222 + 'ß', 'label': 'invoice'}, {'id': 'word', 'text': 'x' * 200_000, 'label': 'contract'}]
+    _, out = clean(jsonl(ROWS + long))
+    written = {r['id']: r['text'] for r in out['train'] + out['test']}
+    assert all(written[r['id']] == r['text'] for r in long)
+
+
+def test_bad_rows_are_set_aside(clean):
+    "Each bad row goes to the rejected file with its place, its reason and itself; the good ones are all there."
+    bad = [b'{"text": "cut', b'{"text": "ab\xff", "label": "invoice"}', b'{"text": NaN, "label": "invoice"}', b'{"text": "half \\ud83d", "label": "invoice"}',
+           b'{"text": "a\\u0000b", "label": "invoice"}', b'{"label": "invoice"}', b'{"text": "a", "label": null}', b'17']
+    done, out = clean(row(*bad), '--bad-rows', 'reject')
+    assert 'WARNING: 8 bad rows set aside; the first: raw.jsonl line 31: broken JSON' in done.stderr
+    assert [(r['file'], r['line']) for r in out['rejected']] == [('raw.jsonl', 31 + i) for i in range(8)]
+    assert [r['raw'] for r in out['rejected']] == [line.decode('utf-8', 'backslashreplace') for line in bad]
+    for found, reason in zip(out['rejected'], ['broken JSON', 'invalid UTF-8', 'text is NaN', 'invalid Unicode', 'NUL byte', "no column 'text'", 'label is missing', 'not a JSON object']):
+        assert reason in found['reason']
+    assert len(out['train']) + len(out['test']) + len(out['removed']) == len(ROWS)
+    assert f'{len(ROWS) + 8:>9,}  read' in done.stdout and f'{8:>9,}  removed: rejected when read' in done.stdout
+
+
+def test_nothing_to_reject(clean):
+    _, out = clean(GOOD, '--bad-rows', 'reject')
+    assert out['rejected'] == []
+
+
+def test_earlier_output_outlives_a_failure(tmp_path):
+    "A run that fails leaves what an earlier one wrote as it was."
+    env = environment(tmp_path/'home')
+    put(tmp_path, {'data/raw.jsonl': GOOD})
+    argv = [*CLEAN, '--target-hf-dataset', './ds']
+    succeeds(command('cleaner_finetune', *argv, cwd=tmp_path, env=env, script=True))
+    put(tmp_path, {'data/raw.jsonl': BROKEN})
+    before = snapshot(tmp_path)
+    one_line(command('cleaner_finetune', *argv, cwd=tmp_path, env=env, script=True), 'cleaner_finetune', 'raw.jsonl:61: broken JSON')
+    assert snapshot(tmp_path) == before
+
+
+def test_dry_run_writes_nothing(tmp_path):
+    put(tmp_path, {'data/raw.jsonl': GOOD})
+    before = sorted(tmp_path.rglob('*'))
+    done = succeeds(command('cleaner_finetune', *CLEAN, '--target-hf-dataset', './ds', '--dry-run', cwd=tmp_path, env=environment(tmp_path.with_name('home'))))
+    assert f'{len(ROWS):>9,}  read' in done.stdout and 'wrote' not in done.stdout and 'published' not in done.stdout
+    assert sorted(tmp_path.rglob('*')) == before
