@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT/'nbs'
+SOURCE = 'https://github.com/libdocs/libdocs/blob/main'
 GROUPS = {'Start': ['tutorials'], 'API': ['.'], 'Pipelines': ['pipelines'], 'Explanations': ['explanations']}
 DEFS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
@@ -112,6 +113,14 @@ def link_names(text: str, symbols: dict) -> str:
         if line.lstrip().startswith(('```', '~~~')): fenced = not fenced
         elif not fenced and not line.startswith('#'): lines[i] = re.sub(r'(?<![`\[{}])`([\w.]+(?:\(\))?)`(?![`\]])', link, line)
     return '\n'.join(lines)
+
+
+def link_sources(text: str, page: Path) -> str:
+    "Markdown of a notebook in which links to files outside of nbs/, which are not on the site, lead to the repository."
+    def link(match):
+        to = (page.parent/match[1]).resolve()
+        return match[0] if to.is_relative_to(NBS) or not to.is_relative_to(ROOT) else f']({SOURCE}/{to.relative_to(ROOT).as_posix()}'
+    return re.sub(r'\]\(((?:\.\./)+[^)\s#]+)', link, text)
 
 
 def as_markdown(text: str, symbols: dict) -> str:
@@ -222,13 +231,13 @@ def api_cells(cell: dict, module, symbols: dict) -> list:
     return [markdown_cell('\n'.join(block)) for block in blocks] + [code_cell(cell, 'hide-input')]
 
 
-def make_page(nb: dict, symbols: dict) -> dict:
+def make_page(nb: dict, path: Path, symbols: dict) -> dict:
     "A notebook as a page."
     name, cells = module_of(nb), []
     module = import_module(name) if name else None
     for cell in visible_cells(nb):
         marks = directives(cell['source']) if cell['cell_type'] == 'code' else {}
-        if cell['cell_type'] == 'markdown': cells.append(markdown_cell(link_names(cell['source'], symbols)))
+        if cell['cell_type'] == 'markdown': cells.append(markdown_cell(link_sources(link_names(cell['source'], symbols), path)))
         elif {'export', 'exports', 'exporti'} & set(marks): cells += api_cells(cell, module, symbols)
         else: cells.append(code_cell(cell, *cell['metadata'].get('tags', []), *(['hide-input'] if only_imports(cell) else [])))
     if name: cells.insert(1, markdown_cell(f'```{{py:module}} {name}\n```'))
@@ -253,7 +262,7 @@ def stage_pages(stage: Path):
     symbols = find_symbols(list(notebooks.values()))
     shutil.rmtree(stage, ignore_errors=True)
     for path, nb in notebooks.items():
-        page, to = make_page(nb, symbols), stage/path.relative_to(NBS)
+        page, to = make_page(nb, path, symbols), stage/path.relative_to(NBS)
         if path == NBS/'index.ipynb': page['cells'].append(markdown_cell(contents(paths)) | {'id': 'contents'})
         to.parent.mkdir(parents=True, exist_ok=True)
         to.write_text(json.dumps(page, ensure_ascii=False), encoding='utf-8')

@@ -3,10 +3,8 @@ import csv, io, json, os, random, subprocess, sys, threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-
 LABELS = ('invoice', 'contract', 'minutes')
-PREFIX = {'cleaner_finetune': 'libdocs.cleaner_finetune', 'classifier_model': 'libdocs.classifier_model', 'libdocs-pipeline': 'libdocs.pipelines'}
+MODULES = {'cleaner_finetune': 'libdocs.cleaner_finetune', 'classifier_model': 'libdocs.classifier_model', 'libdocs-pipeline': 'libdocs.pipelines'}
 
 
 # Corpora
@@ -88,7 +86,7 @@ def environment(home, **more):
 
 def command(name, *argv, cwd, env, script=False, timeout=300):
     "Run a command as `python -m`, or by its console script; the CompletedProcess with text outputs."
-    start = [str(Path(sys.executable).parent/name)] if script else [sys.executable, '-m', PREFIX[name]]
+    start = [str(Path(sys.executable).parent/name)] if script else [sys.executable, '-m', MODULES[name]]
     return subprocess.run([*start, *map(str, argv)], cwd=cwd, env=env, capture_output=True, text=True, encoding='utf-8', timeout=timeout, stdin=subprocess.DEVNULL)
 
 
@@ -101,11 +99,13 @@ def succeeds(done):
 
 
 class Jobs:
-    "Results of slow functions by name. Those in `wanted` start at once, two at a time; a name that nobody has begun is run by whoever asks."
-    def __init__(self, recipes, wanted):
-        self.recipes, self.begun, self.lock = recipes, {}, threading.Lock()
-        self.pool = ThreadPoolExecutor(2)
-        for name in wanted: self.pool.submit(self.run, name)
+    "Results of slow functions by name, each run once: those that were started two at a time, others by whoever asks first."
+    def __init__(self, recipes):
+        self.recipes, self.begun, self.lock, self.pool = recipes, {}, threading.Lock(), ThreadPoolExecutor(2)
+
+    def start(self, names):
+        for name in names: self.pool.submit(self.run, name)
+        return self
 
     def run(self, name):
         with self.lock:
@@ -119,9 +119,3 @@ class Jobs:
     def __getitem__(self, name): return self.run(name).result()
 
     def close(self): self.pool.shutdown(cancel_futures=True)
-
-
-def wanted_fixtures(request, names):
-    "Those of `names`, in their order, that the selected tests of this module use."
-    used = {name for item in request.session.items if item.path == request.path for name in item.fixturenames}
-    return [name for name in names if name in used]
