@@ -28,10 +28,11 @@ demo: .venv/made ## the whole job, offline: a dirty corpus to a published, evalu
 	    --output-classify-file demo/results/results.jsonl --wandb-output demo/wandb
 	@echo && echo "Open demo/results/report.html in a browser."
 
+# One thread for each: two trainings side by side that share two cores wait for each other in torch's thread pool.
 test: .venv/made ## notebooks clean and exported, their tests, and pytest
 	$(BIN)/python tests/check_tree.py
-	$(BIN)/nbdev-test --n_workers 2 --do_print
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/nbdev-test --n-workers 2 --do-print
+	OMP_NUM_THREADS=1 $(BIN)/pytest
 
 docs: .venv/made ## the documentation site, in _docs
 	$(BIN)/python docs/build.py

@@ -17,14 +17,16 @@ log = logging.getLogger(__name__)
 
 default_base_model = 'MoritzLaurer/deberta-v3-base-zeroshot-v1.1-all-33'
 
-# %% ../nbs/81_classifier_model.ipynb #a5a1300f
-@dataclass(frozen=True)
+# %% ../nbs/81_classifier_model.ipynb #019fd761
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     "The figures of an evaluation and where its files are."
     metrics: dict
     results: Path   # every prediction, JSONL
     report: Path    # to open in a browser
     run: object     # the RunResult
+
+    def __repr__(self): return f'Evaluation({self.run!r})'
 
     def _repr_html_(self): return self.run._repr_html_()
 
@@ -146,7 +148,7 @@ def _report_elsewhere(evaluation:Evaluation, trained, run, wandb_output, token, 
     files = {'README.md': card.encode(), 'metrics.json': evaluation.run.metrics_path, 'report.html': evaluation.report}
     publish(files, trained.model, 'Evaluation of the published model', token, private)
 
-# %% ../nbs/81_classifier_model.ipynb #6a03448d
+# %% ../nbs/81_classifier_model.ipynb #bc87b8bd
 _epilog = '''examples:
   train on a prepared dataset, publish, evaluate:
     classifier_model --input-hf-dataset ./dataset --hf-model-name ./model -m scratch --epochs 5
@@ -163,6 +165,7 @@ what comes out, in results/MODEL/ or beside --output-classify-file:
 A repo is a Hub name (alice/contracts) or a folder (./contracts, which needs no account and no network).
 The base model `scratch` is a small model made from the training split: no download, good for short texts and for trying things out.'''
 
+# %% ../nbs/81_classifier_model.ipynb #b99eb290
 def parser()->Parser:
     "The options of the command."
     p = Parser(prog='classifier_model', epilog=_epilog, description='Fine-tune a text classifier on a prepared dataset, publish it, and evaluate the published model on the held-out test split.')
@@ -193,6 +196,7 @@ def _training(group):
     a('--wandb-output', default='wandb', metavar='DIR', help="folder for W&B's files and the HTML report (default: wandb)")
     a('--public', action='store_true', help='make a new Hub repo public (default: private)')
 
+# %% ../nbs/81_classifier_model.ipynb #ec36c831
 def _evaluation(group):
     a = group.add_argument
     a('--text', default='text', metavar='COLUMN', help='column of the evaluation data that holds the document (default: text)')

@@ -14,8 +14,8 @@ from .console import Parser, at_least, hide_secrets, positive, run_command, shar
 
 log = logging.getLogger(__name__)
 
-# %% ../nbs/80_cleaner_finetune.ipynb #83a8d70d
-@dataclass(frozen=True)
+# %% ../nbs/80_cleaner_finetune.ipynb #2cdc8281
+@dataclass(frozen=True, repr=False)
 class Prepared:
     "A prepared dataset: where it is and how it came about."
     counts: list          # (step, rows) in order
@@ -30,6 +30,8 @@ class Prepared:
         steps = [f'{n:>9,}  {step}' for step, n in self.counts]
         gone = [f'{n:>9,}  removed: {reason}' for reason, n in self.removed.items()]
         return '\n'.join([*steps[:1], *gone, *steps[1:]])
+
+    def __repr__(self): return f'Prepared({dict(self.counts)}, removed: {self.removed})'
 
     def _repr_html_(self):
         import pandas as pd

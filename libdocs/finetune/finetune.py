@@ -153,8 +153,8 @@ def _save(model, tokenizer, schema:LabelSchema, record:dict, token:str|None, pri
         (work/'README.md').write_text(model_card(record), encoding='utf-8')
         return publish({p.name: p for p in sorted(work.iterdir())}, record['repo'], 'Fine-tuned model', token, private)
 
-# %% ../../nbs/50_finetune.finetune.ipynb #9004d503
-@dataclass(frozen=True)
+# %% ../../nbs/50_finetune.finetune.ipynb #e5ce6233
+@dataclass(frozen=True, repr=False)
 class FinetuneResult:
     "A trained and published model."
     model: str           # the repo it is in
@@ -164,10 +164,13 @@ class FinetuneResult:
     record: dict         # what was trained, on what, how, and the history
     pushed: Pushed
 
+    def __repr__(self): return f'FinetuneResult({len(self.schema)} labels, top-1 {self.metrics["top_1"]:.4f})'
+
     def _repr_html_(self):
-        figures = pd.DataFrame([{k: f'{self.metrics[k]:.4f}' for k in ('top_1', 'top_2', 'top_3', 'macro_f1')}], index=[self.model])
+        figures = pd.DataFrame([{k: f'{self.metrics[k]:.4f}' for k in ('top_1', 'top_2', 'top_3', 'macro_f1')}], index=[Path(self.model).name])
         return figures.to_html(border=0)
 
+# %% ../../nbs/50_finetune.finetune.ipynb #e2c4acf4
 def finetune(
     dataset:str,                          # Hub name or folder with train and test, text and label
     model_name:str,                       # repo to publish to: Hub name or folder

@@ -72,14 +72,16 @@ def _resume(path:Path, state:dict, rows:pd.DataFrame)->list:
     with atomic_writer(beside) as file: json.dump(state, file)
     return _done(path, rows)
 
-# %% ../../nbs/60_finetune.run.ipynb #31028ea8
-@dataclass(frozen=True)
+# %% ../../nbs/60_finetune.run.ipynb #40a28c85
+@dataclass(frozen=True, repr=False)
 class RunResult:
     "The figures of a run and where its files are."
     metrics: dict        # as `evaluate` gives them, and `baselines`
     path: Path           # the JSONL of every prediction
     metrics_path: Path   # metrics.json beside it
     rows: list           # the rows of the JSONL
+
+    def __repr__(self): return f'RunResult({self.metrics["rows"]} rows, top-1 {self.metrics["top_1"]:.4f})'
 
     def _repr_html_(self):
         named = {'model': self.metrics, **(self.metrics.get('baselines') or {})}

@@ -63,8 +63,8 @@ class _Explainer:
         if not same: return 'label_conflict', score, other
         return ('exact_duplicate' if score == 1.0 and self.distinct[row] == self.distinct[other] else 'near_duplicate'), score, other
 
-# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #e6945c70
-@dataclass(frozen=True)
+# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #d3030701
+@dataclass(frozen=True, repr=False)
 class Cleaned:
     "What stays, what goes and why. `kept` and `removed` have the index of the input and together all its rows."
     kept: pd.DataFrame     # the columns of the input
@@ -76,6 +76,8 @@ class Cleaned:
     def reasons(self)->dict:
         "Rows removed for each reason."
         return {k: int(v) for k, v in sorted(self.removed['reason'].value_counts().items())}
+
+    def __repr__(self): return f'Cleaned({len(self.kept)} kept, {len(self.removed)} removed: {self.reasons})'
 
     def _repr_html_(self):
         total = len(self.kept) + len(self.removed)

@@ -32,13 +32,15 @@ def label_cap(
         raise InputError(f'reduce_majority_to is {reduce_majority_to}; it must be a positive number, as in 1.0 (the most rows a label keeps are 2 x smallest label x this)')
     return max(1, 2 * math.floor(smallest * reduce_majority_to))
 
-# %% ../../../nbs/20_utils.training.training.ipynb #e08609cc
-@dataclass(frozen=True)
+# %% ../../../nbs/20_utils.training.training.ipynb #fbf98ccc
+@dataclass(frozen=True, repr=False)
 class Normalized:
     "What stays, what goes and why: reason `filtered_label`, `rare_label` or `label_cap`. Together they are the input."
     kept: pd.DataFrame
     removed: pd.DataFrame
     cap: int|None  # most rows a label kept, None without balancing
+
+    def __repr__(self): return f'Normalized({len(self.kept)} kept, {len(self.removed)} removed, cap {self.cap})'
 
     def _repr_html_(self):
         before = pd.concat([self.kept['label'], self.removed['label']]).value_counts()
