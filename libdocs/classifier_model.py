@@ -6,18 +6,18 @@
 __all__ = ['log', 'default_base_model', 'Evaluation', 'results_file', 'evaluate_model', 'evaluate_published',
            'train_and_evaluate', 'parser', 'main']
 
-# %% ../nbs/81_classifier_model.ipynb #e165f1aa
+# %% ../nbs/81_classifier_model.ipynb #8aa55b7c
 import logging, os, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .console import Parser, at_least, hide_secrets, positive, run_command, share
+from .console import Parser, at_least, hide_secrets, positive, run_command, seed, share
 
-log = logging.getLogger(__name__)
+log = logging.getLogger('libdocs.classifier_model')  # also under `python -m`, where __name__ is __main__
 
 default_base_model = 'MoritzLaurer/deberta-v3-base-zeroshot-v1.1-all-33'
 
-# %% ../nbs/81_classifier_model.ipynb #019fd761
+# %% ../nbs/81_classifier_model.ipynb #adae9e8d
 @dataclass(frozen=True, repr=False)
 class Evaluation:
     "The figures of an evaluation and where its files are."
@@ -33,7 +33,7 @@ class Evaluation:
 def _evaluate(model:str, test, train, results, batch_size:int, text:str, subject:str, token, device:str, about:dict, history=None)->Evaluation:
     "Run the published model over `test`; write results, metrics and report."
     from libdocs.classifiers.deberta import DebertaZeroShot
-    from libdocs.finetune.run import run
+    from libdocs.finetune.run import result_files, run
     from libdocs.records import atomic_writer
     from libdocs.report import report_html, versions
     start, results = time.perf_counter(), Path(results)
@@ -42,7 +42,7 @@ def _evaluate(model:str, test, train, results, batch_size:int, text:str, subject
     labels = sorted(set(test[subject])) if classifier.is_nli and subject in test else None
     result = run(classifier, test, results, batch_size, text, subj_column=subject, labels=labels, train_df=train)
     about = {'model': model, **about, 'device': classifier.device, 'evaluation_seconds': round(time.perf_counter() - start, 1), 'versions': versions()}
-    report = results.with_name('report.html')
+    report = result_files(results)[2]
     with atomic_writer(report) as file: file.write(report_html(result.metrics, result.rows, history, about))
     return Evaluation(result.metrics, results, report, result)
 
@@ -55,7 +55,7 @@ def results_file(
     if given: return Path(given).expanduser()
     return Path('results')/Path(model).expanduser().resolve().name/'results.jsonl' if model[:1] in './~' else Path('results')/model/'results.jsonl'
 
-# %% ../nbs/81_classifier_model.ipynb #bbe3cef7
+# %% ../nbs/81_classifier_model.ipynb #cc6d4e53
 def evaluate_model(
     model:str,                 # repo of the model: Hub name or folder
     input_dir:str|os.PathLike, # folder of the test file
@@ -73,11 +73,14 @@ def evaluate_model(
     "Evaluate an existing model on a local file."
     from libdocs.finetune.finetune import downsampled
     from libdocs.hub import load_splits, require_split
-    from libdocs.records import find_files, read_records
-    test = downsampled(read_records(find_files(input_dir, filename), text=text, label=subject).df, downsample, seed)
+    from libdocs.finetune.run import result_files
+    from libdocs.records import check_outputs, find_files, read_records
+    results, files = results_file(model, output_classify_file), find_files(input_dir, filename)
+    check_outputs(result_files(results), inputs=files)
+    test = downsampled(read_records(files, text=text, label=subject).df, downsample, seed)
     train = require_split(load_splits(dataset, token), 'train', dataset) if dataset else None
     about = dict(test_data=filename, dataset=dataset, rows=dict(test=len(test)), downsample=downsample)
-    return _evaluate(model, test, train, results_file(model, output_classify_file), eval_batch_size, 'text', 'label', token, device, {k: v for k, v in about.items() if v is not None})
+    return _evaluate(model, test, train, results, eval_batch_size, 'text', 'label', token, device, {k: v for k, v in about.items() if v is not None})
 
 # %% ../nbs/81_classifier_model.ipynb #2cc66d19
 def evaluate_published(
@@ -97,7 +100,7 @@ def evaluate_published(
     about = dict(dataset=dataset, rows=dict(train=len(train), test=len(test)))
     return _evaluate(model, test, train, results_file(model, output_classify_file), eval_batch_size, 'text', 'label', token, device, about)
 
-# %% ../nbs/81_classifier_model.ipynb #8887a89e
+# %% ../nbs/81_classifier_model.ipynb #d99c3267
 def train_and_evaluate(
     dataset:str,                        # prepared dataset: Hub name or folder
     model_name:str,                     # repo to publish to: Hub name or folder
@@ -112,13 +115,18 @@ def train_and_evaluate(
     **options,                          # of `finetune`: base_model, epochs, learning_rate, train_batch_size, max_length, downsample, seed, device
 )->Evaluation:
     "Fine-tune, publish, and evaluate the published model on the test split that was held aside."
-    from libdocs.finetune.finetune import downsampled, finetune, load_task
+    from libdocs.finetune.finetune import check_target, downsampled, finetune, load_task
+    from libdocs.finetune.run import result_files
     from libdocs.finetune.tracking import wandb_run
     from libdocs.hub import preflight
+    from libdocs.records import check_folder, check_outputs
     results = results_file(model_name, output_classify_file)
+    check_target(model_name, dataset, options.get('base_model', ''))
+    check_outputs(result_files(results))
+    check_folder(wandb_output)
     preflight(model_name, 'model', token, private)
-    _check_folder(results.parent)
     train, test, _ = load_task(dataset, token)
+    _check_columns(dataset, test, text, subject)
     train, test = (downsampled(df, options.get('downsample', 1), options.get('seed', 42)) for df in (train, test))
     with wandb_run(Path(model_name).name, {}, wandb_output, wandb_token) as run:
         trained = finetune(dataset, model_name, token=token, wandb_output=wandb_output, private=private, **options)
@@ -127,13 +135,12 @@ def train_and_evaluate(
         _report_elsewhere(evaluation, trained, run, wandb_output, token, private)
     return evaluation
 
-# %% ../nbs/81_classifier_model.ipynb #56ebb53b
-def _check_folder(folder:Path):
-    "Raise `InputError` if `folder` cannot be made or written."
-    from libdocs.records import InputError
-    try: folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error: raise InputError(f'{folder}: cannot be made: {error.strerror}') from error
-    if not os.access(folder, os.W_OK | os.X_OK): raise InputError(f'{folder}: cannot be written')
+# %% ../nbs/81_classifier_model.ipynb #003f536d
+def _check_columns(dataset:str, test, *columns:str):
+    "Raise `InputError` before the training for a column that the evaluation will miss."
+    from libdocs.records import InputError, unknown_name
+    for column in columns:
+        if column not in test: raise InputError(f'{dataset}: the test split has ' + unknown_name('column', column, test.columns))
 
 def _report_elsewhere(evaluation:Evaluation, trained, run, wandb_output, token, private:bool):
     "The report to W&B and its folder; card, figures and report to the model's repo and its local copy."
@@ -165,7 +172,7 @@ what comes out, in results/MODEL/ or beside --output-classify-file:
 A repo is a Hub name (alice/contracts) or a folder (./contracts, which needs no account and no network).
 The base model `scratch` is a small model made from the training split: no download, good for short texts and for trying things out.'''
 
-# %% ../nbs/81_classifier_model.ipynb #b99eb290
+# %% ../nbs/81_classifier_model.ipynb #35b05903
 def parser()->Parser:
     "The options of the command."
     p = Parser(prog='classifier_model', epilog=_epilog, description='Fine-tune a text classifier on a prepared dataset, publish it, and evaluate the published model on the held-out test split.')
@@ -192,7 +199,7 @@ def _training(group):
     a('--train-batch-size', type=at_least(1), default=32, metavar='N', help='texts a training step (default: 32)')
     a('--max-length', type=at_least(4), default=512, metavar='TOKENS', help='tokens of a text that are read; the share that is cut off is reported (default: 512)')
     a('--downsample', type=share, default=1, metavar='SHARE', help='use this share of every label of both splits, for a quick try')
-    a('--seed', type=int, default=42, help='of head, order, dropout and sample (default: 42)')
+    a('--seed', type=seed, default=42, help='of head, order, dropout and sample (default: 42)')
     a('--wandb-output', default='wandb', metavar='DIR', help="folder for W&B's files and the HTML report (default: wandb)")
     a('--public', action='store_true', help='make a new Hub repo public (default: private)')
 

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['log', 'Prepared', 'output_files', 'prepare', 'parser', 'main']
 
-# %% ../nbs/80_cleaner_finetune.ipynb #35130f63
+# %% ../nbs/80_cleaner_finetune.ipynb #84c33cb8
 import logging, os, shlex, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .console import Parser, at_least, hide_secrets, positive, run_command, share
+from .console import Parser, at_least, hide_secrets, positive, proper_share, run_command, seed, share
 
-log = logging.getLogger(__name__)
+log = logging.getLogger('libdocs.cleaner_finetune')  # also under `python -m`, where __name__ is __main__
 
 # %% ../nbs/80_cleaner_finetune.ipynb #2cdc8281
 @dataclass(frozen=True, repr=False)
@@ -37,26 +37,23 @@ class Prepared:
         import pandas as pd
         return pd.DataFrame(self.labels).to_html(index=False, border=0) + f'<pre>{self}</pre>'
 
-# %% ../nbs/80_cleaner_finetune.ipynb #0d76d861
+# %% ../nbs/80_cleaner_finetune.ipynb #4b7fa5bd
 def output_files(
     output:str|os.PathLike,  # prefix, with or without `.jsonl`
 )->dict:                     # kind → Path
     "The files that phase 1 writes."
+    from libdocs.records import InputError
     output = Path(str(output).removesuffix('.jsonl')).expanduser()
+    if not output.name: raise InputError(f'{output}: is a folder; name the output, as in out/contracts')
     return {kind: output.with_name(f'{output.name}_{kind}.jsonl') for kind in ('train', 'test', 'removed', 'rejected')}
 
 def _preflight(paths:list, output, repo:str|None, token, private:bool):
     "Raise `InputError` for what would fail at the end."
-    from libdocs.hub import preflight
-    from libdocs.records import InputError
-    outputs = output_files(output)
-    if not outputs['train'].name.removesuffix('_train.jsonl'): raise InputError(f'{output}: name the output, as in out/contracts')
-    for path in (Path(output), *outputs.values()):
-        if path.resolve() in {p.resolve() for p in paths}: raise InputError(f'{path}: is an input file; give --output-filename another name')
-    folder = outputs['train'].parent
-    try: folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error: raise InputError(f'{folder}: cannot be made: {error.strerror}') from error
-    if not os.access(folder, os.W_OK | os.X_OK): raise InputError(f'{folder}: cannot be written')
+    from libdocs.hub import is_folder, preflight
+    from libdocs.records import InputError, check_outputs
+    if Path(output).expanduser().resolve() in {p.resolve() for p in paths}: raise InputError(f'{output}: is an input file; give --output-filename another name')
+    published = [Path(repo).expanduser()/name for name in ('train.csv', 'test.csv', 'README.md')] if repo and is_folder(repo) else []
+    check_outputs([*output_files(output).values(), *published], inputs=paths)
     if repo: preflight(repo, 'dataset', token, private)
 
 # %% ../nbs/80_cleaner_finetune.ipynb #80e2d072
@@ -169,7 +166,7 @@ def _publish(splits, facts:dict, token, private:bool):
 def _prepared(facts:dict, files:dict, clock:_Clock, pushed=None)->Prepared:
     return Prepared(facts['counts'], facts['removed_by_reason'], facts['labels'], files, facts['sha256'], clock.seconds, pushed)
 
-# %% ../nbs/80_cleaner_finetune.ipynb #506595bf
+# %% ../nbs/80_cleaner_finetune.ipynb #58a23f62
 _epilog = '''example:
   cleaner_finetune -i data -f contracts.jsonl -t body -s topic -o out/contracts --target-hf-dataset ./dataset
 
@@ -201,8 +198,8 @@ def parser()->Parser:
     a('--conflicts', choices=['majority', 'keep', 'drop'], default='majority', help='copies with different labels: believe the majority, keep one of each, or drop all (default: majority)')
     a('--bad-rows', choices=['stop', 'reject'], default='stop', help='stop at a row that cannot be read, or set it aside (default: stop)')
     a('--merge-labels', action='store_true', help='merge labels that differ only by case, space or Unicode form')
-    a('--test-size', type=share, default=0.2, metavar='SHARE', help='share of the test split (default: 0.2)')
-    a('--seed', type=int, default=42, help='of cap and split (default: 42)')
+    a('--test-size', type=proper_share, default=0.2, metavar='SHARE', help='share of the test split (default: 0.2)')
+    a('--seed', type=seed, default=42, help='of cap and split (default: 42)')
     a('--public', action='store_true', help='make a new Hub repo public (default: private)')
     a('--dry-run', action='store_true', help='do everything but write and publish')
     return p

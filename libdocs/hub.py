@@ -6,7 +6,7 @@
 __all__ = ['is_folder', 'check_repo', 'find_token', 'explain', 'preflight', 'Pushed', 'push', 'load_splits', 'require_split',
            'fetch_model']
 
-# %% ../nbs/30_hub.ipynb #78a1d930
+# %% ../nbs/30_hub.ipynb #08b59370
 import contextlib, hashlib, logging, os, re, shutil, sys, tempfile, time, warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from .records import InputError, atomic_writer, unknown_name
+from .records import InputError, atomic_writer, check_folder, unknown_name
 
 # %% ../nbs/30_hub.ipynb #3e89977e
 def is_folder(
@@ -223,15 +223,6 @@ def _info(api, repo:str, repo_type:str):
     except GatedRepoError: raise
     except RepositoryNotFoundError: return None
 
-# %% ../nbs/30_hub.ipynb #c250279f
-def _check_folder(root:Path):
-    "Raise `InputError` unless files can be written in `root`, which need not exist yet."
-    nearest = next(p for p in (root, *root.absolute().parents) if p.exists() or p.is_symlink())
-    if not nearest.is_dir(): raise InputError(f'cannot write to the folder {root}: {nearest} is not a folder; choose another name')
-    try:
-        with tempfile.TemporaryFile(dir=nearest): pass
-    except OSError as error: raise InputError(f'cannot write to the folder {root}: {nearest}: {error.strerror or error}; choose another place') from None
-
 # %% ../nbs/30_hub.ipynb #8763bfae
 def _check_owner(
     me:dict,    # the answer of whoami
@@ -271,7 +262,7 @@ def _check_rights(api, repo:str, repo_type:str, private:bool):
     _check_visibility(info, repo, private)
     api.auth_check(repo, repo_type=repo_type, write=True)
 
-# %% ../nbs/30_hub.ipynb #1efaed5f
+# %% ../nbs/30_hub.ipynb #6d9ce75d
 def preflight(
     repo:str,               # a folder, or owner/name; it need not exist
     repo_type:str,          # 'dataset' or 'model'
@@ -280,7 +271,7 @@ def preflight(
 )->None:
     "Raise `InputError` unless `repo` can be written to; nothing is made or changed."
     check_repo(repo)
-    if is_folder(repo): return _check_folder(Path(repo).expanduser())
+    if is_folder(repo): return check_folder(Path(repo).expanduser())
     token = _need_token(token, repo)
     _reach(repo, 'write to')
     _patiently(lambda: _check_rights(_api(token), repo, repo_type, private), repo, 'write to', token)
@@ -336,7 +327,7 @@ def _push_once(api, repo:str, repo_type:str, files:Mapping, message:str, private
     if missing: raise InputError(f'{repo}: after publishing, the Hub does not have {", ".join(missing)} as sent; run again, and check its .gitignore')
     return commit
 
-# %% ../nbs/30_hub.ipynb #056a21f2
+# %% ../nbs/30_hub.ipynb #bfc1a13a
 def _check_paths(
     files:Mapping,   # path in the repo: bytes or Path
     repo:str,        # for the message
@@ -350,7 +341,7 @@ def _check_paths(
 def _push_folder(files:Mapping, repo:str):
     "Write `files` into the folder, each whole or not at all."
     root = Path(repo).expanduser()
-    _check_folder(root)
+    check_folder(root)
     for path in files:
         if not (root/path).resolve().is_relative_to(root.resolve()): raise InputError(f'{repo}: {path!r} leads out of the folder through a link')
     for path, content in files.items():

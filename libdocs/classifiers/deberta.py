@@ -47,18 +47,19 @@ def softmax(
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
 
-# %% ../../nbs/40_classifiers.deberta.ipynb #1eacc003
+# %% ../../nbs/40_classifiers.deberta.ipynb #d3388ef0
 def _load(
     folder:Path,  # a model folder
     name:str,     # what the user called it
 )->tuple:         # (model, tokenizer)
     "Model and fast tokenizer of `folder`, in float32."
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     try:
         model, loading = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error: raise InputError(f'{name}: cannot be loaded as a text classifier: {str(error).splitlines()[0]}') from error
+    except (OSError, ValueError, KeyError, SafetensorError) as error: raise InputError(f'{name}: cannot be loaded as a text classifier: {str(error).splitlines()[0]}') from error
     if loading['missing_keys']:
         raise InputError(f'{name}: has no trained classification head ({sorted(loading["missing_keys"])[0]} is missing): fine-tune it first with classifier_model --train')
     return model.eval(), tokenizer

@@ -93,7 +93,7 @@ def scratch_model(
         vocab_size=len(tokenizer), hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=tokenizer.model_max_length,
         classifier_pooling='mean', embedding_dropout=0.1, mlp_dropout=0.1, classifier_dropout=0.1, id2label=schema.id2label, label2id=schema.label2id, **special))
 
-# %% ../../nbs/47_finetune.base.ipynb #9359396b
+# %% ../../nbs/47_finetune.base.ipynb #2b592b78
 def load_base(
     name:str,              # Hub name, folder, or `scratch`
     schema:LabelSchema,    # labels of the training split
@@ -113,11 +113,12 @@ def load_base(
 def _load(folder:Path, name:str, schema:LabelSchema)->tuple:
     "The checkpoint in float32 with `schema`'s labels, and its fast tokenizer."
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     labels = dict(num_labels=len(schema), id2label=schema.id2label, label2id=schema.label2id, problem_type='single_label_classification')
     try:
         model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, ignore_mismatched_sizes=True, **labels)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error: raise InputError(f'{name}: cannot be loaded as a base model: {str(error).splitlines()[0]}') from error
+    except (OSError, ValueError, KeyError, SafetensorError) as error: raise InputError(f'{name}: cannot be loaded as a base model: {str(error).splitlines()[0]}') from error
     if not tokenizer.is_fast: raise InputError(f'{name}: has no fast tokenizer (tokenizer.json), which libdocs needs')
     return model, tokenizer

@@ -5,26 +5,28 @@
 # %% auto #0
 __all__ = ['log', 'wandb_mode', 'wandb_run', 'log_report']
 
-# %% ../../nbs/48_finetune.tracking.ipynb #7a22eb1d
-import logging, os, socket, sys
+# %% ../../nbs/48_finetune.tracking.ipynb #e6b36279
+import logging, os, sys
 from contextlib import contextmanager
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
 
 log = logging.getLogger(__name__)
 
-# %% ../../nbs/48_finetune.tracking.ipynb #8f40e00f
+# %% ../../nbs/48_finetune.tracking.ipynb #7854197d
 def wandb_mode(
     key:str|None,  # the API key, if there is one
 )->str:            # 'online', 'offline' or 'disabled'
     "How to run W&B: what WANDB_MODE says, else online if there is a key and the server can be reached."
     if mode := os.environ.get('WANDB_MODE'): return mode
     if not key: return 'offline'
-    server = urlsplit(os.environ.get('WANDB_BASE_URL', 'https://api.wandb.ai'))
-    try: socket.create_connection((server.hostname, server.port or (443 if server.scheme == 'https' else 80)), timeout=3).close()
-    except OSError as error:
-        log.warning('W&B at %s cannot be reached (%s); tracking offline', server.hostname, error.strerror or error)
+    server = os.environ.get('WANDB_BASE_URL', 'https://api.wandb.ai')
+    try: urlopen(server, timeout=3).close()
+    except HTTPError: return 'online'  # an answer is an answer
+    except (URLError, OSError, ValueError) as error:
+        log.warning('W&B at %s does not answer (%s); tracking offline', server, getattr(error, 'reason', error))
         return 'offline'
     return 'online'
 
