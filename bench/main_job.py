@@ -55,7 +55,7 @@ def measure(name: str, source: Path, prepare: list, base: str, train: list, extr
     results.unlink(missing_ok=True)
     one = command(PHASE_1, ['-i', source.parent, '-f', source.name, '-o', folder/'prepared', '--target-hf-dataset', dataset, *prepare], folder/'phase1.log')
     two = command(PHASE_2, ['--input-hf-dataset', dataset, '-o', model, '-m', base, '--output-classify-file', results, '--wandb-output', folder/'wandb', *train], folder/'phase2.log')
-    row = dict(name=name, options=' '.join([*prepare, *train]), phase_1=one, phase_2=two, steps=steps(folder/'phase1.log'), metrics=json.loads(results.with_name('metrics.json').read_text()),
+    row = dict(name=name, options=' '.join([*prepare, *train]), phase_1=one + seconds(folder/'phase1.log'), phase_2=two + seconds(folder/'phase2.log'), steps=steps(folder/'phase1.log'), metrics=json.loads(results.with_name('metrics.json').read_text()),
                training=json.loads((folder/'model'/'training.json').read_text()))
     if extra and extra.exists():
         other = folder/'extra'/'results.jsonl'
@@ -70,15 +70,20 @@ def steps(log: Path) -> dict:
     return {name: int(n.replace(',', '')) for n, name in re.findall(r'^ +([\d,]+)  (.+)$', log.read_text(), flags=re.M)}
 
 
+def seconds(log: Path) -> tuple:
+    "What the command says about the time of its stages, as a tuple of one string."
+    return tuple(re.findall(r'^INFO: seconds: (.+)$', log.read_text(), flags=re.M)[-1:])
+
+
 def table(rows: list) -> str:
     "The results as Markdown."
     def f(x): return f'{x:.4f}'
     def base(m, which): return f(m['baselines'][which]['top_1']) + ' / ' + f(m['baselines'][which]['macro_f1'])
-    lines = ['| corpus | rows in | removed | train / test | options | phase 1 | phase 2 |', '|---|---|---|---|---|---|---|']
+    lines = ['| corpus | rows in | removed | train / test | options | phase 1: seconds (of stages), peak memory | phase 2: seconds (of stages), peak memory |', '|---|---|---|---|---|---|---|']
     for r in rows:
         gone = ', '.join(f'{k.removeprefix("removed: ")} {n:,}' for k, n in r['steps'].items() if k.startswith('removed'))
         lines.append(f"| {r['name']} | {r['steps']['read']:,} | {gone} | {r['steps']['train']:,} / {r['steps']['test']:,} | `{r['options'] or '–'}` | "
-                     + ' | '.join(f'{s:.0f} s, {mb:,.0f} MB' for s, mb in (r['phase_1'], r['phase_2'])) + ' |')
+                     + ' | '.join(f'{s:.0f} s ({stages}), {mb:,.0f} MB' for s, mb, stages in (r['phase_1'], r['phase_2'])) + ' |')
     lines += ['', '| corpus, test rows | top-1 | top-2 | top-3 | macro-F1 | majority top-1 / macro-F1 | TF-IDF + linear top-1 / macro-F1 | truncated | seconds of training |', '|---|---|---|---|---|---|---|---|---|']
     for r in rows:
         for name, m in [(f"{r['name']}, its own split", r['metrics'])] + ([(f"{r['name']}, {r['extra']['name']}", r['extra']['metrics'])] if 'extra' in r else []):

@@ -17,7 +17,7 @@ log = logging.getLogger('libdocs.classifier_model')  # also under `python -m`, w
 
 default_base_model = 'MoritzLaurer/deberta-v3-base-zeroshot-v1.1-all-33'
 
-# %% ../nbs/81_classifier_model.ipynb #adae9e8d
+# %% ../nbs/81_classifier_model.ipynb #102040c5
 @dataclass(frozen=True, repr=False)
 class Evaluation:
     "The figures of an evaluation and where its files are."
@@ -41,7 +41,9 @@ def _evaluate(model:str, test, train, results, batch_size:int, text:str, subject
     log.info('evaluating %r on %d rows', classifier, len(test))
     labels = sorted(set(test[subject])) if classifier.is_nli and subject in test else None
     result = run(classifier, test, results, batch_size, text, subj_column=subject, labels=labels, train_df=train)
-    about = {'model': model, **about, 'device': classifier.device, 'evaluation_seconds': round(time.perf_counter() - start, 1), 'versions': versions()}
+    seconds = round(time.perf_counter() - start, 1)
+    log.info('seconds: %s', f'training {about["seconds"]}, evaluation {seconds}' if 'seconds' in about else f'evaluation {seconds}')
+    about = {'model': model, **about, 'device': classifier.device, 'evaluation_seconds': seconds, 'versions': versions()}
     report = result_files(results)[2]
     with atomic_writer(report) as file: file.write(report_html(result.metrics, result.rows, history, about))
     return Evaluation(result.metrics, results, report, result)

@@ -204,7 +204,7 @@ def parser()->Parser:
     a('--dry-run', action='store_true', help='do everything but write and publish')
     return p
 
-# %% ../nbs/80_cleaner_finetune.ipynb #e6c608b0
+# %% ../nbs/80_cleaner_finetune.ipynb #7edb7050
 def main(argv:list=None)->int:
     "The command; returns the exit code."
     argv = sys.argv if argv is None else ['cleaner_finetune', *argv]
@@ -217,6 +217,7 @@ def main(argv:list=None)->int:
         print(prepared)
         for path in prepared.files.values(): print(f'wrote {path}')
         if prepared.pushed: print(f'published {prepared.pushed.url}')
+        log.info('seconds: %s', ', '.join(f'{step} {seconds:.1f}' for step, seconds in prepared.seconds.items()))
     return run_command('cleaner_finetune', job, secrets=secrets)
 
 # %% ../nbs/80_cleaner_finetune.ipynb #dc18ab1a
