@@ -137,7 +137,7 @@ def train_and_evaluate(
         _report_elsewhere(evaluation, trained, run, wandb_output, token, private)
     return evaluation
 
-# %% ../nbs/81_classifier_model.ipynb #003f536d
+# %% ../nbs/81_classifier_model.ipynb #74a16772
 def _check_columns(dataset:str, test, *columns:str):
     "Raise `InputError` before the training for a column that the evaluation will miss."
     from libdocs.records import InputError, unknown_name
@@ -148,13 +148,15 @@ def _report_elsewhere(evaluation:Evaluation, trained, run, wandb_output, token, 
     "The report to W&B and its folder; card, figures and report to the model's repo and its local copy."
     from libdocs.finetune.finetune import publish
     from libdocs.finetune.tracking import log_report
+    from libdocs.hub import is_folder
     from libdocs.records import atomic_writer
     from libdocs.report import model_card
     html = evaluation.report.read_text(encoding='utf-8')
     log_report(run, html)
     with atomic_writer(Path(wandb_output)/'report.html') as file: file.write(html)
     card = model_card(trained.record | dict(metrics=evaluation.metrics, baselines=evaluation.metrics['baselines']))
-    files = {'README.md': card.encode(), 'metrics.json': evaluation.run.metrics_path, 'report.html': evaluation.report}
+    quoting = {'report.html': evaluation.report} if private or is_folder(trained.model) else {}
+    files = {'README.md': card.encode(), 'metrics.json': evaluation.run.metrics_path, **quoting}
     publish(files, trained.model, 'Evaluation of the published model', token, private)
 
 # %% ../nbs/81_classifier_model.ipynb #bc87b8bd
@@ -174,7 +176,7 @@ what comes out, in results/MODEL/ or beside --output-classify-file:
 A repo is a Hub name (alice/contracts) or a folder (./contracts, which needs no account and no network).
 The base model `scratch` is a small model made from the training split: no download, good for short texts and for trying things out.'''
 
-# %% ../nbs/81_classifier_model.ipynb #35b05903
+# %% ../nbs/81_classifier_model.ipynb #2edaca99
 def parser()->Parser:
     "The options of the command."
     p = Parser(prog='classifier_model', epilog=_epilog, description='Fine-tune a text classifier on a prepared dataset, publish it, and evaluate the published model on the held-out test split.')
@@ -203,7 +205,7 @@ def _training(group):
     a('--downsample', type=share, default=1, metavar='SHARE', help='use this share of every label of both splits, for a quick try')
     a('--seed', type=seed, default=42, help='of head, order, dropout and sample (default: 42)')
     a('--wandb-output', default='wandb', metavar='DIR', help="folder for W&B's files and the HTML report (default: wandb)")
-    a('--public', action='store_true', help='make a new Hub repo public (default: private)')
+    a('--public', action='store_true', help='make a new Hub repo public (default: private); the report, which quotes documents, then stays here')
 
 # %% ../nbs/81_classifier_model.ipynb #ec36c831
 def _evaluation(group):

@@ -573,6 +573,8 @@ def test_phase_2_options(with_tokens):
 def test_public(with_tokens):
     hub = with_tokens.hub
     assert not hub.repo('alice/open', 'dataset').private and not hub.repo('alice/open-model').private
+    assert {'metrics.json', 'README.md'} <= hub.files('alice/open-model').keys()
+    assert 'report.html' not in hub.files('alice/open-model'), 'the report quotes documents'
 
 
 def test_wandb_out_of_reach(with_tokens):
