@@ -29,7 +29,7 @@ def make_readme() -> tuple:
     for cell in cells:
         cell['metadata'] = {}
         cell['source'] = from_root(cell['source']) if cell['cell_type'] == 'markdown' else without_directives(cell['source'])
-    page = nbformat.reads(json.dumps(nb | {'cells': cells}), 4)
+    page = nbformat.reads(json.dumps(nb | {'cells': cells, 'metadata': {'language_info': {'name': 'python'}}}), 4)
     text, resources = MarkdownExporter().from_notebook_node(page, {'output_files_dir': 'nbs/images', 'unique_key': 'index'})
     text = re.sub(r'<style scoped>.*?</style>\n?', '', text, flags=re.S).replace(' border="1" class="dataframe"', '')
     lines = [line.rstrip() for line in text.strip().split('\n')]
