@@ -3,7 +3,6 @@
     python docs/readme.py [--check]
 """
 import argparse, json, re, sys
-from pathlib import Path
 
 import nbformat
 from nbconvert import MarkdownExporter

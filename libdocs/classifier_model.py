@@ -6,12 +6,12 @@
 __all__ = ['log', 'default_base_model', 'Evaluation', 'results_file', 'evaluate_model', 'evaluate_published',
            'train_and_evaluate', 'parser', 'main']
 
-# %% ../nbs/81_classifier_model.ipynb #8aa55b7c
+# %% ../nbs/81_classifier_model.ipynb #388ce50d
 import logging, os, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .console import Parser, at_least, hide_secrets, positive, run_command, seed, share
+from .console import Parser, command, count, number, positive, seed, share
 
 log = logging.getLogger('libdocs.classifier_model')  # also under `python -m`, where __name__ is __main__
 
@@ -48,14 +48,15 @@ def _evaluate(model:str, test, train, results, batch_size:int, text:str, subject
     with atomic_writer(report) as file: file.write(report_html(result.metrics, result.rows, history, about))
     return Evaluation(result.metrics, results, report, result)
 
-# %% ../nbs/81_classifier_model.ipynb #43c24db6
+# %% ../nbs/81_classifier_model.ipynb #a2a67ee0
 def results_file(
     model:str,            # repo: Hub name or folder
     given:str|None=None,  # what the user asked for
 )->Path:                  # the JSONL of predictions
     "The results file of a model."
+    from libdocs.hub import is_folder
     if given: return Path(given).expanduser()
-    return Path('results')/Path(model).expanduser().resolve().name/'results.jsonl' if model[:1] in './~' else Path('results')/model/'results.jsonl'
+    return Path('results')/(Path(model).expanduser().resolve().name if is_folder(model) else model)/'results.jsonl'
 
 # %% ../nbs/81_classifier_model.ipynb #cc6d4e53
 def evaluate_model(
@@ -84,7 +85,7 @@ def evaluate_model(
     about = dict(test_data=filename, dataset=dataset, rows=dict(test=len(test)), downsample=downsample)
     return _evaluate(model, test, train, results, eval_batch_size, 'text', 'label', token, device, {k: v for k, v in about.items() if v is not None})
 
-# %% ../nbs/81_classifier_model.ipynb #2cc66d19
+# %% ../nbs/81_classifier_model.ipynb #c7240aba
 def evaluate_published(
     dataset:str,               # prepared dataset: Hub name or folder
     model:str,                 # repo of the model: Hub name or folder
@@ -96,13 +97,12 @@ def evaluate_published(
     device:str='auto',         # see `pick_device`
 )->Evaluation:
     "Evaluate an existing model on the test split of a dataset."
-    from libdocs.finetune.finetune import downsampled, load_task
-    train, test, _ = load_task(dataset, token)
-    train, test = (downsampled(df, downsample, seed) for df in (train, test))
-    about = dict(dataset=dataset, rows=dict(train=len(train), test=len(test)))
-    return _evaluate(model, test, train, results_file(model, output_classify_file), eval_batch_size, 'text', 'label', token, device, about)
+    from libdocs.finetune.finetune import load_task
+    task = load_task(dataset, token, downsample, seed)
+    about = dict(dataset=dataset, rows=dict(train=len(task.train), test=len(task.test)))
+    return _evaluate(model, task.test, task.train, results_file(model, output_classify_file), eval_batch_size, 'text', 'label', token, device, about)
 
-# %% ../nbs/81_classifier_model.ipynb #d99c3267
+# %% ../nbs/81_classifier_model.ipynb #6d2661d8
 def train_and_evaluate(
     dataset:str,                        # prepared dataset: Hub name or folder
     model_name:str,                     # repo to publish to: Hub name or folder
@@ -114,36 +114,32 @@ def train_and_evaluate(
     token:str=None,                     # of the Hub; HF_TOKEN and the stored login are used without it
     wandb_token:str=None,               # of W&B
     private:bool=True,                  # whether a new Hub repo is private
-    **options,                          # of `finetune`: base_model, epochs, learning_rate, train_batch_size, max_length, downsample, seed, device
+    downsample:float=1,                 # share of both splits to use
+    seed:int=42,                        # of head, order, dropout and sample
+    device:str='auto',                  # see `pick_device`
+    **options,                          # of `finetune`: base_model, epochs, learning_rate, train_batch_size, max_length
 )->Evaluation:
     "Fine-tune, publish, and evaluate the published model on the test split that was held aside."
-    from libdocs.finetune.finetune import check_target, downsampled, finetune, load_task
+    from libdocs.finetune.finetune import check_target, finetune, load_task
     from libdocs.finetune.run import result_files
     from libdocs.finetune.tracking import wandb_run
     from libdocs.hub import preflight
-    from libdocs.records import check_folder, check_outputs
+    from libdocs.records import check_folder, check_outputs, require_columns
     results = results_file(model_name, output_classify_file)
     check_target(model_name, dataset, options.get('base_model', ''))
     check_outputs(result_files(results))
     check_folder(wandb_output)
     preflight(model_name, 'model', token, private)
-    train, test, _ = load_task(dataset, token)
-    _check_columns(dataset, test, text, subject)
-    train, test = (downsampled(df, options.get('downsample', 1), options.get('seed', 42)) for df in (train, test))
+    task = load_task(dataset, token, downsample, seed)
+    require_columns(task.test, (text, subject), f'{dataset}: the test split')
     with wandb_run(Path(model_name).name, {}, wandb_output, wandb_token) as run:
-        trained = finetune(dataset, model_name, token=token, wandb_output=wandb_output, private=private, **options)
+        trained = finetune(task, model_name, token=token, wandb_output=wandb_output, downsample=downsample, seed=seed, device=device, private=private, **options)
         facts = {k: v for k, v in trained.record.items() if k not in ('history', 'repo', 'versions', 'labels', 'train_labels', 'evaluation')}
-        evaluation = _evaluate(model_name, test, train, results, eval_batch_size, text, subject, token, options.get('device', 'auto'), facts, trained.record['history'])
+        evaluation = _evaluate(model_name, task.test, task.train, results, eval_batch_size, text, subject, token, device, facts, trained.record['history'])
         _report_elsewhere(evaluation, trained, run, wandb_output, token, private)
     return evaluation
 
-# %% ../nbs/81_classifier_model.ipynb #74a16772
-def _check_columns(dataset:str, test, *columns:str):
-    "Raise `InputError` before the training for a column that the evaluation will miss."
-    from libdocs.records import InputError, unknown_name
-    for column in columns:
-        if column not in test: raise InputError(f'{dataset}: the test split has ' + unknown_name('column', column, test.columns))
-
+# %% ../nbs/81_classifier_model.ipynb #6d08c9b4
 def _report_elsewhere(evaluation:Evaluation, trained, run, wandb_output, token, private:bool):
     "The report to W&B and its folder; card, figures and report to the model's repo and its local copy."
     from libdocs.finetune.finetune import publish
@@ -176,7 +172,7 @@ what comes out, in results/MODEL/ or beside --output-classify-file:
 A repo is a Hub name (alice/contracts) or a folder (./contracts, which needs no account and no network).
 The base model `scratch` is a small model made from the training split: no download, good for short texts and for trying things out.'''
 
-# %% ../nbs/81_classifier_model.ipynb #2edaca99
+# %% ../nbs/81_classifier_model.ipynb #d676653f
 def parser()->Parser:
     "The options of the command."
     p = Parser(prog='classifier_model', epilog=_epilog, description='Fine-tune a text classifier on a prepared dataset, publish it, and evaluate the published model on the held-out test split.')
@@ -200,19 +196,19 @@ def _training(group):
     a('--model-for-training-finetune', '-m', default=default_base_model, metavar='MODEL', help=f'base model: Hub name, folder, or scratch (default: {default_base_model})')
     a('--epochs', type=positive, default=2, metavar='N', help='times through the training split (default: 2)')
     a('--learning-rate', type=positive, metavar='RATE', help='peak learning rate (default: by model size, 2e-5 for base models)')
-    a('--train-batch-size', type=at_least(1), default=32, metavar='N', help='texts a training step (default: 32)')
-    a('--max-length', type=at_least(4), default=512, metavar='TOKENS', help='tokens of a text that are read; the share that is cut off is reported (default: 512)')
+    a('--train-batch-size', type=count, default=32, metavar='N', help='texts a training step (default: 32)')
+    a('--max-length', type=number(int, lambda n: n >= 4, 'a whole number, at least 4'), default=512, metavar='TOKENS', help='tokens of a text that are read; the share that is cut off is reported (default: 512)')
     a('--downsample', type=share, default=1, metavar='SHARE', help='use this share of every label of both splits, for a quick try')
     a('--seed', type=seed, default=42, help='of head, order, dropout and sample (default: 42)')
     a('--wandb-output', default='wandb', metavar='DIR', help="folder for W&B's files and the HTML report (default: wandb)")
     a('--public', action='store_true', help='make a new Hub repo public (default: private); the report, which quotes documents, then stays here')
 
-# %% ../nbs/81_classifier_model.ipynb #ec36c831
+# %% ../nbs/81_classifier_model.ipynb #2947912b
 def _evaluation(group):
     a = group.add_argument
     a('--text', default='text', metavar='COLUMN', help='column of the evaluation data that holds the document (default: text)')
     a('--subject-column', default='label', metavar='COLUMN', help='column of the evaluation data that holds the label (default: label)')
-    a('--eval-batch-size', type=at_least(1), default=32, metavar='N', help='texts a forward pass of the evaluation (default: 32)')
+    a('--eval-batch-size', type=count, default=32, metavar='N', help='texts a forward pass of the evaluation (default: 32)')
     a('--output-classify-file', metavar='FILE', help='JSONL of every prediction (default: results/MODEL/results.jsonl)')
 
 def _access(group):
@@ -223,8 +219,8 @@ def _access(group):
     a('--device', default='auto', metavar='NAME', help='auto (CUDA, MPS or CPU, the first that is there), cuda, mps or cpu')
     a('--log-level', choices=['debug', 'info', 'warning', 'error'], default='info', help='how much to say (default: info)')
 
-# %% ../nbs/81_classifier_model.ipynb #720fd543
-def _job(args):
+# %% ../nbs/81_classifier_model.ipynb #a7f1a726
+def _job(args, line:str):
     "What the parsed options ask for."
     from libdocs.records import InputError
     if args.train and args.examples: raise InputError('--train and --examples exclude each other: train first, then evaluate the file with --examples')
@@ -247,13 +243,7 @@ def _print(evaluation:Evaluation):
 
 def main(argv:list=None)->int:
     "The command; returns the exit code."
-    argv = sys.argv if argv is None else ['classifier_model', *argv]
-    args = parser().parse_args(argv[1:])
-    secrets = hide_secrets(argv)
-    def job():
-        if secrets: log.warning('a token on the command line can be read by everyone on this machine; set HF_TOKEN and WANDB_API_KEY instead')
-        _job(args)
-    return run_command('classifier_model', job, args.log_level, secrets)
+    return command(parser(), _job, argv)
 
 # %% ../nbs/81_classifier_model.ipynb #dc18ab1a
 if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['log', 'Prepared', 'output_files', 'prepare', 'parser', 'main']
 
-# %% ../nbs/80_cleaner_finetune.ipynb #84c33cb8
-import logging, os, shlex, sys, time
+# %% ../nbs/80_cleaner_finetune.ipynb #85f11bcd
+import logging, os, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .console import Parser, at_least, hide_secrets, positive, proper_share, run_command, seed, share
+from .console import Parser, command, count, positive, proper_share, seed, share
 
 log = logging.getLogger('libdocs.cleaner_finetune')  # also under `python -m`, where __name__ is __main__
 
@@ -69,7 +69,7 @@ def _read(paths:list, text:str, subject:str, bad_rows:str, merge_labels:bool):
         log.warning('labels that differ only in spelling: %s; %s', spelled, 'merged into the first' if merge_labels else 'they stay apart unless --merge-labels is given')
     return (df.assign(label=merge_variants(df['label'])) if merge_labels else df), records.rejected
 
-# %% ../nbs/80_cleaner_finetune.ipynb #071e39cd
+# %% ../nbs/80_cleaner_finetune.ipynb #c0735b88
 def prepare(
     input_dir:str|os.PathLike,       # folder of the raw files
     input_filename:str,              # name or glob in it
@@ -93,14 +93,14 @@ def prepare(
     command:str=None,                # the command line, for the card
 )->Prepared:
     "Read, clean, normalize, split, write and publish a corpus; raises `InputError` naming what to mend."
+    options = {k: v for k, v in locals().items() if k not in ('token', 'command')}
     from libdocs.records import find_files
-    options = {k: v for k, v in locals().items() if k not in ('token', 'command', 'find_files')}
     clock = _Clock()
     paths = find_files(input_dir, input_filename)
     _preflight(paths, output_filename, target_hf_dataset, token, private)
     df, rejected = _read(paths, text, subject, bad_rows, merge_labels)
     clock('read')
-    kept, removed, splits, counts = _transform(df, labels_to_filter, reduce_majority_to, test_size, seed, threshold, min_label_count, balance, conflicts, clock)
+    removed, splits, counts = _transform(df, labels_to_filter, reduce_majority_to, test_size, seed, threshold, min_label_count, balance, conflicts, clock)
     facts = _facts(df, rejected, removed, splits, counts, options, command)
     if dry_run: return _prepared(facts, {}, clock)
     files = _write(output_filename, splits, removed, rejected if bad_rows == 'reject' else None)
@@ -109,7 +109,7 @@ def prepare(
     clock('publish')
     return _prepared(facts, files, clock, pushed)
 
-# %% ../nbs/80_cleaner_finetune.ipynb #0f2fc7f0
+# %% ../nbs/80_cleaner_finetune.ipynb #ff5bf141
 class _Clock:
     "Seconds spent in each step."
     def __init__(self): self.last, self.seconds = time.perf_counter(), {}
@@ -118,7 +118,7 @@ class _Clock:
         self.seconds[step], self.last = round(now - self.last, 2), now
 
 def _transform(df, labels_to_filter, reduce_majority_to, test_size, seed, threshold, min_label_count, balance, conflicts, clock)->tuple:
-    "Clean, normalize and split: (kept, removed, splits, counts)."
+    "Clean, normalize and split: (removed, splits, counts)."
     import pandas as pd
     from libdocs.records import InputError
     from libdocs.utils.data_cleaner.clean_data_tfidf import clean
@@ -133,7 +133,7 @@ def _transform(df, labels_to_filter, reduce_majority_to, test_size, seed, thresh
     clock('split')
     removed = pd.concat([part for part in (cleaned.removed, normal.removed) if len(part)] or [cleaned.removed]).sort_index()
     if len(splits.train_df) + len(splits.test_df) + len(removed) != len(df): raise AssertionError('rows were lost between reading and splitting')
-    return normal.kept, removed, splits, [('cleaned', len(cleaned.kept)), ('normalized', len(normal.kept)), ('train', len(splits.train_df)), ('test', len(splits.test_df))]
+    return removed, splits, [('cleaned', len(cleaned.kept)), ('normalized', len(normal.kept)), ('train', len(splits.train_df)), ('test', len(splits.test_df))]
 
 # %% ../nbs/80_cleaner_finetune.ipynb #80336427
 def _facts(df, rejected, removed, splits, counts:list, options:dict, command:str|None)->dict:
@@ -166,7 +166,7 @@ def _publish(splits, facts:dict, token, private:bool):
 def _prepared(facts:dict, files:dict, clock:_Clock, pushed=None)->Prepared:
     return Prepared(facts['counts'], facts['removed_by_reason'], facts['labels'], files, facts['sha256'], clock.seconds, pushed)
 
-# %% ../nbs/80_cleaner_finetune.ipynb #58a23f62
+# %% ../nbs/80_cleaner_finetune.ipynb #0dfc1da5
 _epilog = '''example:
   cleaner_finetune -i data -f contracts.jsonl -t body -s topic -o out/contracts --target-hf-dataset ./dataset
 
@@ -192,7 +192,7 @@ def parser()->Parser:
     a('--hf-access-token', metavar='TOKEN', help='better not here: a token on the command line can be read by everyone on the machine and stays in the shell history. Set HF_TOKEN or run `hf auth login`')
     a('--labels-to-filter', nargs='+', default=[], metavar='LABEL', help='labels to drop')
     a('--reduce-majority-to', type=positive, default=1.0, metavar='X', help='a label keeps at most 2 * floor(smallest label * X) rows (default: 1.0)')
-    a('--min-label-count', type=at_least(1), default=2, metavar='N', help='drop labels with fewer rows (default: 2)')
+    a('--min-label-count', type=count, default=2, metavar='N', help='drop labels with fewer rows (default: 2)')
     a('--no-balance', action='store_true', help='do not cap the large labels')
     a('--threshold', type=share, default=0.9, metavar='COSINE', help='TF-IDF cosine similarity from which two texts are copies (default: 0.9)')
     a('--conflicts', choices=['majority', 'keep', 'drop'], default='majority', help='copies with different labels: believe the majority, keep one of each, or drop all (default: majority)')
@@ -204,21 +204,19 @@ def parser()->Parser:
     a('--dry-run', action='store_true', help='do everything but write and publish')
     return p
 
-# %% ../nbs/80_cleaner_finetune.ipynb #7edb7050
+# %% ../nbs/80_cleaner_finetune.ipynb #9621ffa0
 def main(argv:list=None)->int:
     "The command; returns the exit code."
-    argv = sys.argv if argv is None else ['cleaner_finetune', *argv]
-    args = parser().parse_args(argv[1:])
-    secrets = hide_secrets(argv)
-    def job():
-        if secrets: log.warning('a token on the command line can be read by everyone on this machine; set HF_TOKEN or run `hf auth login` instead')
-        options = vars(args) | dict(token=args.hf_access_token, balance=not args.no_balance, private=not args.public, command=shlex.join(['cleaner_finetune', *argv[1:]]))
-        prepared = prepare(**{k: v for k, v in options.items() if k not in ('hf_access_token', 'no_balance', 'public')})
-        print(prepared)
-        for path in prepared.files.values(): print(f'wrote {path}')
-        if prepared.pushed: print(f'published {prepared.pushed.url}')
-        log.info('seconds: %s', ', '.join(f'{step} {seconds:.1f}' for step, seconds in prepared.seconds.items()))
-    return run_command('cleaner_finetune', job, secrets=secrets)
+    return command(parser(), _job, argv)
+
+def _job(args, line:str):
+    "What the parsed options ask for; `line` is the command line for the card."
+    options = vars(args) | dict(token=args.hf_access_token, balance=not args.no_balance, private=not args.public, command=line)
+    prepared = prepare(**{k: v for k, v in options.items() if k not in ('hf_access_token', 'no_balance', 'public')})
+    print(prepared)
+    for path in prepared.files.values(): print(f'wrote {path}')
+    if prepared.pushed: print(f'published {prepared.pushed.url}')
+    log.info('seconds: %s', ', '.join(f'{step} {seconds:.1f}' for step, seconds in prepared.seconds.items()))
 
 # %% ../nbs/80_cleaner_finetune.ipynb #dc18ab1a
 if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())

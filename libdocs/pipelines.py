@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['pipelines', 'pipeline_path', 'pipeline_parameters', 'check_parameters', 'run_pipeline', 'parser', 'main']
 
-# %% ../nbs/85_pipelines.ipynb #8070d3a1
+# %% ../nbs/85_pipelines.ipynb #4c31425b
 import logging, os, sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from .console import Parser, run_command
+from .console import Parser, command
 
 # %% ../nbs/85_pipelines.ipynb #56d3e34d
 pipelines = ('prepare', 'finetune', 'evaluate')
@@ -44,7 +44,7 @@ def check_parameters(
         if 'token' in given: raise InputError(f'{given}: a token among the parameters would be written into the notebook; set HF_TOKEN or WANDB_API_KEY instead')
         if given not in known: raise InputError(f'pipeline {name!r} has ' + unknown_name('parameter', given, known))
 
-# %% ../nbs/85_pipelines.ipynb #44a47b67
+# %% ../nbs/85_pipelines.ipynb #6b02dea8
 def run_pipeline(
     name:str,                 # 'prepare', 'finetune' or 'evaluate'
     params:Mapping,           # parameter → value
@@ -55,14 +55,13 @@ def run_pipeline(
     import papermill
     from libdocs.records import InputError
     Path(out).parent.mkdir(parents=True, exist_ok=True)
-    for noisy in ('papermill', 'papermill.translators'): logging.getLogger(noisy).setLevel(logging.ERROR)
     try: papermill.execute_notebook(str(pipeline_path(name)), str(out), dict(params), cwd=os.getcwd(), progress_bar=sys.stderr.isatty(), log_output=False)
     except papermill.PapermillExecutionError as error:
         if error.ename != 'InputError': raise RuntimeError(f'pipeline {name!r} failed in cell {error.exec_count}: {error.ename}: {error.evalue}; see {out}') from None
         raise InputError(f'pipeline {name!r}: {error.evalue}') from None
     return Path(out)
 
-# %% ../nbs/85_pipelines.ipynb #f6501830
+# %% ../nbs/85_pipelines.ipynb #46d07056
 _epilog = '''examples:
   libdocs-pipeline prepare -p input_dir data -p input_filename raw.jsonl -p output_filename out/letters -p target_hf_dataset ./dataset
   libdocs-pipeline finetune -p dataset ./dataset -p model_name ./model -p base_model scratch
@@ -82,10 +81,9 @@ def parser()->Parser:
 
 def main(argv:list=None)->int:
     "The command; returns the exit code."
-    args = parser().parse_args(argv)
-    return run_command('libdocs-pipeline', lambda: _job(args))
+    return command(parser(), _job, argv)
 
-def _job(args):
+def _job(args, line:str):
     "What the parsed options ask for."
     if args.list:
         for p in pipeline_parameters(args.name).values(): print(f'{p["name"]:22}{p["inferred_type_name"]:8}{p["default"]:28}{p["help"]}')

@@ -30,3 +30,18 @@ def hub(monkeypatch):
     monkeypatch.setattr(HUB, 'login', login, raising=False)
     yield HUB
     HUB.reset()
+
+
+BROWSER = next((path for name in ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable') if (path := shutil.which(name))), None)
+FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
+
+
+@pytest.fixture(scope='module')
+def browser():
+    "A headless Chromium, for the tests that look at pages."
+    if BROWSER is None: pytest.skip('no Chromium or Chrome on this machine')
+    playwright = pytest.importorskip('playwright.sync_api')
+    with playwright.sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield chromium
+        chromium.close()

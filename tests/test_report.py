@@ -1,13 +1,11 @@
 "The report as a reader meets it: written to a file and opened in a real browser."
-import random, shutil
+import random
 
 import pytest
 
 from libdocs.finetune.metrics import evaluate
 from libdocs.report import percent, report_html
 
-BROWSER = next((path for name in ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable') if (path := shutil.which(name))), None)
-FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
 HOSTILE = ['</style></title><script>window.hit = 1</script>', '<img src=x onerror="window.hit = 1">', '\u202eleft to right', '\x1b[31mred\x07', 'x'*400,
            '" onmouseover="window.hit = 1', 'שלום', 'a & b', "javascript:window.hit=1", '合同'*40]
 HISTORY = [dict(loss=2/k, epoch=k/4) for k in range(1, 9)] + [dict(eval_loss=1/k, eval_top_1=.5 + k/5, epoch=float(k)) for k in (1, 2)] + [dict(train_runtime=1., epoch=2.)]
@@ -28,16 +26,6 @@ def corpus(labels:list, rows:int, right:float=.85):
 
 
 CORPORA = {'2 labels': (['ham', 'spam'], 200), '8 labels': ([f'kind {k}' for k in 'abcdefgh'], 400), '150 labels': ([f'some_topic_{k}' for k in range(150)], 4500), 'hostile': (HOSTILE, 300)}
-
-
-@pytest.fixture(scope='module')
-def browser():
-    if BROWSER is None: pytest.skip('no Chromium or Chrome on this machine')
-    playwright = pytest.importorskip('playwright.sync_api')
-    with playwright.sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope='module', params=CORPORA)

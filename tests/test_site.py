@@ -1,5 +1,5 @@
 "The site as a reader meets it: built once into a temporary folder, then opened in a real browser."
-import re, shutil, subprocess, sys, threading
+import re, subprocess, sys, threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-BROWSER = next((path for name in ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable') if (path := shutil.which(name))), None)
-FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
 
 
 @pytest.fixture(scope='module')
@@ -33,16 +31,6 @@ def address(site):
     yield f'http://127.0.0.1:{server.server_port}/'
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture(scope='module')
-def browser():
-    if BROWSER is None: pytest.skip('no Chromium or Chrome on this machine')
-    playwright = pytest.importorskip('playwright.sync_api')
-    with playwright.sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 def open_page(browser, address, name, width=1280):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'kept_labels', 'result_row', 'result_files', 'RunResult', 'run']
 
-# %% ../../nbs/60_finetune.run.ipynb #c9bb0ec7
+# %% ../../nbs/60_finetune.run.ipynb #c2fdd735
 import hashlib, json, logging, os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from .metrics import baselines, correct_at, evaluate
 from ..labels import LabelSchema, encode
-from ..records import InputError, atomic_writer, check_outputs, make_ids, to_json_line, unknown_name
+from ..records import InputError, atomic_writer, check_outputs, make_ids, require_columns, to_json_line
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def _resume(path:Path, state:dict, rows:pd.DataFrame)->list:
     with atomic_writer(beside) as file: json.dump(state, file)
     return _done(path, rows)
 
-# %% ../../nbs/60_finetune.run.ipynb #40a28c85
+# %% ../../nbs/60_finetune.run.ipynb #c1ce98cf
 @dataclass(frozen=True, repr=False)
 class RunResult:
     "The figures of a run and where its files are."
@@ -98,8 +98,7 @@ class RunResult:
 
 def _test_rows(test_df:pd.DataFrame, text_column:str, subj_column:str)->pd.DataFrame:
     "The test set as id, text, label."
-    for column in (text_column, subj_column):
-        if column not in test_df: raise InputError('the test data has ' + unknown_name('column', column, test_df.columns))
+    require_columns(test_df, (text_column, subj_column), 'the test data')
     if test_df.empty: raise InputError('the test data has no rows')
     rows = pd.DataFrame({'text': list(test_df[text_column]), 'label': list(test_df[subj_column])}, dtype=object)
     own = {'id': list(test_df['id'])} if 'id' in test_df else {}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'conflict_ways', 'survivors', 'Cleaned', 'removed_rows', 'clean', 'removed_path', 'clean_large_data']
 
-# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #36c5a562
+# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #156ab69d
 import logging, os
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ...records import InputError, make_ids, read_records, unknown_name, write_jsonl
+from ...records import InputError, check_outputs, make_ids, read_records, require_columns, unknown_name, write_jsonl
 from .tfidf import Clustered, cluster_texts, has_words
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def survivors(
     (best, most), (_, second) = Counter(labels).most_common(2)
     return [] if most == second else [first[best]]
 
-# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #a1e3e88a
+# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #84a41186
 class _Explainer:
     "Names, for a removed row, the reason, the score and the row it matches. Rows are numbers into `labels`."
     def __init__(self, found:Clustered, labels:list):
@@ -55,13 +55,13 @@ class _Explainer:
         best = min(links, key=lambda other: (-links[other], other))
         return self.first[best], links[best]
 
-    def explain(self, row:int, stay:list, rows:list)->tuple:
-        "(reason, score, other row) for `row` of the cluster `rows`, of which `stay` stay."
-        differing = [r for r in rows if self.labels[r] != self.labels[row]]
-        same = [r for r in stay if self.labels[r] == self.labels[row]]
-        other, score = self.match(row, (same or stay or differing)[0])
-        if not same: return 'label_conflict', score, other
-        return ('exact_duplicate' if score == 1.0 and self.distinct[row] == self.distinct[other] else 'near_duplicate'), score, other
+    def explain(self, row:int, stay:dict, first:dict)->tuple:
+        "(reason, score, other row) for `row`; `stay` and `first` hold, by label, the row of its cluster that stays and the first one."
+        label = self.labels[row]
+        partner = stay[label] if label in stay else next(r for name, r in (stay or first).items() if name != label)
+        other, score = self.match(row, partner)
+        if label not in stay: return 'label_conflict', score, other
+        return ('exact_duplicate' if self.distinct[row] == self.distinct[other] else 'near_duplicate'), score, other
 
 # %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #d3030701
 @dataclass(frozen=True, repr=False)
@@ -96,27 +96,26 @@ def removed_rows(
     audit = dict(reason=reason, score=score, matched_id=matched_id, cluster=cluster)
     return df.rename(columns={c: f'{c}_original' for c in audit if c in df}).assign(**audit)
 
-# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #cc1c4b2b
+# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #8a378601
 def clean(
     df:pd.DataFrame,           # columns text and label, perhaps id, perhaps others
     threshold:float=0.9,       # cosine similarity in (0, 1] from which two texts are copies
     conflicts:str='majority',  # copies with different labels: 'majority', 'keep' or 'drop'
 )->Cleaned:
     "Remove empty texts, exact and near-duplicates and conflicting labels; raises `InputError` on a bad option or a missing column."
-    for column in ('text', 'label'):
-        if column not in df: raise InputError(unknown_name('column', column, df.columns))
+    require_columns(df, ('text', 'label'))
     if conflicts not in conflict_ways: raise InputError(unknown_name('way with conflicts', conflicts, conflict_ways))
     ids = np.array(df['id'] if 'id' in df else make_ids(df.to_dict('records')), dtype=object)
     full = np.array([has_words(t) for t in df['text']], dtype=bool)
     where = np.flatnonzero(full)
-    found = cluster_texts([df['text'].iat[i] for i in where], threshold)
-    fate = _fates(found, [df['label'].iat[i] for i in where], conflicts)
+    found = cluster_texts(df['text'].iloc[where].tolist(), threshold)
+    fate = _fates(found, df['label'].iloc[where].tolist(), conflicts)
     cluster = ids.copy()
     cluster[where] = ids[where[found.cluster]]
     gone = [(i, 'empty', None, None) for i in np.flatnonzero(~full)] + [(where[i], reason, score, ids[where[j]]) for i, reason, score, j in fate]
     return _cleaned(df.assign(id=ids) if 'id' not in df else df, sorted(gone, key=lambda g: g[0]), cluster, threshold)
 
-# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #a166a228
+# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #e0849010
 def _fates(
     found:Clustered,  # the clusters of n texts
     labels:list,      # their labels
@@ -128,8 +127,9 @@ def _fates(
     fates = []
     for rows in members.values():
         if len(rows) == 1: continue
-        stay = [rows[i] for i in survivors([labels[r] for r in rows], conflicts)]
-        fates += [(row, *explainer.explain(row, stay, rows)) for row in rows if row not in set(stay)]
+        stay, first = {labels[rows[i]]: rows[i] for i in survivors([labels[r] for r in rows], conflicts)}, {}
+        for row in rows: first.setdefault(labels[row], row)
+        fates += [(row, *explainer.explain(row, stay, first)) for row in rows if stay.get(labels[row]) != row]
     return fates
 
 def _cleaned(df:pd.DataFrame, gone:list, cluster:np.ndarray, threshold:float)->Cleaned:
@@ -148,7 +148,7 @@ def _warn_of_losses(before:pd.Series, after:pd.Series):
     for label, n in before.value_counts().items():
         if after.get(label, 0) < n / 2: log.warning('cleaning took %d of %d rows of label %r', n - after.get(label, 0), n, label)
 
-# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #7e68e439
+# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #8661779e
 def removed_path(
     output:str|os.PathLike,  # a .jsonl file
 )->Path:                     # `<output>_removed.jsonl`
@@ -166,7 +166,7 @@ def clean_large_data(
     bad_rows:str='stop',          # see `read_records`
 )->pd.DataFrame:                  # the kept rows, with columns id, text, label and the carried ones
     "Clean a file of records into another."
-    if Path(input_file).resolve() == Path(output_file).resolve(): raise InputError(f'{output_file}: the output is the input file; name another')
+    check_outputs([output_file, removed_path(output_file)], [input_file])
     result = clean(read_records(input_file, text=text, label=subject, bad_rows=bad_rows).df, threshold, conflicts)
     write_jsonl(output_file, result.kept)
     write_jsonl(removed_path(output_file), result.removed)

@@ -6,7 +6,7 @@
 __all__ = ['log', 'label_cap', 'Normalized', 'normalize', 'normalize_data', 'test_quotas', 'split_rows', 'to_csv_bytes', 'Splits',
            'df_to_train_test_bytes']
 
-# %% ../../../nbs/20_utils.training.training.ipynb #69f0d8cf
+# %% ../../../nbs/20_utils.training.training.ipynb #84a951a6
 import csv, io, json, logging, math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ...records import InputError, unknown_name
+from ...records import InputError, require_columns, unknown_name
 from ..data_cleaner.clean_data_tfidf import removed_rows
 from ..data_cleaner.tfidf import cluster_texts
 
@@ -88,7 +88,7 @@ def _cap_rows(
                     'To keep more, drop such labels with --min-label-count, or do not cap with --no-balance', cap, lost, left.sum(), smallest, left.min())
     return cap
 
-# %% ../../../nbs/20_utils.training.training.ipynb #e97bb1fa
+# %% ../../../nbs/20_utils.training.training.ipynb #33547f07
 def normalize_data(
     df:pd.DataFrame,                 # one row a document
     filter_labels:Iterable[str]=(),  # labels to drop
@@ -99,7 +99,7 @@ def normalize_data(
     balance:bool=True,               # False: no cap
 )->pd.DataFrame:                     # the rows that stay, in their order
     "`normalize`, table in and table out."
-    if subject_label not in df: raise InputError(unknown_name('column', subject_label, df.columns))
+    require_columns(df, [subject_label])
     kept = normalize(pd.DataFrame({'label': df[subject_label].to_numpy()}), filter_labels, reduce_majority_to, min_label_count, seed, balance).kept
     return df.iloc[kept.index]
 
@@ -157,7 +157,7 @@ def to_csv_bytes(
     for row in df.itertuples(index=False, name=None): writer.writerow(map(cell, row))
     return io.BytesIO(text.getvalue().encode('utf-8'))
 
-# %% ../../../nbs/20_utils.training.training.ipynb #2f264591
+# %% ../../../nbs/20_utils.training.training.ipynb #5e301b08
 class Splits(NamedTuple):
     "The two parts, as CSV ready to publish and as tables."
     train_csv: io.BytesIO
@@ -173,8 +173,7 @@ def df_to_train_test_bytes(
     threshold:float=0.9,    # cosine similarity of a near-duplicate, where `groups` is None
 )->Splits:
     "Split a table 80/20, stratified by label, near-duplicates on one side, every label in train."
-    for column in ('text', 'label'):
-        if column not in df: raise InputError(unknown_name('column', column, df.columns))
+    require_columns(df, ('text', 'label'))
     if df['label'].nunique() < 2: raise InputError(f'only {df["label"].nunique()} label left: a classifier needs at least two to tell apart')
     if groups is None: groups = cluster_texts(list(df['text']), threshold).cluster
     test = split_rows(list(df['label']), list(groups), test_size, seed)
