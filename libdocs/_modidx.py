@@ -364,7 +364,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'libdocs.report.percent': ('report.html#percent', 'libdocs/report.py'),
                                 'libdocs.report.report_html': ('report.html#report_html', 'libdocs/report.py'),
                                 'libdocs.report.shorten': ('report.html#shorten', 'libdocs/report.py'),
-                                'libdocs.report.summary_html': ('report.html#summary_html', 'libdocs/report.py'),
                                 'libdocs.report.verdict': ('report.html#verdict', 'libdocs/report.py'),
                                 'libdocs.report.versions': ('report.html#versions', 'libdocs/report.py'),
                                 'libdocs.report.visible': ('report.html#visible', 'libdocs/report.py')},
