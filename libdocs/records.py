@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['InputError', 'unknown_name', 'require_columns', 'atomic_writer', 'check_folder', 'check_outputs', 'find_files',
-           'open_binary', 'layout', 'iter_rows', 'check_row', 'make_ids', 'Records', 'read_records', 'to_json_line',
-           'write_jsonl', 'file_sha256']
+           'open_binary', 'layout', 'iter_rows', 'check_row', 'make_ids', 'base_id', 'unique_ids', 'Records',
+           'iter_records', 'read_records', 'to_json_line', 'write_jsonl', 'file_sha256']
 
 # %% ../nbs/00_records.ipynb #75bb7589
 import csv, gzip, hashlib, io, json, math, os, tempfile
@@ -172,20 +172,29 @@ def _parquet_rows(file)->Iterator:
         for number, row in enumerate(rows, 1): yield number, b'', row, None
     except pyarrow.ArrowInvalid as error: yield 1, b'', None, f'broken Parquet: {error}'
 
-# %% ../nbs/00_records.ipynb #b3465284
+# %% ../nbs/00_records.ipynb #a17c76bc
 def iter_rows(
     path:Path,  # a record file
 )->Iterator:    # (line, raw, row, reason): line from 1; raw bytes of the line; row a dict, or None with a reason
     "The rows of one file as they stand, good and bad."
     readers = {'jsonl': _jsonl_rows, 'csv': _csv_rows, 'parquet': _parquet_rows}
     reader, line = readers[layout(path)], 0
-    with open_binary(path) as file:
+    with open_binary(path) as file, _unchanged(path):
         try:
             for line, raw, row, reason in reader(file): yield line, raw, row, reason
         except (EOFError, OSError, ValueError, csv.Error) as error: raise InputError(f'{path}:{line + 1}: the file is damaged or cut short: {error}') from error
         except Exception as error:
             if type(error).__module__.split('.')[0] not in ('zstandard', 'zstd', 'zlib'): raise
             raise InputError(f'{path}:{line + 1}: the compressed file is damaged or cut short: {error}') from error
+
+# %% ../nbs/00_records.ipynb #6ea5d1c3
+@contextmanager
+def _unchanged(path:Path):
+    "Raise `InputError` if the file is another at the end of the block than at its start."
+    def state(): return (stat := os.stat(path)).st_size, stat.st_mtime_ns, stat.st_ino
+    before = state()
+    yield
+    if state() != before: raise InputError(f'{path}: changed while it was being read; wait until it is whole and run again')
 
 # %% ../nbs/00_records.ipynb #bbf3ca16
 def _fault(
@@ -214,14 +223,25 @@ def check_row(
     rest = {k: v for k, v in row.items() if k not in (text, label)}
     return {'text': row[text], 'label': value} | {k if k not in ('text', 'label') else f'{k}_original': v for k, v in rest.items()}, None
 
-# %% ../nbs/00_records.ipynb #5b6c30a7
+# %% ../nbs/00_records.ipynb #1415ec32
 def make_ids(
     records:list,  # dicts with text, label and perhaps id
 )->list:           # one unique string each
     "The ids of `records`: their own where they have one, else from content; a repeat gets `-2`, `-3` …"
-    def own(record): return str(record['id']) if record.get('id') not in (None, '') else _digest(record)
-    bases, seen, ids = [own(record) for record in records], Counter(), []
-    taken = set(bases)
+    return unique_ids([base_id(record) for record in records])
+
+def base_id(
+    record:dict,  # text, label and perhaps id
+)->str:
+    "The id of a record if there is no other with the same: its own, or sixteen hex digits of the SHA-256 of text and label."
+    if record.get('id') not in (None, ''): return str(record['id'])
+    return hashlib.sha256(f'{record["text"]}\0{record["label"]}'.encode('utf-8', 'surrogatepass')).hexdigest()[:16]
+
+def unique_ids(
+    bases:list,  # as `base_id` gives them
+)->list:         # unique; a repeat gets `-2`, `-3` …
+    "Ids for records in order."
+    seen, ids, taken = Counter(), [], set(bases)
     for base in bases:
         name = base
         seen[base] += 1
@@ -229,45 +249,50 @@ def make_ids(
         ids.append(name)
     return ids
 
-def _digest(record:dict)->str:
-    "Sixteen hex digits of the SHA-256 of text and label."
-    return hashlib.sha256(f'{record["text"]}\0{record["label"]}'.encode()).hexdigest()[:16]
-
-# %% ../nbs/00_records.ipynb #f2182c0b
+# %% ../nbs/00_records.ipynb #a32d4ffe
 @dataclass(frozen=True)
 class Records:
     "A corpus as read: `df` with `id`, `text`, `label` and carried columns; `rejected` with file, line, reason and the raw row."
     df: pd.DataFrame
     rejected: pd.DataFrame
 
-def read_records(
+def iter_records(
     paths,                  # one path or several
     text:str='text',        # the column that holds the document
     label:str='label',      # the column that holds its label
     bad_rows:str='stop',    # 'stop' at the first bad row, or 'reject' it: set it aside with its reason
-)->Records:                 # one row a record, in the order of the files
-    "Read record files into one table; raises `InputError` with file, line and reason."
-    paths = [Path(paths)] if isinstance(paths, (str, os.PathLike)) else [Path(p) for p in paths]
+    rejected:list=None,     # gets a dict with file, line, reason and the raw row for each that is set aside
+)->Iterator:                # dicts with text and label first, in the order of the files
+    "The records of some files, one at a time; raises `InputError` with file, line and reason."
+    paths, good, rejected = [Path(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)], 0, [] if rejected is None else rejected
     if bad_rows not in ('stop', 'reject'): raise InputError(unknown_name('way with bad rows', bad_rows, ['stop', 'reject']))
     if text == label: raise InputError(f'text and label are both the column {text!r}; name two')
-    records, rejected = [], []
     for path in paths:
         for line, raw, row, reason in tqdm(iter_rows(path), desc=f'reading {path.name}', unit=' rows', disable=None, leave=False):
             record, reason = (None, reason) if row is None else check_row(row, text, label)
-            if reason is None: records.append(record)
+            if reason is None:
+                good += 1
+                yield record
             elif bad_rows == 'reject': rejected.append(dict(file=path.name, line=line, reason=reason, raw=_raw(raw, row)))
             else: raise InputError(f'{path}:{line}: {reason}. Mend the row, or set such rows aside with --bad-rows reject')
-    _check_any(paths, records, rejected)
+    _check_any(paths, good, rejected)
+
+def read_records(
+    paths, text:str='text', label:str='label', bad_rows:str='stop',  # see `iter_records`
+)->Records:  # one row a record, in the order of the files
+    "Read record files into one table; raises `InputError` with file, line and reason."
+    rejected = []
+    records = list(iter_records(paths, text, label, bad_rows, rejected))
     return Records(_table(records), pd.DataFrame(rejected, columns=['file', 'line', 'reason', 'raw']))
 
-# %% ../nbs/00_records.ipynb #ed9e1f8b
+# %% ../nbs/00_records.ipynb #1bad8806
 def _raw(raw:bytes, row:dict|None)->str:
     "A rejected row as text, so that it can be mended by hand."
     return raw.decode('utf-8', 'backslashreplace').rstrip('\r\n') if raw else json.dumps(row, ensure_ascii=True, default=str)
 
-def _check_any(paths:list, records:list, rejected:list):
+def _check_any(paths:list, good:int, rejected:list):
     "Raise if nothing was read, saying why."
-    if records: return
+    if good: return
     names = ', '.join(str(p) for p in paths[:3]) + (' …' if len(paths) > 3 else '')
     if not rejected: raise InputError(f'{names}: no rows: the file is empty')
     first = rejected[0]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'batch_rows', 'batch_chars', 'cores', 'batches', 'Counted', 'count_rows', 'tfidf_rows', 'Pairs', 'least_cosine',
-           'near_duplicates', 'similarity_forest', 'clusters', 'Clustered', 'cluster_texts']
+           'near_duplicates', 'similarity_forest', 'clusters', 'Clustered', 'cluster_texts', 'cosines_of']
 
 # %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #3245614e
 import logging, os
@@ -371,3 +371,13 @@ def cluster_texts(
     distinct = rows._replace(starts=rows.starts[first], stops=rows.stops[first], norms=rows.norms[first])
     forest = similarity_forest(distinct, width, threshold)
     return Clustered(hashes, vectors, first, distinct, forest, _cluster(hashes, vectors, first, distinct, forest))
+
+# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #5ca725f3
+def cosines_of(
+    found:Clustered,   # n texts
+    left:np.ndarray,   # (m,) int, texts
+    right:np.ndarray,  # (m,) int, texts
+)->np.ndarray:         # (m,) float64
+    "Cosine similarity of pairs of texts, near-duplicates or not."
+    one, two = found.vectors[left], found.vectors[right]
+    return np.where(one == two, 1.0, _kernels().cosines(found.rows, one, two))
