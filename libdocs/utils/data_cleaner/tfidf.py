@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'batch_rows', 'batch_chars', 'cores', 'batches', 'Counted', 'count_rows', 'tfidf_rows', 'Pairs', 'least_cosine',
-           'near_duplicates', 'similarity_forest', 'clusters', 'Clustered', 'cluster_texts', 'cosines_of']
+           'near_duplicates', 'similarity_forest', 'clusters', 'Clustered', 'cluster_texts', 'cosines_of',
+           'best_across']
 
 # %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #3245614e
 import logging, os
@@ -185,7 +186,7 @@ def _pairs(left:list, right:list, scores:list)->Pairs:
     order = np.lexsort((rows[:, 1], rows[:, 0]))
     return Pairs(rows[order], scores[order])
 
-# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #090ef19f
+# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #6f91e1eb
 def _forest(
     pairs:Pairs,  # m pairs
     n:int,        # number of rows
@@ -206,7 +207,7 @@ def _join(
     stops:np.ndarray,    # (n,) where their prefixes end
     lengths:np.ndarray,  # of the lists of those columns that are walked
     least:float,         # cosine
-    forest:bool=False,   # whether only the spanning forest is wanted
+    reduce=None,         # Pairs → Pairs: throws away what is not wanted, as the pairs come
     split:int=0,         # compare rows before `split` with rows from there on; 0: all with all
 )->Pairs:
     "Run the join on all cores."
@@ -218,7 +219,7 @@ def _join(
         while start < stop:
             left, right, scores, start = kernels.join(rows, index, least, start, stop, limit, split)
             found = _pairs([found.rows[:, 0], order[left]], [found.rows[:, 1], order[right]], [found.scores, scores])
-            if forest: found = _forest(found, n)
+            if reduce: found = reduce(found)
         return found
     steps = np.append(0, np.cumsum(lengths[index.columns]))[index.begins]
     spans, parts = _spans(np.diff(steps)[:split or n], 16 * cores()), []
@@ -227,7 +228,7 @@ def _join(
             parts.append(found)
             bar.update(stop - start)
     found = _pairs([p.rows[:, 0] for p in parts], [p.rows[:, 1] for p in parts], [p.scores for p in parts])
-    return _forest(found, n) if forest else found
+    return reduce(found) if reduce else found
 
 # %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #f1ed7619
 def _prefixes(rows:NamedTuple, width:int, least:float)->tuple:
@@ -285,7 +286,7 @@ def _first_common(
         if (cost := steps[column] + 10 * groups ** 2) < least: best, least = column, cost
     return best
 
-# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #5d7f108e
+# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #4e18e897
 def _common_edges(rows:NamedTuple, stops:np.ndarray, column:int, width:int, least:float)->Pairs:
     "Edges that stand for all pairs which share common columns only."
     which, parts, group = _common_parts(rows, stops, column)
@@ -315,7 +316,7 @@ def similarity_forest(
     least = least_cosine(threshold)
     stops, lengths = _prefixes(rows, width, least)
     column = _first_common(rows, stops, lengths, budget)
-    found = _join(rows, stops, lengths[:column], least, forest=True)
+    found = _join(rows, stops, lengths[:column], least, lambda pairs: _forest(pairs, len(stops)))
     if column == width: return found
     common = _common_edges(rows, stops, column, width, least)
     return _forest(_pairs(*([f[:, k] for f in (found.rows, common.rows)] for k in (0, 1)), [found.scores, common.scores]), len(stops))
@@ -381,3 +382,35 @@ def cosines_of(
     "Cosine similarity of pairs of texts, near-duplicates or not."
     one, two = found.vectors[left], found.vectors[right]
     return np.where(one == two, 1.0, _kernels().cosines(found.rows, one, two))
+
+# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #9e874c0e
+def _nearest(pairs:Pairs)->Pairs:
+    "For each right row the pair with the highest score, the first of equals."
+    order = np.lexsort((pairs.rows[:, 0], -pairs.scores, pairs.rows[:, 1]))
+    best = order[np.unique(pairs.rows[order, 1], return_index=True)[1]]
+    return Pairs(pairs.rows[best], pairs.scores[best])
+
+def best_across(
+    train:Iterable, test:Iterable,  # n and m strings
+    threshold:float=0.9,            # cosine similarity in (0, 1]
+)->tuple:  # (m,) int64 nearest train text, -1 for none; (m,) float64 cosine, NaN for none; (m,) bool, whether the two are the same text
+    "For each text of `test` the most similar one of `train`, if there is one at `threshold` or above."
+    least, train = least_cosine(threshold), list(train)
+    rows, hashes, width = count_rows([*train, *test])
+    n, vectors, first = len(train), np.empty(len(hashes), np.int32), np.empty(len(hashes), np.int64)
+    first = first[:_kernels().equal_rows(rows, vectors, first)]
+    distinct, known = rows._replace(starts=rows.starts[first], stops=rows.stops[first], norms=rows.norms[first]), int((first < n).sum())  # those of train are first
+    near, score = np.where(np.arange(len(first)) < known, first, -1), np.where(np.arange(len(first)) < known, 1., np.nan)
+    if 0 < known < len(first):
+        found = _join(distinct, *_prefixes(distinct, width, least), least, _nearest, split=known)
+        near[found.rows[:, 1]], score[found.rows[:, 1]] = first[found.rows[:, 0]], found.scores
+    wordless = distinct.stops == distinct.starts
+    near[wordless], score[wordless] = -1, np.nan
+    same = _first_equal(hashes, vectors, n)
+    return np.where(same >= 0, same, near[vectors[n:]]), np.where(same >= 0, 1., score[vectors[n:]]), same >= 0
+
+def _first_equal(hashes:np.ndarray, vectors:np.ndarray, n:int)->np.ndarray:
+    "For each text from `n` on, the first one before `n` that is the same after normalisation, or -1."
+    first = {}
+    for row, key in enumerate(zip(hashes[:n].tolist(), vectors[:n].tolist())): first.setdefault(key, row)
+    return np.array([first.get(key, -1) for key in zip(hashes[n:].tolist(), vectors[n:].tolist())], dtype=np.int64)
