@@ -25,6 +25,6 @@ setup(
     package_data={"libdocs.notebooks": ["*.ipynb"]},
     keywords=settings["keywords"],
     install_requires=lines("requirements"),
-    extras_require={"dev": lines("dev_requirements")},
+    extras_require={"dev": lines("dev_requirements"), "bench": lines("bench_requirements")},
     entry_points={"console_scripts": lines("console_scripts"), "nbdev": ["libdocs = libdocs._modidx:d"]},
 )

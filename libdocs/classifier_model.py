@@ -155,7 +155,7 @@ def _report_elsewhere(evaluation:Evaluation, trained, run, wandb_output, token, 
     files = {'README.md': card.encode(), 'metrics.json': evaluation.run.metrics_path, **quoting}
     publish(files, trained.model, 'Evaluation of the published model', token, private)
 
-# %% ../nbs/81_classifier_model.ipynb #bc87b8bd
+# %% ../nbs/81_classifier_model.ipynb #57169dc0
 _epilog = '''examples:
   train on a prepared dataset, publish, evaluate:
     classifier_model --input-hf-dataset ./dataset --hf-model-name ./model -m scratch --epochs 5
@@ -166,7 +166,8 @@ _epilog = '''examples:
 
 what comes out, in results/MODEL/ or beside --output-classify-file:
   results.jsonl   every test row with its ranked predictions; an interrupted evaluation goes on where it stopped
-  metrics.json    top-1/2/3 accuracy, macro-F1, and two baselines on the same rows
+  metrics.json    top-1/2/3 accuracy, macro-F1, two baselines on the same rows, and the same without test rows that have a copy in the train split
+  leakage.jsonl   these rows, each beside its copy, if there are any
   report.html     all of it to look at
 
 A repo is a Hub name (alice/contracts) or a folder (./contracts, which needs no account and no network).
@@ -219,7 +220,7 @@ def _access(group):
     a('--device', default='auto', metavar='NAME', help='auto (CUDA, MPS or CPU, the first that is there), cuda, mps or cpu')
     a('--log-level', choices=['debug', 'info', 'warning', 'error'], default='info', help='how much to say (default: info)')
 
-# %% ../nbs/81_classifier_model.ipynb #a7f1a726
+# %% ../nbs/81_classifier_model.ipynb #3d93d25e
 def _job(args, line:str):
     "What the parsed options ask for."
     from libdocs.records import InputError
@@ -235,10 +236,12 @@ def _job(args, line:str):
 
 def _print(evaluation:Evaluation):
     "The figures as a small table, and where the files are."
+    from libdocs.report import memory
     named = {'model': evaluation.metrics} | {k: v for k, v in evaluation.metrics['baselines'].items() if v}
     print(f'{"":14}{"top-1":>8}{"top-2":>8}{"top-3":>8}{"macro-F1":>10}')
     for name, figures in named.items():
         print(f'{name:14}' + ''.join(f'{figures[k]:>8.4f}' for k in ('top_1', 'top_2', 'top_3')) + f'{figures["macro_f1"]:>10.4f}')
+    if told := memory(evaluation.metrics): print(told)
     for path in (evaluation.results, evaluation.run.metrics_path, evaluation.report): print(f'wrote {path}')
 
 def main(argv:list=None)->int:

@@ -249,7 +249,7 @@ def unique_ids(
         ids.append(name)
     return ids
 
-# %% ../nbs/00_records.ipynb #a32d4ffe
+# %% ../nbs/00_records.ipynb #2061b5f7
 @dataclass(frozen=True)
 class Records:
     "A corpus as read: `df` with `id`, `text`, `label` and carried columns; `rejected` with file, line, reason and the raw row."
@@ -278,8 +278,11 @@ def iter_records(
     _check_any(paths, good, rejected)
 
 def read_records(
-    paths, text:str='text', label:str='label', bad_rows:str='stop',  # see `iter_records`
-)->Records:  # one row a record, in the order of the files
+    paths,                  # one path or several
+    text:str='text',        # the column that holds the document
+    label:str='label',      # the column that holds its label
+    bad_rows:str='stop',    # 'stop' or 'reject', see `iter_records`
+)->Records:                 # one row a record, in the order of the files
     "Read record files into one table; raises `InputError` with file, line and reason."
     rejected = []
     records = list(iter_records(paths, text, label, bad_rows, rejected))

@@ -303,7 +303,7 @@ def clean(tmp_path, main_here):
         put(tmp_path, {'data/raw.jsonl': rows})
         done = succeeds(main_here('cleaner_finetune', [*CLEAN, *argv], tmp_path))
         assert (tmp_path/'data'/'raw.jsonl').read_bytes() == rows
-        return done, {p.stem.removeprefix('x_'): read_jsonl(p) for p in (tmp_path/'out').iterdir()}
+        return done, {p.stem.removeprefix('x_'): read_jsonl(p) for p in (tmp_path/'out').glob('*.jsonl')}
     return run
 
 

@@ -36,6 +36,7 @@ RAW = jsonl(ROWS[:50]) + b''.join(line + b'\n' for line in BAD) + jsonl(ROWS[50:
 CLEAN = ['-i', 'data', '-f', 'raw.jsonl', '-t', 'body', '-s', 'topic', '-o', 'out/letters', '--target-hf-dataset', './ds', '--bad-rows', 'reject']
 TRAIN = ['--input-hf-dataset', './ds', '--hf-model-name', './model', '-m', 'scratch', '--epochs', '1', '--device', 'cpu', '--eval-batch-size', '8', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
 LOCAL = ['out/letters_rejected.jsonl', 'out/letters_removed.jsonl', 'out/letters_test.jsonl', 'out/letters_train.jsonl']
+BESIDE = ['out/letters_label_issues.jsonl', 'out/letters_outliers.jsonl', 'out/letters_report.html']
 ROW_KEYS = ['id', 'text', 'label', 'predictions', 'scores', 'top_1', 'top_2', 'top_3']
 FIGURES = ('top_1', 'top_2', 'top_3', 'macro_f1')
 
@@ -94,9 +95,9 @@ def trained_again(root, jobs): return train(root, jobs['prepared'].folder/'ds', 
 
 def test_phase_1_files(prepared):
     succeeds(prepared.done)
-    assert sorted(snapshot(prepared.folder)) == ['data/raw.jsonl', 'ds/README.md', 'ds/test.csv', 'ds/train.csv', *LOCAL]
+    assert sorted(snapshot(prepared.folder)) == ['data/raw.jsonl', 'ds/README.md', 'ds/test.csv', 'ds/train.csv', *sorted(LOCAL + BESIDE)]
     assert (prepared.folder/'data'/'raw.jsonl').read_bytes() == RAW
-    for name in LOCAL: assert f'wrote {name}' in prepared.done.stdout
+    for name in LOCAL + BESIDE: assert f'wrote {name}' in prepared.done.stdout
     assert 'published ./ds' in prepared.done.stdout
     assert 'WARNING: 3 bad rows set aside; the first: raw.jsonl line 51: broken JSON' in prepared.done.stderr
 
@@ -460,9 +461,10 @@ def formats(root, jobs):
 
 @pytest.mark.parametrize('form', ['parquet', 'glob'])
 def test_formats(formats, form):
-    assert sorted(formats[form]) == ['x_removed.jsonl', 'x_test.jsonl', 'x_train.jsonl']
-    assert formats[form] == formats['jsonl']
-    assert sum(data.count(b'\n') for data in formats[form].values()) == 60
+    names = ['x_removed.jsonl', 'x_test.jsonl', 'x_train.jsonl']
+    assert sorted(formats[form]) == sorted([*names, 'x_label_issues.jsonl', 'x_outliers.jsonl', 'x_report.html'])
+    assert all(formats[form][name] == formats['jsonl'][name] for name in formats[form] if name != 'x_report.html')  # the page names the input
+    assert sum(formats[form][name].count(b'\n') for name in names) == 60
 
 
 # On a Hub

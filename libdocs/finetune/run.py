@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'kept_labels', 'result_row', 'result_files', 'RunResult', 'run']
 
-# %% ../../nbs/60_finetune.run.ipynb #c2fdd735
+# %% ../../nbs/60_finetune.run.ipynb #92a60e72
 import hashlib, json, logging, os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from .metrics import baselines, correct_at, evaluate
 from ..labels import LabelSchema, encode
-from ..records import InputError, atomic_writer, check_outputs, make_ids, require_columns, to_json_line
+from ..records import InputError, atomic_writer, check_outputs, make_ids, require_columns, to_json_line, write_jsonl
+from ..utils.data_cleaner.leakage import leakage
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +34,13 @@ def result_row(
     flags = {f'top_{k}': correct_at(label, predictions, k) for k in (1, 2, 3)}
     return dict(id=id, text=text, label=label, predictions=predictions, scores=scores, **flags)
 
-# %% ../../nbs/60_finetune.run.ipynb #848eb72c
+# %% ../../nbs/60_finetune.run.ipynb #6934f35f
 def result_files(
     path:str|os.PathLike,  # the JSONL of predictions
-)->tuple:                  # paths of predictions, metrics.json, report.html
-    "The files that an evaluation leaves."
+)->tuple:                  # paths of predictions, metrics.json, report.html, leakage.jsonl
+    "The files that an evaluation leaves; the last one only if test rows have copies in the train split."
     path = Path(path)
-    return path, path.with_name('metrics.json'), path.with_name('report.html')
+    return path, *(path.with_name(name) for name in ('metrics.json', 'report.html', 'leakage.jsonl'))
 
 # %% ../../nbs/60_finetune.run.ipynb #a2d4690c
 def _state(
@@ -104,7 +105,7 @@ def _test_rows(test_df:pd.DataFrame, text_column:str, subj_column:str)->pd.DataF
     own = {'id': list(test_df['id'])} if 'id' in test_df else {}
     return rows.assign(id=make_ids(rows.assign(**own).to_dict('records')))[['id', 'text', 'label']]
 
-# %% ../../nbs/60_finetune.run.ipynb #63fa3278
+# %% ../../nbs/60_finetune.run.ipynb #bad3d015
 def run(
     zero_shot_model,                      # anything with classify(texts) → ranked (label, score) for each text
     test_df:pd.DataFrame,                 # the test set
@@ -124,13 +125,13 @@ def run(
     results = _resume(path, _state(zero_shot_model, rows, labels), rows)
     if results: log.info('%d of %d rows were classified before; going on behind them', len(results), len(rows))
     results += _classify(zero_shot_model, rows[len(results):], path, batch_size, labels, results)
-    metrics = evaluate([r['label'] for r in results], [r['predictions'] for r in results]) | _beside(train_df, rows)
+    metrics = evaluate([r['label'] for r in results], [r['predictions'] for r in results]) | _beside(train_df, rows) | _leaked(train_df, rows, results, result_files(path)[3])
     metrics_path = result_files(path)[1]
     with atomic_writer(metrics_path) as file: json.dump(metrics, file, ensure_ascii=False, indent=1)
     log.info('%d rows: top-1 %.4f, top-2 %.4f, top-3 %.4f, macro-F1 %.4f', *(metrics[k] for k in ('rows', 'top_1', 'top_2', 'top_3', 'macro_f1')))
     return RunResult(metrics, path, metrics_path, results)
 
-# %% ../../nbs/60_finetune.run.ipynb #57ebab1b
+# %% ../../nbs/60_finetune.run.ipynb #5c9f6f99
 def _classify(model, rows:pd.DataFrame, path:Path, batch_size:int, labels, before:list)->list:
     "Classify `rows` batch by batch, appending each batch to the file before the next is begun."
     out, right, total = [], [sum(r[f'top_{k}'] for r in before) for k in (1, 2, 3)], len(before)
@@ -154,3 +155,18 @@ def _beside(train_df:pd.DataFrame|None, rows:pd.DataFrame)->dict:
     "The baselines on the same rows, or why they are missing."
     if train_df is None: return {'baselines': {'majority': None, 'tfidf_linear': None}, 'baselines_note': 'no training split was given to fit them on'}
     return {'baselines': baselines(train_df, rows)}
+
+def _leaked(train_df:pd.DataFrame|None, rows:pd.DataFrame, results:list, path:Path)->dict:
+    "Which test rows have a copy in the train split, written to `path`, and the figures without them; None without a train split."
+    path.unlink(missing_ok=True)
+    if train_df is None: return {'leakage': None}
+    audit = leakage(train_df, rows)
+    clean = [r for r, leaked in zip(results, audit.leaked) if not leaked]
+    figures = audit.counts | dict(share=audit.share, threshold=audit.threshold, without=None)
+    if audit.share and clean:
+        without = evaluate([r['label'] for r in clean], [r['predictions'] for r in clean])
+        figures['without'] = {k: without[k] for k in ('rows', 'top_1', 'top_2', 'top_3', 'macro_f1')}
+    if audit.share:
+        write_jsonl(path, audit.pairs)
+        log.warning('%s: accuracy with and without them is in metrics.json, the pairs in %s', audit, path)
+    return {'leakage': figures}

@@ -213,7 +213,7 @@ def _warn_of_losses(before:Counter, after:Counter):
     for label, n in before.most_common():
         if after[label] < n / 2: log.warning('cleaning took %d of %d rows of label %r', n - after[label], n, label)
 
-# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #8ad4f006
+# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #a90736a0
 def removed_path(
     output:str|os.PathLike,  # a .jsonl file
 )->Path:                     # `<output>_removed.jsonl`
@@ -235,7 +235,11 @@ def _sorted_out(records:Iterator, ids:list, fate:pd.DataFrame, clusters:np.ndarr
             reason, score, match = gone[row]
             yield _audited(record, reason=reason, score=score, matched_id=ids[match] if match >= 0 else None, cluster=ids[clusters[row]]), False
 
-# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #e6ad24c4
+def _check_same(path, state:os.stat_result):
+    "Raise `InputError` if a file is no longer what it was."
+    if ((now := os.stat(path)).st_size, now.st_mtime_ns) != (state.st_size, state.st_mtime_ns): raise InputError(f'{path}: changed while it was being read; wait until it is whole and run again')
+
+# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #c6fcc73e
 def clean_large_data(
     input_file:str|os.PathLike,   # JSONL, CSV or Parquet
     output_file:str|os.PathLike,  # JSONL of the kept rows; the removed go to `<output>_removed.jsonl`
@@ -249,21 +253,23 @@ def clean_large_data(
     "Clean a file of records into another."
     _check(threshold, conflicts)
     check_outputs([output_file, removed_path(output_file)], [input_file])
-    read, labels, ids, kept = lambda: iter_records(input_file, text, subject, bad_rows), [], [], []
+    read, labels, ids, kept, state = lambda: iter_records(input_file, text, subject, bad_rows), [], [], [], None
     def texts():
+        nonlocal state
         for record in read():
+            state = state or os.stat(input_file)
             labels.append(record['label'])
             ids.append(base_id(record))
             yield record['text']
-    found, state = cluster_texts(texts(), threshold), os.stat(input_file)
+    found = cluster_texts(texts(), threshold)
     ids, fate, after = unique_ids(ids), decide(found, labels, threshold, conflicts), Counter()
     with atomic_writer(output_file) as good, atomic_writer(removed_path(output_file)) as bad:
+        _check_same(input_file, state)
         for record, stays in _sorted_out(read(), ids, fate, found.cluster):
             (good if stays else bad).write(to_json_line(record) + '\n')
             if stays: after[record['label']] += 1
             if stays and load: kept.append(record)
-        if (again := os.stat(input_file)).st_size != state.st_size or again.st_mtime_ns != state.st_mtime_ns:
-            raise InputError(f'{input_file}: changed while it was being read; wait until it is whole and run again')
+        _check_same(input_file, state)
     _warn_of_losses(Counter(labels), after)
     log.info('%d rows kept, %d removed: %s', after.total(), len(fate), dict(sorted(Counter(fate['reason']).items())))
     if load: return pd.DataFrame(kept, dtype=object) if kept else pd.DataFrame(columns=['id', 'text', 'label'], dtype=object)

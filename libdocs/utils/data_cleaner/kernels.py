@@ -8,7 +8,7 @@ __all__ = ['fast', 'decode', 'fold_bytes', 'room', 'mix', 'chain', 'hash_unit', 
            'Index', 'prefix_stops', 'list_lengths', 'bit', 'row_bits', 'build_index', 'scan', 'rear', 'in_common',
            'reachable', 'join', 'fronts', 'measure', 'find_root', 'forest_edges']
 
-# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #21d47743
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #8e1742c3
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,10 @@ from numba import njit
 
 from .words import letter, mark, space, unspaced
 
-fast = njit(nogil=True, cache='__file__' in globals())  # compiled once and kept on disk, when imported as a module; runs beside Python's other threads
+def fast(function):
+    "Compile `function`: kept on disk if it is in a module and there is a place for it; runs beside Python's other threads."
+    try: return njit(nogil=True, cache='__file__' in globals())(function)
+    except RuntimeError: return njit(nogil=True)(function)  # no folder can be written
 
 # %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #85e3e1ba
 @fast

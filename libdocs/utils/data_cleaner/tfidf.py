@@ -7,11 +7,13 @@ __all__ = ['log', 'batch_rows', 'batch_chars', 'cores', 'batches', 'Counted', 'c
            'near_duplicates', 'similarity_forest', 'clusters', 'Clustered', 'cluster_texts', 'cosines_of',
            'best_across']
 
-# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #3245614e
+# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #3e96f789
 import logging, os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,10 +24,13 @@ from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 
-# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #19d699f4
+# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #9648ef1a
+@cache
 def _kernels():
     "The compiled room, loaded when it is needed."
     from libdocs.utils.data_cleaner import kernels
+    kept = getattr(kernels.count_words._cache, 'cache_path', None)
+    if not (kept and any(Path(kept).glob('kernels.count_words*.nbi'))): log.info('compiling the cleaning engine; this takes about half a minute, once after an installation')
     return kernels
 
 def cores()->int:
