@@ -9,25 +9,16 @@ are not leaked. Labels with fewer than five rows are left out, since train_test_
 import argparse
 from pathlib import Path
 
-import numpy as np
 from main_job import machine, write
 from sklearn.model_selection import train_test_split
 
 from libdocs.finetune.metrics import tfidf_linear_baseline
 from libdocs.records import read_records
 from libdocs.utils.data_cleaner.clean_data_tfidf import clean
-from libdocs.utils.data_cleaner.tfidf import cluster_texts
+from libdocs.utils.data_cleaner.leakage import leakage
 from libdocs.utils.training.training import df_to_train_test_bytes
 
 CORPORA = ('sms_spam/sms_spam.jsonl', 'clinc150/clinc150_train.jsonl', 'banking77/banking77_train.jsonl', 'cuad_contracts/cuad_contracts.jsonl')
-
-
-def leaked(train, test) -> np.ndarray:
-    "Which rows of `test` have a copy in `train`: directly linked, not only through a chain."
-    found = cluster_texts([*train['text'], *test['text']])
-    here = set(found.distinct[:len(train)].tolist())
-    linked = {a for i, j in found.pairs.rows.tolist() for a, b in ((i, j), (j, i)) if b in here}
-    return np.array([d in here or d in linked for d in found.distinct[len(train):].tolist()])
 
 
 def measure(df) -> list:
@@ -36,7 +27,7 @@ def measure(df) -> list:
     ours = df_to_train_test_bytes(clean(df).kept, 0.2, 42)
     rows = []
     for name, (train, test) in (('train_test_split', plain), ('libdocs', (ours.train_df, ours.test_df))):
-        copies = leaked(train, test)
+        copies = leakage(train, test).leaked
         score = tfidf_linear_baseline(train, test)['top_1']
         honest = tfidf_linear_baseline(train, test[~copies])['top_1']
         rows.append((name, len(train), len(test), copies.mean(), score, honest))

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['fast', 'decode', 'fold_bytes', 'room', 'mix', 'chain', 'hash_unit', 'hash_words', 'add_ngrams', 'count_distinct',
-           'count_words', 'number_words', 'Rows', 'weigh', 'equal_rows', 'hash_row', 'are_equal', 'cosine', 'cosines',
-           'Index', 'prefix_stops', 'list_lengths', 'bit', 'row_bits', 'build_index', 'scan', 'rear', 'in_common',
-           'reachable', 'join', 'fronts', 'measure', 'find_root', 'forest_edges']
+           'count_words', 'number_words', 'Rows', 'weigh', 'to_unit', 'equal_rows', 'hash_row', 'are_equal', 'cosine',
+           'cosines', 'Index', 'prefix_stops', 'list_lengths', 'bit', 'row_bits', 'build_index', 'scan', 'rear',
+           'in_common', 'reachable', 'join', 'fronts', 'measure', 'find_root', 'forest_edges']
 
 # %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #8e1742c3
 from typing import NamedTuple
@@ -199,6 +199,13 @@ def weigh(rows, rank, idf, start, stop):
             square += np.float64(rows.weights[a + e]) ** 2
         rows.norms[r] = np.sqrt(square)
 
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #7ac68afa
+@fast
+def to_unit(rows):
+    "Divide the weights by the lengths, in place."
+    for r in range(len(rows.starts)):
+        for e in range(rows.starts[r], rows.stops[r]): rows.weights[e] = np.float32(rows.weights[e] / rows.norms[r])
+
 # %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #5b9c55fe
 @fast
 def equal_rows(rows, number, first):
@@ -254,7 +261,7 @@ def cosines(rows, left, right):
     for p in range(len(left)): out[p] = cosine(rows, left[p], right[p], 0.0)
     return out
 
-# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #7a245f2b
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #db4cbaa1
 class Index(NamedTuple):
     "The prefixes of n rows, by row and by column; weights here are of unit rows."
     begins:np.ndarray   # (n + 1,) int64, the prefix of row k is at `begins[k]:begins[k + 1]` of the next three
@@ -265,6 +272,8 @@ class Index(NamedTuple):
     owners:np.ndarray   # int32, rows, ascending
     owner_weights:np.ndarray  # float32
     owner_heads:np.ndarray    # float32
+    lasts:np.ndarray    # (n,) int32, last column of the prefix, -1 if it is empty
+    rests:np.ndarray    # (n,) float32, squared norm of what stands behind the prefix
     bits:np.ndarray     # (n,) uint64, the columns of a row as bits, all set in a long row
 
 @fast
@@ -278,7 +287,7 @@ def prefix_stops(rows, least, stops):
             e -= 1
         stops[k] = e
 
-# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #c57234c2
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #951ab3b9
 @fast
 def list_lengths(rows, stops, width):
     "(width,) int64: how many rows have each column in their prefix."
@@ -308,7 +317,7 @@ def build_index(rows, stops, lengths, width):
     fill, size, at = lists[:-1].copy(), lists[-1], 0
     columns, weights, heads = np.empty(size, np.int32), np.empty(size, np.float32), np.empty(size, np.float32)
     owners, owner_weights, owner_heads = np.empty(size, np.int32), np.empty(size, np.float32), np.empty(size, np.float32)
-    bits = np.empty(len(rows.starts), np.uint64)
+    bits, lasts, rests = np.empty(len(rows.starts), np.uint64), np.full(len(rows.starts), -1, np.int32), np.empty(len(rows.starts), np.float32)
     for k in range(len(rows.starts)):
         head, bits[k] = 0.0, row_bits(rows, k)
         for e in range(rows.starts[k], stops[k]):
@@ -316,37 +325,38 @@ def build_index(rows, stops, lengths, width):
             weight, place = rows.weights[e] / rows.norms[k], fill[rows.ids[e]]
             owners[place], owner_weights[place], owner_heads[place] = k, weight, head
             columns[at], weights[at], heads[at] = rows.ids[e], weight, head
-            fill[rows.ids[e]], at, head = place + 1, at + 1, head + weight * weight
-        begins[k + 1] = at
-    return Index(begins, columns, weights, heads, lists, owners, owner_weights, owner_heads, bits)
+            fill[rows.ids[e]], lasts[k], at, head = place + 1, rows.ids[e], at + 1, head + weight * weight
+        begins[k + 1], rests[k] = at, 1 - head
+    return Index(begins, columns, weights, heads, lists, owners, owner_weights, owner_heads, lasts, rests, bits)
 
-# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #f927c626
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #33c5fbf4
 @fast
-def scan(index, k, least, dots, touched):
-    "Add the products of row `k` with the rows after it, over the prefixes, to `dots`; how many rows were `touched`."
-    count = 0
+def scan(index, k, least, longest, sums, marks, touched):
+    "Write for each later row that row `k` can be near to (dot product over the prefixes, bound on the square of the rest) to `sums`; mark them and put them in `touched`; how many. `longest` is the largest of all rests."
+    count, behind = 0, index.rests[k]
     for e in range(index.begins[k], index.begins[k + 1]):
-        column, weight, latest = index.columns[e], index.weights[e], 1 - (least * least - 1e-5) / (1 - index.heads[e])
+        column, weight, head = index.columns[e], index.weights[e], index.heads[e]
+        latest, mine = 1 - (least * least - 1e-5) / (1 - head), longest * (1 - head - weight * weight)
         p = index.lists[column + 1] - 1
         while p >= index.lists[column] and index.owners[p] > k:
-            other = index.owners[p]
-            if dots[other] > 0: dots[other] += weight * index.owner_weights[p]
+            other, theirs = index.owners[p], index.owner_weights[p]
+            if marks[other]: sums[other, 0] += weight * theirs
             elif index.owner_heads[p] <= latest:
-                dots[other], touched[count] = weight * index.owner_weights[p], other
+                sums[other, 0], marks[other], touched[count] = weight * theirs, True, other
                 count += 1
+            if marks[other]: sums[other, 1] = max(mine, behind * (1 - index.owner_heads[p] - theirs * theirs))
             p -= 1
     return count
 
 @fast
 def rear(index, k, column):
-    "Squared norm of what row `k` has behind `column`; exact up to the end of its prefix, an upper bound behind it."
-    low, high = index.begins[k], index.begins[k + 1]
+    "Squared norm of what row `k` has behind `column`, which stands before the last one of its prefix."
+    low, high = index.begins[k], index.begins[k + 1] - 1
     while low < high:
         middle = (low + high) // 2
         if index.columns[middle] > column: high = middle
         else: low = middle + 1
-    if low < index.begins[k + 1]: return 1 - index.heads[low]
-    return 1 - index.heads[low - 1] - index.weights[low - 1] ** 2
+    return 1 - index.heads[low]
 
 @fast
 def in_common(rows, k, theirs):
@@ -359,23 +369,25 @@ def in_common(rows, k, theirs):
 @fast
 def reachable(index, k, other, dot, least):
     "Whether rows with the product `dot` over their prefixes can still have a cosine of `least`."
-    missing = least - dot
-    if missing <= 0: return True
-    column = min(index.columns[index.begins[k + 1] - 1], index.columns[index.begins[other + 1] - 1])
-    return missing * missing <= rear(index, k, column) * rear(index, other, column) + 1e-5
+    missing, mine, theirs = max(0.0, least - dot), index.lasts[k], index.lasts[other]
+    behind_mine = rear(index, k, theirs) if theirs < mine else index.rests[k]
+    behind_theirs = rear(index, other, mine) if mine < theirs else index.rests[other]
+    return missing * missing <= behind_mine * behind_theirs + 1e-5
 
-# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #63fa7c89
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #732f38dc
 @fast
 def join(rows, index, least, start, stop, limit, split):
     "(left, right, scores, next start): pairs of row k in `start` … `stop` − 1 with a row after it (and not before row `split`)."
     left, right, scores, used = np.empty(256, np.int32), np.empty(256, np.int32), np.empty(256, np.float64), 0
-    dots, touched = np.zeros(len(rows.starts), np.float32), np.empty(len(rows.starts), np.int32)
+    sums, marks, touched = np.empty((len(rows.starts), 2), np.float32), np.zeros(len(rows.starts), np.bool_), np.empty(len(rows.starts), np.int32)
+    longest = index.rests.max() if len(index.rests) else 0.0
     for k in range(start, stop):
         short = index.bits[k] != ~np.uint64(0)
-        for t in range(scan(index, k, least, dots, touched)):
-            other, dot = touched[t], dots[touched[t]]
-            dots[other] = 0
-            if other < split or (short and in_common(rows, k, index.bits[other]) < least * least - 1e-5): continue
+        for t in range(scan(index, k, least, longest, sums, marks, touched)):
+            other, dot, rest = touched[t], sums[touched[t], 0], sums[touched[t], 1]
+            marks[other] = False
+            if other < split or max(0.0, least - dot) ** 2 > rest + 1e-5: continue
+            if short and in_common(rows, k, index.bits[other]) < least * least - 1e-5: continue
             if not reachable(index, k, other, dot, least): continue
             score = cosine(rows, k, other, least)
             if score < least: continue

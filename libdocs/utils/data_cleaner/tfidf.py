@@ -7,12 +7,13 @@ __all__ = ['log', 'batch_rows', 'batch_chars', 'cores', 'batches', 'Counted', 'c
            'near_duplicates', 'similarity_forest', 'clusters', 'Clustered', 'cluster_texts', 'cosines_of',
            'best_across']
 
-# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #3e96f789
+# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #e29ac930
 import logging, os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,11 +25,11 @@ from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 
-# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #9648ef1a
+# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #386a3213
 @cache
 def _kernels():
     "The compiled room, loaded when it is needed."
-    from libdocs.utils.data_cleaner import kernels
+    import libdocs.utils.data_cleaner.kernels as kernels
     kept = getattr(kernels.count_words._cache, 'cache_path', None)
     if not (kept and any(Path(kept).glob('kernels.count_words*.nbi'))): log.info('compiling the cleaning engine; this takes about half a minute, once after an installation')
     return kernels
@@ -37,25 +38,29 @@ def cores()->int:
     "Processors that this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
-# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #34a12bf6
+# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #22f2b331
 batch_rows, batch_chars = 10_000, 8_000_000  # a batch is full when it has as many rows, or as many characters
 
 def batches(
     texts:Iterable,  # strings, or Arrow arrays of strings
 )->Iterator:         # (bytes as (m,) uint8, offsets as (b + 1,) int64)
     "The texts as Arrow keeps them, some at a time; raises `InputError` naming the first row that is not a string."
-    held, chars, row = [], 0, 0
-    for text in texts:
-        if not isinstance(text, (str, bytes)):
-            if not hasattr(text, 'buffers'): raise InputError(f'row {row}: the text is not a string but a {type(text).__name__}; mend or drop such rows')
-            yield _buffers(text)
-            continue
-        held.append(text)
-        row, chars = row + 1, chars + len(text)
-        if len(held) == batch_rows or chars > batch_chars:
+    held, chars, row, source = [], 0, 0, iter(texts)
+    while some := list(islice(source, 64 if row else 1)):
+        if hasattr(some[0], 'buffers'): return (yield from map(_buffers, chain(some, source)))
+        _check_strings(some, row)
+        held += some
+        row, chars = row + len(some), chars + sum(map(len, some))
+        if len(held) >= batch_rows or chars > batch_chars:
             yield _pack(held)
             held, chars = [], 0
     if held: yield _pack(held)
+
+def _check_strings(texts:list, row:int):
+    "Raise `InputError` for the first of `texts`, which begin at `row`, that is not a string."
+    if set(map(type, texts)) == {str}: return
+    for k, text in enumerate(texts):
+        if not isinstance(text, str): raise InputError(f'row {row + k}: the text is not a string but a {type(text).__name__}; mend or drop such rows')
 
 def _pack(held:list)->tuple:
     "A list of strings as bytes and offsets; half surrogate pairs stay what they are."
@@ -159,7 +164,7 @@ def count_rows(
         list(pool.map(lambda span: _kernels().weigh(rows, rank, idf, *span), _spans(ends - rows.starts, 8 * cores())))
     return Counted(rows, hashes, len(df))
 
-# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #c8f33118
+# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #bd2ae092
 def tfidf_rows(
     texts:Iterable,  # n strings, or Arrow arrays of strings
     ngrams:int=1,    # 2: pairs of words in a row are features too, and so on
@@ -167,9 +172,8 @@ def tfidf_rows(
     "TF-IDF weights of the words of each text, rarest word first."
     from scipy.sparse import csr_matrix
     rows, _, width = count_rows(texts, ngrams)
-    sizes, scale = rows.stops - rows.starts, 1 / np.maximum(rows.norms, 1e-300)
-    data = (rows.weights * np.repeat(scale, sizes)).astype(np.float32)
-    return csr_matrix((data, rows.ids, np.concatenate([[0], rows.stops])), shape=(len(sizes), max(1, width)))
+    _kernels().to_unit(rows)
+    return csr_matrix((rows.weights, rows.ids, np.concatenate([[0], rows.stops])), shape=(len(rows.starts), max(1, width)))
 
 # %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #67581cee
 class Pairs(NamedTuple):
@@ -191,7 +195,7 @@ def _pairs(left:list, right:list, scores:list)->Pairs:
     order = np.lexsort((rows[:, 1], rows[:, 0]))
     return Pairs(rows[order], scores[order])
 
-# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #6f91e1eb
+# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #5d796a9d
 def _forest(
     pairs:Pairs,  # m pairs
     n:int,        # number of rows
@@ -201,9 +205,9 @@ def _forest(
     kept = _kernels().forest_edges(order, pairs.rows[:, 0], pairs.rows[:, 1], n)
     return Pairs(pairs.rows[kept], pairs.scores[kept])
 
-def _neighbours(rows:NamedTuple, split:int)->np.ndarray:
-    "An order of the rows in which those with the same rarest words stand together, so that the join walks memory and does not jump in it."
-    if not len(rows.ids): return np.arange(len(rows.starts))
+def _neighbours(rows:NamedTuple, lengths:np.ndarray, split:int)->np.ndarray:
+    "An order of the rows in which those with the same rarest words stand together, so that a long join walks memory and does not jump in it."
+    if (lengths.astype(float) ** 2).sum() < 1e7: return np.arange(len(rows.starts))
     rarest, next_rarest = (rows.ids[np.clip(rows.starts + k, 0, len(rows.ids) - 1)] for k in (0, 1))
     return np.lexsort((next_rarest, rarest, np.arange(len(rows.starts)) >= split))
 
@@ -216,7 +220,7 @@ def _join(
     split:int=0,         # compare rows before `split` with rows from there on; 0: all with all
 )->Pairs:
     "Run the join on all cores."
-    n, order, limit, kernels = len(rows.starts), _neighbours(rows, split), 2_000_000, _kernels()
+    n, order, limit, kernels = len(rows.starts), _neighbours(rows, lengths, split), 2_000_000, _kernels()
     rows = rows._replace(starts=rows.starts[order], stops=rows.stops[order], norms=rows.norms[order])
     index = kernels.build_index(rows, stops[order], lengths, len(lengths))
     def walk(span):
@@ -261,7 +265,7 @@ def near_duplicates(
     least, (rows, width) = least_cosine(threshold), _rows_of(X)
     return _join(rows, *_prefixes(rows, width, least), least, split=split)
 
-# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #ee1627bf
+# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #28ac8b45
 def _common_parts(
     rows:NamedTuple,    # n `Rows`
     stops:np.ndarray,   # (n,) where prefixes end
@@ -285,16 +289,17 @@ def _first_common(
     steps = np.concatenate([[0], np.cumsum(lengths.astype(float) ** 2 / 2)])
     best, least = len(lengths), steps[-1]
     if least <= budget: return best
-    for longest in 4 ** np.arange(8, 3, -1):
+    for longest in 4 ** np.arange(9, 2, -1):
         column = int(np.argmax(lengths > longest)) if (lengths > longest).any() else len(lengths)
         groups = 1. + _common_parts(rows, stops, column)[2].max(initial=-1)
         if (cost := steps[column] + 10 * groups ** 2) < least: best, least = column, cost
     return best
 
-# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #4e18e897
+# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #34c89842
 def _common_edges(rows:NamedTuple, stops:np.ndarray, column:int, width:int, least:float)->Pairs:
     "Edges that stand for all pairs which share common columns only."
     which, parts, group = _common_parts(rows, stops, column)
+    if not len(which): return _pairs([], [], [])
     share = parts.norms / rows.norms[which]
     order = np.lexsort((np.arange(len(which)), -share, group))
     starts = np.flatnonzero(np.r_[True, np.diff(group[order]) > 0])
