@@ -26,7 +26,7 @@ demo: .venv/made ## the whole job, offline: a dirty corpus to a published, evalu
 	    --target-hf-dataset ./demo/dataset --bad-rows reject --merge-labels
 	$(BIN)/classifier_model --input-hf-dataset ./demo/dataset --hf-model-name ./demo/model --model-for-training-finetune scratch --epochs 5 \
 	    --output-classify-file demo/results/results.jsonl --wandb-output demo/wandb
-	@echo && echo "Open demo/results/report.html in a browser."
+	@echo && echo "Open demo/results/report.html in a browser; demo/prepared/letters_report.html shows what was done to the corpus."
 
 # One thread for each: two trainings side by side that share two cores wait for each other in torch's thread pool.
 test: .venv/made ## notebooks clean and exported, their tests, and pytest

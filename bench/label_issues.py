@@ -29,11 +29,9 @@ def planted(df: pd.DataFrame, seed: int) -> tuple:
 
 
 def ours(df: pd.DataFrame) -> tuple:
-    "(suspects, ranking): the ranking goes on behind the suspects with what is least like its label."
+    "(suspects, ranking by the probability of the given label)."
     found = label_issues(df)
-    suspects = found.suspects['row'].to_numpy()
-    rest = found.outliers['row'].to_numpy()
-    return suspects, np.concatenate([suspects, rest[~np.isin(rest, suspects)]])
+    return found.suspects['row'].to_numpy(), found.outliers.sort_values('confidence', kind='stable')['row'].to_numpy()
 
 
 def stock(df: pd.DataFrame) -> tuple:

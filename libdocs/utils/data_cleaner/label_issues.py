@@ -71,13 +71,13 @@ def held_out_probabilities(
     with ThreadPoolExecutor(cores()) as pool: list(pool.map(judge, np.unique(fold)))
     return softmax(_temperature(scores, given) * scores, axis=1)
 
-# %% ../../../nbs/16_utils.data_cleaner.label_issues.ipynb #4cc216a2
+# %% ../../../nbs/16_utils.data_cleaner.label_issues.ipynb #429e0f74
 @dataclass(frozen=True, repr=False)
 class LabelIssues:
     "Suspects and outliers. Row numbers are positions in the table that was judged."
     suspects: pd.DataFrame  # most suspicious first: row, id, label, suggested, confidence (of the given label), suggested_confidence, text
     confused: pd.DataFrame  # by count: label, suggested, rows
-    outliers: pd.DataFrame  # least typical first: row, id, label, similarity (cosine to the mean of the label's rows), text
+    outliers: pd.DataFrame  # every row that was judged, least typical first: row, id, label, similarity (cosine to the mean of the label's rows), confidence, text
     rows: int               # how many rows were judged
     unjudged: tuple         # labels with too few rows
 
@@ -96,7 +96,7 @@ def _similarity(X, given:np.ndarray)->np.ndarray:
     means = normalize(member @ X)
     return np.asarray(X.multiply(means[given]).sum(axis=1)).ravel()
 
-# %% ../../../nbs/16_utils.data_cleaner.label_issues.ipynb #72daae09
+# %% ../../../nbs/16_utils.data_cleaner.label_issues.ipynb #ba2a41e2
 def label_issues(
     df:pd.DataFrame,       # columns text and label, perhaps id
     groups:Sequence=None,  # a name for each row, equal for copies; None: no copies
@@ -111,7 +111,7 @@ def label_issues(
     table = pd.DataFrame({k: np.asarray(v, dtype=object if k != 'row' else int) for k, v in columns.items()})
     judged = np.flatnonzero(~df['label'].isin(unjudged).to_numpy())
     given, names = pd.factorize(table['label'].to_numpy()[judged], sort=True)
-    if len(names) < 2: return LabelIssues(_suspects(table[:0], [], [], []), _confused(_suspects(table[:0], [], [], [])), table[:0].assign(similarity=[]), 0, unjudged)
+    if len(names) < 2: return LabelIssues(_suspects(table[:0], [], [], []), _confused(_suspects(table[:0], [], [], [])), table[:0].assign(similarity=[], confidence=[]), 0, unjudged)
     X = _features(df['text'].iloc[judged])
     fold = fold_of(given, None if groups is None else np.asarray(groups, dtype=object)[judged], folds, seed)
     if any(len(np.unique(given[fold != k])) < len(names) for k in np.unique(fold)): raise InputError('a label has all its rows in one group of copies; clean the table first')
@@ -119,8 +119,8 @@ def label_issues(
     found = _most_suspicious(given, P)
     own, best = P[found, given[found]], P[found].argmax(axis=1)
     suspects = _suspects(table.iloc[judged[found]], names[best], own, P[found].max(axis=1))
-    typical = table.iloc[judged].assign(similarity=_similarity(X, given)).sort_values('similarity', kind='stable')
-    return LabelIssues(suspects, _confused(suspects), typical[['row', 'id', 'label', 'similarity', 'text']].reset_index(drop=True), len(judged), unjudged)
+    typical = table.iloc[judged].assign(similarity=_similarity(X, given), confidence=P[np.arange(len(given)), given]).sort_values('similarity', kind='stable')
+    return LabelIssues(suspects, _confused(suspects), typical[['row', 'id', 'label', 'similarity', 'confidence', 'text']].reset_index(drop=True), len(judged), unjudged)
 
 def _most_suspicious(given:np.ndarray, P:np.ndarray)->np.ndarray:
     "Positions of cleanlab's suspects, most suspicious first."
