@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'most_features', 'fold_of', 'held_out_probabilities', 'LabelIssues', 'label_issues', 'to_drop']
 
-# %% ../../../nbs/16_utils.data_cleaner.label_issues.ipynb #97cda586
+# %% ../../../nbs/16_utils.data_cleaner.label_issues.ipynb #c938bb67
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +16,8 @@ import pandas as pd
 
 from ...markup import h
 from ...records import InputError, require_columns
-from .tfidf import cores, tfidf_rows
+from .tfidf import tfidf_rows
+from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def fold_of(
     fold[order] = np.arange(len(names)) % folds
     return fold[codes]
 
-# %% ../../../nbs/16_utils.data_cleaner.label_issues.ipynb #fb46cf10
+# %% ../../../nbs/16_utils.data_cleaner.label_issues.ipynb #126c8f93
 most_features = 50_000  # words and word pairs, the commonest
 
 def _features(texts:Sequence):
@@ -61,14 +62,12 @@ def held_out_probabilities(
     seed:int=42,
 )->np.ndarray:         # (n, labels) float64, rows sum to 1
     "For each row the probability of each label, by a classifier that has not seen the row's fold."
-    from concurrent.futures import ThreadPoolExecutor
     from scipy.special import softmax
     from sklearn.svm import LinearSVC
     scores = np.empty((len(given), given.max() + 1))
-    def judge(k):
+    for k in tqdm(np.unique(fold), desc='doubting labels', unit=' folds', disable=None, leave=False):  # one by one: liblinear's random numbers are shared by threads
         values = LinearSVC(C=0.1, random_state=seed).fit(X[fold != k], given[fold != k]).decision_function(X[fold == k])
         scores[fold == k] = np.stack([-values, values], axis=1) if values.ndim == 1 else values
-    with ThreadPoolExecutor(cores()) as pool: list(pool.map(judge, np.unique(fold)))
     return softmax(_temperature(scores, given) * scores, axis=1)
 
 # %% ../../../nbs/16_utils.data_cleaner.label_issues.ipynb #429e0f74
