@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['InputError', 'unknown_name', 'require_columns', 'atomic_writer', 'check_folder', 'check_outputs', 'find_files',
-           'open_binary', 'layout', 'iter_rows', 'check_row', 'make_ids', 'base_id', 'unique_ids', 'Records',
-           'iter_records', 'read_records', 'to_json_line', 'write_jsonl', 'file_sha256']
+           'open_binary', 'layout', 'iter_rows', 'unchanged', 'check_row', 'make_ids', 'base_id', 'unique_ids',
+           'Records', 'iter_records', 'read_records', 'to_json_line', 'write_jsonl', 'file_sha256']
 
 # %% ../nbs/00_records.ipynb #75bb7589
 import csv, gzip, hashlib, io, json, math, os, tempfile
@@ -172,14 +172,14 @@ def _parquet_rows(file)->Iterator:
         for number, row in enumerate(rows, 1): yield number, b'', row, None
     except pyarrow.ArrowInvalid as error: yield 1, b'', None, f'broken Parquet: {error}'
 
-# %% ../nbs/00_records.ipynb #a17c76bc
+# %% ../nbs/00_records.ipynb #daef857e
 def iter_rows(
     path:Path,  # a record file
 )->Iterator:    # (line, raw, row, reason): line from 1; raw bytes of the line; row a dict, or None with a reason
     "The rows of one file as they stand, good and bad."
     readers = {'jsonl': _jsonl_rows, 'csv': _csv_rows, 'parquet': _parquet_rows}
     reader, line = readers[layout(path)], 0
-    with open_binary(path) as file, _unchanged(path):
+    with open_binary(path) as file, unchanged(path):
         try:
             for line, raw, row, reason in reader(file): yield line, raw, row, reason
         except (EOFError, OSError, ValueError, csv.Error) as error: raise InputError(f'{path}:{line + 1}: the file is damaged or cut short: {error}') from error
@@ -187,11 +187,15 @@ def iter_rows(
             if type(error).__module__.split('.')[0] not in ('zstandard', 'zstd', 'zlib'): raise
             raise InputError(f'{path}:{line + 1}: the compressed file is damaged or cut short: {error}') from error
 
-# %% ../nbs/00_records.ipynb #6ea5d1c3
+# %% ../nbs/00_records.ipynb #4e5b3d0b
 @contextmanager
-def _unchanged(path:Path):
+def unchanged(
+    path:str|os.PathLike,  # a file that is read in the block
+):
     "Raise `InputError` if the file is another at the end of the block than at its start."
-    def state(): return (stat := os.stat(path)).st_size, stat.st_mtime_ns, stat.st_ino
+    def state():
+        try: return (stat := os.stat(path)).st_size, stat.st_mtime_ns, stat.st_ino
+        except OSError as error: raise InputError(f'{path}: cannot be read: {error.strerror}') from error
     before = state()
     yield
     if state() != before: raise InputError(f'{path}: changed while it was being read; wait until it is whole and run again')

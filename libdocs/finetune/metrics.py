@@ -6,13 +6,14 @@
 __all__ = ['rank', 'correct_at', 'evaluate', 'interval', 'trainer_metrics', 'majority_baseline', 'tfidf_linear_baseline',
            'baselines']
 
-# %% ../../nbs/35_finetune.metrics.ipynb #f26228a0
+# %% ../../nbs/35_finetune.metrics.ipynb #67ec159d
 import re
 from collections import Counter
 
 import pandas as pd
 
 from ..records import InputError, require_columns
+from ..utils.data_cleaner.label_issues import linear_scores
 
 # %% ../../nbs/35_finetune.metrics.ipynb #1eb60fec
 def rank(
@@ -124,7 +125,7 @@ def majority_baseline(
     ranking = sorted(counts, key=lambda name: (-counts[name], name))[:3]
     return dict(label=ranking[0]) | _short(evaluate(test_labels, [ranking] * len(test_labels)))
 
-# %% ../../nbs/35_finetune.metrics.ipynb #bc3ae33b
+# %% ../../nbs/35_finetune.metrics.ipynb #4f7c5a98
 def _tfidf_rows(
     train:list,  # texts to learn the vocabulary from
     test:list,   # texts to be judged
@@ -134,18 +135,7 @@ def _tfidf_rows(
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r'(?u)\w+', max_features=50_000)
     return vectorizer.fit_transform(train), vectorizer.transform(test)
 
-def _linear_scores(x, y:list, x_test, seed:int):
-    "Decision values (n, labels) of a linear support vector machine, labels in the order of their positions `y`."
-    import warnings
-    import numpy as np
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.svm import LinearSVC
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', ConvergenceWarning)
-        scores = LinearSVC(random_state=seed).fit(x, y).decision_function(x_test)
-    return np.stack([-scores, scores], axis=1) if scores.ndim == 1 else scores
-
-# %% ../../nbs/35_finetune.metrics.ipynb #d2d65143
+# %% ../../nbs/35_finetune.metrics.ipynb #412e7652
 def tfidf_linear_baseline(
     train:pd.DataFrame,  # columns text, label
     test:pd.DataFrame,   # columns text, label
@@ -158,7 +148,7 @@ def tfidf_linear_baseline(
     if len(names) < 2 or not truth or not any(re.search(r'\w', text) for text in texts):
         return {k: v for k, v in majority_baseline(labels, truth).items() if k != 'label'}
     x, x_test = _tfidf_rows(texts, test['text'].tolist())
-    ranked = rank(_linear_scores(x, _positions(labels, names), x_test, seed))[:, :3]
+    ranked = rank(linear_scores(x, _positions(labels, names), x_test, seed))[:, :3]
     return _short(evaluate(truth, [[names[i] for i in row] for row in ranked.tolist()]))
 
 # %% ../../nbs/35_finetune.metrics.ipynb #f80db97a

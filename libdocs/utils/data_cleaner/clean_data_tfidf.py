@@ -6,7 +6,7 @@
 __all__ = ['log', 'conflict_ways', 'survivors', 'decide', 'Cleaned', 'differing', 'removed_rows', 'clean', 'removed_path',
            'clean_large_data']
 
-# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #1695b1ae
+# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #4aea7057
 import difflib, logging, os, re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from ...markup import Html, h
-from libdocs.records import (InputError, atomic_writer, base_id, check_outputs, iter_records, make_ids, require_columns, to_json_line, unique_ids, unknown_name,
-    write_jsonl)
+from ...records import (InputError, atomic_writer, base_id, check_outputs, iter_records, make_ids, require_columns, to_json_line, unchanged, unique_ids,
+    unknown_name, write_jsonl)
 from .tfidf import Clustered, cluster_texts, cosines_of, least_cosine
 from .words import fold
 
@@ -213,7 +213,7 @@ def _warn_of_losses(before:Counter, after:Counter):
     for label, n in before.most_common():
         if after[label] < n / 2: log.warning('cleaning took %d of %d rows of label %r', n - after[label], n, label)
 
-# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #a90736a0
+# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #bfb330e8
 def removed_path(
     output:str|os.PathLike,  # a .jsonl file
 )->Path:                     # `<output>_removed.jsonl`
@@ -228,18 +228,14 @@ def _audited(record:dict, **audit)->dict:
 def _sorted_out(records:Iterator, ids:list, fate:pd.DataFrame, clusters:np.ndarray)->Iterator:
     "(record, whether it stays) with its id and, if it goes, why."
     gone = dict(zip(fate.index.tolist(), zip(fate['reason'], fate['score'], fate['match'])))
-    for row, record in enumerate(records):
-        record = {'id': ids[row]} | {k: v for k, v in record.items() if k != 'id'}
+    for row, (name, record) in enumerate(zip(ids, records)):
+        record = {'id': name} | {k: v for k, v in record.items() if k != 'id'}
         if row not in gone: yield record, True
         else:
             reason, score, match = gone[row]
             yield _audited(record, reason=reason, score=score, matched_id=ids[match] if match >= 0 else None, cluster=ids[clusters[row]]), False
 
-def _check_same(path, state:os.stat_result):
-    "Raise `InputError` if a file is no longer what it was."
-    if ((now := os.stat(path)).st_size, now.st_mtime_ns) != (state.st_size, state.st_mtime_ns): raise InputError(f'{path}: changed while it was being read; wait until it is whole and run again')
-
-# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #c6fcc73e
+# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #de1949db
 def clean_large_data(
     input_file:str|os.PathLike,   # JSONL, CSV or Parquet
     output_file:str|os.PathLike,  # JSONL of the kept rows; the removed go to `<output>_removed.jsonl`
@@ -253,23 +249,19 @@ def clean_large_data(
     "Clean a file of records into another."
     _check(threshold, conflicts)
     check_outputs([output_file, removed_path(output_file)], [input_file])
-    read, labels, ids, kept, state = lambda: iter_records(input_file, text, subject, bad_rows), [], [], [], None
+    read, labels, ids, kept, after = lambda: iter_records(input_file, text, subject, bad_rows), [], [], [], Counter()
     def texts():
-        nonlocal state
         for record in read():
-            state = state or os.stat(input_file)
             labels.append(record['label'])
             ids.append(base_id(record))
             yield record['text']
-    found = cluster_texts(texts(), threshold)
-    ids, fate, after = unique_ids(ids), decide(found, labels, threshold, conflicts), Counter()
-    with atomic_writer(output_file) as good, atomic_writer(removed_path(output_file)) as bad:
-        _check_same(input_file, state)
-        for record, stays in _sorted_out(read(), ids, fate, found.cluster):
+    with atomic_writer(output_file) as good, atomic_writer(removed_path(output_file)) as bad, unchanged(input_file):
+        found = cluster_texts(texts(), threshold)
+        fate = decide(found, labels, threshold, conflicts)
+        for record, stays in _sorted_out(read(), unique_ids(ids), fate, found.cluster):
             (good if stays else bad).write(to_json_line(record) + '\n')
             if stays: after[record['label']] += 1
             if stays and load: kept.append(record)
-        _check_same(input_file, state)
     _warn_of_losses(Counter(labels), after)
     log.info('%d rows kept, %d removed: %s', after.total(), len(fate), dict(sorted(Counter(fate['reason']).items())))
     if load: return pd.DataFrame(kept, dtype=object) if kept else pd.DataFrame(columns=['id', 'text', 'label'], dtype=object)

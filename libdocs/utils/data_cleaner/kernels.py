@@ -34,7 +34,7 @@ def decode(data, i, stop):
         point = (point << 6) | (np.int32(data[i + k]) & 0x3F)
     return point, i + extra + 1
 
-# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #85fdae6f
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #f3bc6998
 @fast
 def fold_bytes(data, start, stop, tables, out):
     "Write the folded code points of the text `data[start:stop]` to `out`, which has room for six for each byte; how many."
@@ -54,6 +54,7 @@ def fold_bytes(data, start, stop, tables, out):
             out[j], n = folded[k], n + 1
     return n
 
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #6d5dbf3f
 @fast
 def room(array, used, more):
     "`array`, or a larger copy of it if `more` values do not fit behind the first `used`."
@@ -62,7 +63,7 @@ def room(array, used, more):
     for i in range(used): larger[i] = array[i]
     return larger
 
-# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #79feb436
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #ab03a7f5
 _seed, _step, _golden = np.uint64(0xcbf29ce484222325), np.uint64(0x100000001b3), np.uint64(0x9e3779b97f4a7c15)
 
 @fast
@@ -78,6 +79,7 @@ def chain(h, value, gap):
     h = (h ^ value ^ np.uint64(gap)) * _golden
     return h ^ (h >> np.uint64(29))
 
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #5e746609
 @fast
 def hash_unit(points, i, n, kinds, spaced):
     "(hash, next i) of the word (`spaced`) or of the one unspaced character, with its marks, at `i`."
@@ -87,6 +89,7 @@ def hash_unit(points, i, n, kinds, spaced):
         i += 1
     return mix(h), i
 
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #edb067e7
 @fast
 def hash_words(points, n, kinds, out):
     "Write the hashes of the words among the first `n` of `points` to `out`, as long as `points`; (how many, hash of the normalised text)."
@@ -109,7 +112,7 @@ def hash_words(points, n, kinds, out):
         else: whole, gap, i = chain(whole, np.uint64(points[i]) << np.uint64(1), gap), False, i + 1
     return found, mix(whole)
 
-# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #4ed1a7bd
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #3216aa23
 @fast
 def add_ngrams(hashes, n, longest):
     "Append the 2-grams … `longest`-grams of the first `n` of `hashes`, which has room for them; how many there are now."
@@ -122,6 +125,7 @@ def add_ngrams(hashes, n, longest):
             found += 1
     return found
 
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #56eb8d17
 @fast
 def count_distinct(hashes, n, table, places, out, counts, used):
     "Append the distinct of the first `n` of `hashes` to `out` at `used`, and how often each is there to `counts`; the new `used`."
@@ -206,7 +210,7 @@ def to_unit(rows):
     for r in range(len(rows.starts)):
         for e in range(rows.starts[r], rows.stops[r]): rows.weights[e] = np.float32(rows.weights[e] / rows.norms[r])
 
-# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #5b9c55fe
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #f876e419
 @fast
 def equal_rows(rows, number, first):
     "Write the number of each row's class of equal rows to `number` and the first row of each class to `first`; how many classes."
@@ -222,6 +226,7 @@ def equal_rows(rows, number, first):
         number[r] = table[slot]
     return found
 
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #2e172c20
 @fast
 def hash_row(rows, r):
     "Hash of columns and weights (to a thousandth)."
@@ -261,7 +266,7 @@ def cosines(rows, left, right):
     for p in range(len(left)): out[p] = cosine(rows, left[p], right[p], 0.0)
     return out
 
-# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #db4cbaa1
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #afc1ae66
 class Index(NamedTuple):
     "The prefixes of n rows, by row and by column; weights here are of unit rows."
     begins:np.ndarray   # (n + 1,) int64, the prefix of row k is at `begins[k]:begins[k + 1]` of the next three
@@ -276,6 +281,7 @@ class Index(NamedTuple):
     rests:np.ndarray    # (n,) float32, squared norm of what stands behind the prefix
     bits:np.ndarray     # (n,) uint64, the columns of a row as bits, all set in a long row
 
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #ad2f04db
 @fast
 def prefix_stops(rows, least, stops):
     "Where the prefix of each row ends: behind it the norm is below `least` of the row's."
@@ -287,7 +293,7 @@ def prefix_stops(rows, least, stops):
             e -= 1
         stops[k] = e
 
-# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #951ab3b9
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #4bdd3849
 @fast
 def list_lengths(rows, stops, width):
     "(width,) int64: how many rows have each column in their prefix."
@@ -296,6 +302,7 @@ def list_lengths(rows, stops, width):
         for e in range(rows.starts[k], stops[k]): lengths[rows.ids[e]] += 1
     return lengths
 
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #367c66d1
 @fast
 def bit(column):
     "One bit of 64 that stands for a column."
@@ -309,6 +316,7 @@ def row_bits(rows, k):
     for e in range(rows.starts[k], rows.stops[k]): bits |= bit(rows.ids[e])
     return bits
 
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #fe1f2d8c
 @fast
 def build_index(rows, stops, lengths, width):
     "The index of the prefixes that end at `stops`, of the columns below `width` only."
@@ -329,7 +337,7 @@ def build_index(rows, stops, lengths, width):
         begins[k + 1], rests[k] = at, 1 - head
     return Index(begins, columns, weights, heads, lists, owners, owner_weights, owner_heads, lasts, rests, bits)
 
-# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #33c5fbf4
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #de6ab264
 @fast
 def scan(index, k, least, longest, sums, marks, touched):
     "Write for each later row that row `k` can be near to (dot product over the prefixes, bound on the square of the rest) to `sums`; mark them and put them in `touched`; how many. `longest` is the largest of all rests."
@@ -348,6 +356,7 @@ def scan(index, k, least, longest, sums, marks, touched):
             p -= 1
     return count
 
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #22e6f4ea
 @fast
 def rear(index, k, column):
     "Squared norm of what row `k` has behind `column`, which stands before the last one of its prefix."
@@ -366,6 +375,7 @@ def in_common(rows, k, theirs):
         if theirs & bit(rows.ids[e]): square += np.float64(rows.weights[e]) ** 2
     return square / rows.norms[k] ** 2
 
+# %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #d05d8b01
 @fast
 def reachable(index, k, other, dot, least):
     "Whether rows with the product `dot` over their prefixes can still have a cosine of `least`."

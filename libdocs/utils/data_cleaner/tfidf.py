@@ -345,7 +345,7 @@ def clusters(
     np.minimum.at(first, component, np.arange(n))
     return first[component]
 
-# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #2b0577f4
+# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #6a94d9a5
 class Clustered(NamedTuple):
     "What is known about how n texts resemble each other."
     texts:np.ndarray    # (n,) uint64: two texts are the same after normalisation if these and their `vectors` are equal
@@ -360,6 +360,12 @@ class Clustered(NamedTuple):
         near = self.forest.scores >= least_cosine(threshold)
         forest = Pairs(self.forest.rows[near], self.forest.scores[near])
         return self._replace(forest=forest, cluster=_cluster(self.texts, self.vectors, self.first, self.rows, forest))
+
+def _distinct(rows:NamedTuple)->tuple:
+    "(the distinct ones of `rows`, for each row its number among them, the first row of each)."
+    number, first = np.empty(len(rows.starts), np.int32), np.empty(len(rows.starts), np.int64)
+    first = first[:_kernels().equal_rows(rows, number, first)].copy()
+    return rows._replace(starts=rows.starts[first], stops=rows.stops[first], norms=rows.norms[first]), number, first
 
 def _cluster(texts:np.ndarray, vectors:np.ndarray, first:np.ndarray, rows:NamedTuple, forest:Pairs)->np.ndarray:
     "The first text of each text's cluster. Texts without words are alike only if they are equal."
@@ -377,9 +383,7 @@ def cluster_texts(
     "Exact and near-duplicate clusters of `texts`."
     least_cosine(threshold)
     rows, hashes, width = count_rows(texts, ngrams)
-    vectors, first = np.empty(len(hashes), np.int32), np.empty(len(hashes), np.int64)
-    first = first[:_kernels().equal_rows(rows, vectors, first)].copy()
-    distinct = rows._replace(starts=rows.starts[first], stops=rows.stops[first], norms=rows.norms[first])
+    distinct, vectors, first = _distinct(rows)
     forest = similarity_forest(distinct, width, threshold)
     return Clustered(hashes, vectors, first, distinct, forest, _cluster(hashes, vectors, first, distinct, forest))
 
@@ -393,7 +397,7 @@ def cosines_of(
     one, two = found.vectors[left], found.vectors[right]
     return np.where(one == two, 1.0, _kernels().cosines(found.rows, one, two))
 
-# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #9e874c0e
+# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #2d5981a0
 def _nearest(pairs:Pairs)->Pairs:
     "For each right row the pair with the highest score, the first of equals."
     order = np.lexsort((pairs.rows[:, 0], -pairs.scores, pairs.rows[:, 1]))
@@ -407,9 +411,8 @@ def best_across(
     "For each text of `test` the most similar one of `train`, if there is one at `threshold` or above."
     least, train = least_cosine(threshold), list(train)
     rows, hashes, width = count_rows([*train, *test])
-    n, vectors, first = len(train), np.empty(len(hashes), np.int32), np.empty(len(hashes), np.int64)
-    first = first[:_kernels().equal_rows(rows, vectors, first)]
-    distinct, known = rows._replace(starts=rows.starts[first], stops=rows.stops[first], norms=rows.norms[first]), int((first < n).sum())  # those of train are first
+    distinct, vectors, first = _distinct(rows)
+    n, known = len(train), int((first < len(train)).sum())  # distinct rows of train are numbered first
     near, score = np.where(np.arange(len(first)) < known, first, -1), np.where(np.arange(len(first)) < known, 1., np.nan)
     if 0 < known < len(first):
         found = _join(distinct, *_prefixes(distinct, width, least), least, _nearest, split=known)
