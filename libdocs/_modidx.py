@@ -507,6 +507,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                 'libdocs/utils/data_cleaner/label_issues.py'),
                                                          'libdocs.utils.data_cleaner.label_issues._features': ( 'utils.data_cleaner.label_issues.html#_features',
                                                                                                                 'libdocs/utils/data_cleaner/label_issues.py'),
+                                                         'libdocs.utils.data_cleaner.label_issues._judge': ( 'utils.data_cleaner.label_issues.html#_judge',
+                                                                                                             'libdocs/utils/data_cleaner/label_issues.py'),
                                                          'libdocs.utils.data_cleaner.label_issues._most_suspicious': ( 'utils.data_cleaner.label_issues.html#_most_suspicious',
                                                                                                                        'libdocs/utils/data_cleaner/label_issues.py'),
                                                          'libdocs.utils.data_cleaner.label_issues._similarity': ( 'utils.data_cleaner.label_issues.html#_similarity',
