@@ -5,7 +5,8 @@
 For each corpus (a JSONL of `text` and `label` under DATA) both make a stratified 80/20 split with the same seed: `train_test_split` of the
 rows as they are, and `clean` followed by `df_to_train_test_bytes`. A test row is leaked if a training row is the same after normalisation
 or has a TF-IDF cosine of at least 0.9 with it. The accuracy is that of the TF-IDF + linear baseline, on all test rows and on those that
-are not leaked. Labels with fewer than five rows are left out, since train_test_split cannot stratify them."""
+are not leaked. The last column is about the label whose share of test rows is furthest from 20 %: by how many points, and how many rows
+that is. Labels with fewer than five rows are left out, since train_test_split cannot stratify them."""
 import argparse
 from pathlib import Path
 
@@ -22,7 +23,7 @@ CORPORA = ('sms_spam/sms_spam.jsonl', 'clinc150/clinc150_train.jsonl', 'banking7
 
 
 def measure(df) -> list:
-    "(name, train rows, test rows, leaked share, accuracy, accuracy without leaked rows) of both."
+    "(name, train rows, test rows, leaked share, accuracy, accuracy without leaked rows, (points, rows) off the target) of both."
     plain = train_test_split(df, test_size=0.2, stratify=df['label'], random_state=42)
     ours = df_to_train_test_bytes(clean(df).kept, 0.2, 42)
     rows = []
@@ -30,8 +31,17 @@ def measure(df) -> list:
         copies = leakage(train, test).leaked
         score = tfidf_linear_baseline(train, test)['top_1']
         honest = tfidf_linear_baseline(train, test[~copies])['top_1']
-        rows.append((name, len(train), len(test), copies.mean(), score, honest))
+        rows.append((name, len(train), len(test), copies.mean(), score, honest, off_target(train['label'], test['label'])))
     return rows
+
+
+def off_target(train, test) -> tuple:
+    "How far the test share of a label is from 20 %, at most: (points, rows)."
+    here, there = test.value_counts(), train.value_counts()
+    total = here.add(there, fill_value=0)
+    rows = (here.reindex(total.index, fill_value=0) - 0.2 * total).abs()
+    worst = (rows / total).idxmax()
+    return 100 * rows[worst] / total[worst], rows[worst]
 
 
 def main():
@@ -39,13 +49,13 @@ def main():
     p.add_argument('data', type=Path)
     p.add_argument('--write', action='store_true', help='put the table into bench/RESULTS.md')
     args = p.parse_args()
-    lines = [machine(), '', '| corpus | split by | train / test | test rows with a copy in train | accuracy, all test rows | accuracy, rows without a copy |', '|---|---|---|---|---|---|']
+    lines = [machine(), '', '| corpus | split by | train / test | test rows with a copy in train | accuracy, all test rows | accuracy, rows without a copy | furthest label from its share |', '|---|---|---|---|---|---|---|']
     for corpus in CORPORA:
         if not (args.data/corpus).exists(): print(f'skipped {corpus}: not there'); continue
         df = read_records(args.data/corpus).df
         df = df[df.groupby('label')['label'].transform('size') >= 5].reset_index(drop=True)
-        for name, train, test, share, score, honest in measure(df):
-            lines.append(f'| {Path(corpus).stem} | {name} | {train:,} / {test:,} | {share:.1%} | {score:.4f} | {honest:.4f} |')
+        for name, train, test, share, score, honest, (points, off) in measure(df):
+            lines.append(f'| {Path(corpus).stem} | {name} | {train:,} / {test:,} | {share:.1%} | {score:.4f} | {honest:.4f} | {points:.1f} points, {off:.1f} rows |')
             print(lines[-1], flush=True)
     if args.write: write('\n'.join(lines), 'split_leakage.py')
 
