@@ -37,7 +37,7 @@ CLEAN = ['-i', 'data', '-f', 'raw.jsonl', '-t', 'body', '-s', 'topic', '-o', 'ou
 TRAIN = ['--input-hf-dataset', './ds', '--hf-model-name', './model', '-m', 'scratch', '--epochs', '1', '--device', 'cpu', '--eval-batch-size', '8', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
 LOCAL = ['out/letters_rejected.jsonl', 'out/letters_removed.jsonl', 'out/letters_test.jsonl', 'out/letters_train.jsonl']
 BESIDE = ['out/letters_label_issues.jsonl', 'out/letters_outliers.jsonl', 'out/letters_report.html']
-ROW_KEYS = ['id', 'text', 'label', 'predictions', 'scores', 'top_1', 'top_2', 'top_3']
+ROW_KEYS = ['id', 'text', 'label', 'predictions', 'scores', 'label_score', 'squared_error', 'top_1', 'top_2', 'top_3']
 FIGURES = ('top_1', 'top_2', 'top_3', 'macro_f1')
 
 
@@ -95,7 +95,7 @@ def trained_again(root, jobs): return train(root, jobs['prepared'].folder/'ds', 
 
 def test_phase_1_files(prepared):
     succeeds(prepared.done)
-    assert sorted(snapshot(prepared.folder)) == ['data/raw.jsonl', 'ds/README.md', 'ds/test.csv', 'ds/train.csv', *sorted(LOCAL + BESIDE)]
+    assert sorted(snapshot(prepared.folder)) == ['data/raw.jsonl', 'ds/README.md', 'ds/label_frequencies.json', 'ds/test.csv', 'ds/train.csv', *sorted(LOCAL + BESIDE)]
     assert (prepared.folder/'data'/'raw.jsonl').read_bytes() == RAW
     for name in LOCAL + BESIDE: assert f'wrote {name}' in prepared.done.stdout
     assert 'published ./ds' in prepared.done.stdout
@@ -304,7 +304,7 @@ def test_half_precision_is_trained_in_float32(tune, tmp_path, dtype):
 def test_downsample(tune, tmp_path):
     "A seeded, stratified share of both splits."
     result, _ = tune(tiny_bert(tmp_path/'base', TEXTS), downsample=0.5)
-    assert result.record['rows'] == {'train': 24, 'test': 6} and result.record['train_labels'] == {'contract': 8, 'invoice': 8, 'minutes': 8}
+    assert result.record['rows'] == {'train': 21, 'validation': 3, 'test': 6} and result.record['train_labels'] == {'contract': 8, 'invoice': 8, 'minutes': 8}
 
 
 # Phase 2 into folders
@@ -327,7 +327,7 @@ def test_phase_2_files(trained):
     there = set(snapshot(trained.folder))
     assert {'res/results.jsonl', 'res/metrics.json', 'res/report.html', 'wb/report.html'} <= there
     assert {f'model/{name}' for name in ('config.json', 'model.safetensors', 'tokenizer.json', 'labels.json', 'README.md', 'metrics.json', 'report.html')} <= there
-    assert snapshot(trained.folder/'ds').keys() == {'README.md', 'test.csv', 'train.csv'}
+    assert snapshot(trained.folder/'ds').keys() == {'README.md', 'label_frequencies.json', 'test.csv', 'train.csv'}
     assert not [name for name in there if name.endswith('.part')]
     assert 'INFO: evaluating DebertaZeroShot' in trained.done.stderr, 'run as a module, the command has to log what the console script logs'
     for name in ('results.jsonl', 'metrics.json', 'report.html'): assert f'wrote res/{name}' in trained.done.stdout
@@ -341,7 +341,8 @@ def test_phase_2_results(trained, prepared):
     assert baselines['majority']['label'] == 'contract', 'there are as many invoices; the first by name is taken'
     assert baselines['majority']['top_1'] == pytest.approx(sum(r['label'] == 'contract' for r in test)/len(test))
     for name in ('majority', 'tfidf_linear'): assert all(0 <= baselines[name][k] <= 1 for k in FIGURES) and baselines[name]['rows'] == len(test)
-    for name, figures in [('model', metrics), *baselines.items()]:
+    assert baselines['zero_shot'] is None, 'the base model has no answer of its own'
+    for name, figures in [('model', metrics), *((k, v) for k, v in baselines.items() if v)]:
         assert re.search(rf'^{name} +' + ' +'.join(f'{figures[k]:.4f}' for k in FIGURES), trained.done.stdout, re.M)
     log = [line for line in trained.done.stderr.splitlines() if 'top-1' in line and 'rows' in line]
     assert all(f'top-{k} {metrics[f"top_{k}"]:.4f}' in log[-1] for k in (1, 2, 3)) and len(log) > 2, 'accuracy is logged as it goes and at the end'
@@ -362,7 +363,7 @@ def test_phase_2_model(trained):
 
 def check_card(card, metrics):
     "The model card has the figures of the evaluation beside both baselines."
-    table = {cells[0]: cells[1:] for line in card.splitlines() if line.startswith('| ') for cells in [[c.strip() for c in line.strip('|').split('|')]]}
+    table = {cells[0]: cells[1:] for line in card.split('Beside it, on the same rows')[1].splitlines() if line.startswith('| ') for cells in [[c.strip() for c in line.strip('|').split('|')]]}
     heads = table['Figure']
     assert heads[0] == 'This model' and any('TF-IDF' in h for h in heads) and 'Majority' in heads
     for name, key in (('Top-1', 'top_1'), ('Top-2', 'top_2'), ('Top-3', 'top_3'), ('Macro-F1', 'macro_f1')):
@@ -425,7 +426,7 @@ def test_examples_with_a_zero_shot_model(examples_nli):
     "The labels are those of the file; without a dataset there are no baselines, and that is said."
     succeeds(examples_nli.done)
     metrics, results = check_results(examples_nli.folder/'res', ['contract', 'invoice', 'minutes'], 20)
-    assert metrics['baselines'] == {'majority': None, 'tfidf_linear': None} and 'no training split' in metrics['baselines_note']
+    assert metrics['baselines'] == {'majority': None, 'tfidf_linear': None, 'zero_shot': None} and 'no training split' in metrics['baselines_note']
     assert re.search('^model ', examples_nli.done.stdout, re.M) and 'majority' not in examples_nli.done.stdout
     assert (examples_nli.folder/'res'/'report.html').is_file()
 
@@ -489,7 +490,7 @@ def test_hub_dataset(published, prepared):
     succeeds(published.cleaned)
     hub = published.hub
     assert hub.repo('alice/letters', 'dataset').private
-    assert len(hub.commits('alice/letters', 'dataset')) == 1 and hub.files('alice/letters', 'dataset').keys() == {'train.csv', 'test.csv', 'README.md'}
+    assert len(hub.commits('alice/letters', 'dataset')) == 1 and hub.files('alice/letters', 'dataset').keys() == {'train.csv', 'test.csv', 'label_frequencies.json', 'README.md'}
     for name in ('train.csv', 'test.csv'): assert hub.files('alice/letters', 'dataset')[name] == (prepared.folder/'ds'/name).read_bytes()
     assert f'published {hub.url}/datasets/alice/letters' in published.cleaned.stdout
     assert not (published.folder/'ds').exists()
@@ -569,7 +570,7 @@ def test_phase_2_options(with_tokens):
     record = json.loads(with_tokens.hub.files('alice/open-model')['training.json'])
     assert record['hyperparameters'].items() >= {'epochs': 2, 'learning_rate': 0.003, 'train_batch_size': 8, 'downsample': 0.5}.items()
     assert record['seed'] == 7 and record['max_length'] == 64
-    assert record['rows'] == {'train': 49, 'test': 12} and sum('eval_loss' in step for step in record['history']) >= 2
+    assert record['rows'] == {'train': 44, 'validation': 5, 'test': 12} and sum('eval_loss' in step for step in record['history']) >= 2
     check_results(with_tokens.folder/'res', ['001', 'None', 'contract', 'invoice'], 12)
 
 

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from libdocs.finetune.metrics import evaluate
+from libdocs.finetune.metrics import confidence_thresholds, coverage, evaluate, outcomes, probability_facts
 from libdocs.report import percent, report_html
 
 HOSTILE = ['</style></title><script>window.hit = 1</script>', '<img src=x onerror="window.hit = 1">', '\u202eleft to right', '\x1b[31mred\x07', 'x'*400,
@@ -19,10 +19,16 @@ def corpus(labels:list, rows:int, right:float=.85):
         others = rng.sample([name for name in labels if name != truth], min(3, len(labels) - 1))
         ranking = [truth, *others] if rng.random() < right else [*others, truth]
         scores = sorted((rng.random() for _ in ranking), reverse=True)
+        scores = [s/sum(scores) for s in scores]
         out.append(dict(id=f'doc-{i}', text=f'{truth} & document {i} '*rng.choice([1, 30, 600]), label=truth, predictions=ranking, scores=scores))
-    metrics = evaluate([r['label'] for r in out], [r['predictions'] for r in out])
+    truth, answers = [r['label'] for r in out], [r['predictions'] for r in out]
+    chances = [probability_facts(r['scores'], r['predictions'].index(r['label'])) for r in out]
+    metrics = evaluate(truth, answers, chances, natural={label: 10*(i + 1) for i, label in enumerate(labels)})
+    metrics['natural']['test'] = 'capped'
+    o = outcomes(truth, answers, chances)
+    metrics['coverage'] = dict(chosen_on='test', at=coverage(o, confidence_thresholds(o)))
     weaker = {k: metrics[k]*.9 for k in ('top_1', 'top_2', 'top_3', 'macro_f1')}
-    return metrics | dict(baselines=dict(majority=dict(label=labels[0]) | {k: 1/len(labels) for k in weaker}, tfidf_linear=weaker)), out
+    return metrics | dict(baselines=dict(majority=dict(label=labels[0], mcnemar=dict(p=0.)) | {k: 1/len(labels) for k in weaker}, tfidf_linear=weaker | dict(mcnemar=dict(p=.01)))), out
 
 
 CORPORA = {'2 labels': (['ham', 'spam'], 200), '8 labels': ([f'kind {k}' for k in 'abcdefgh'], 400), '150 labels': ([f'some_topic_{k}' for k in range(150)], 4500), 'hostile': (HOSTILE, 300)}
@@ -57,7 +63,7 @@ def test_opens_cleanly_and_fits(browser, report, width, scheme):
     assert f'{percent(metrics["top_1"])} of {len(rows):,} test rows' in shown
     assert page.evaluate('window.hit') is None
     assert page.evaluate('document.documentElement.scrollWidth') <= width
-    assert page.locator('main section').count() == 7
+    assert page.locator('main section').count() in (8, 9)
     assert page.locator('#learning svg').count() == 2
     assert page.locator('script').count() == 1 and page.locator('img').count() == 0
     assert all(page.locator('svg').evaluate_all('all => all.map(svg => svg.getAttribute("role") === "img" && Boolean(svg.getAttribute("aria-label")))'))

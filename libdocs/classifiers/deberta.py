@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['pick_device', 'ranked', 'softmax', 'load_checkpoint', 'DebertaZeroShot']
 
-# %% ../../nbs/40_classifiers.deberta.ipynb #00fac685
+# %% ../../nbs/40_classifiers.deberta.ipynb #9e045137
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .reading import Reading, pool_windows, read_tokens
 from ..finetune.metrics import rank
 from ..hub import fetch_model
 from ..records import InputError, file_sha256, unknown_name
@@ -67,7 +68,7 @@ def _load(folder:Path, name:str)->tuple:
     if missing: raise InputError(f'{name}: has no trained classification head ({missing[0]} is missing): fine-tune it first with classifier_model --train')
     return model.eval(), tokenizer
 
-# %% ../../nbs/40_classifiers.deberta.ipynb #5fd16ba1
+# %% ../../nbs/40_classifiers.deberta.ipynb #96a0e4e1
 class DebertaZeroShot:
     "A text classifier from a Hub name or a folder; fine-tuned or NLI, told apart by its labels."
     def __init__(self,
@@ -82,7 +83,10 @@ class DebertaZeroShot:
         self.model, self.tokenizer = _load(self.folder, model)
         self.model.to(self.device)
         self.batch_size, self.template = batch_size, hypothesis_template
-        self.max_length = self.tokenizer.model_max_length if self.tokenizer.model_max_length <= 8192 else 512
+        if self.tokenizer.model_max_length > 8192: self.tokenizer.model_max_length = 512
+        about = getattr(self.model.config, 'libdocs', None) or {}
+        self.reading = Reading(**{k: about[k] for k in ('long', 'overlap', 'pool') if k in about})
+        self.thresholds = about.get('thresholds')  # of `confidence_thresholds`, or None
 
     def __repr__(self): return f'DebertaZeroShot({self.name!r}, {"NLI" if self.is_nli else f"{len(self.labels)} labels"}, {self.device})'
 
@@ -107,39 +111,72 @@ class DebertaZeroShot:
             digest.update(f'{path.name} {file_sha256(path)}'.encode())
         return digest.hexdigest()[:16]
 
-# %% ../../nbs/40_classifiers.deberta.ipynb #9cae0941
+# %% ../../nbs/40_classifiers.deberta.ipynb #683db5f1
 from fastcore.basics import patch
 
 @patch
-def logits(self:DebertaZeroShot,
-    first:Sequence[str],        # n texts
-    second:Sequence[str]=None,  # n hypotheses, or None
-)->np.ndarray:                  # (n, outputs) float32
-    "The model's raw outputs, in the order of the texts."
+def _forward(self:DebertaZeroShot,
+    encoded,         # lists under input_ids, and perhaps token_type_ids
+)->np.ndarray:       # (inputs, outputs) float32
+    "The model's raw outputs for tokenized inputs, in their order."
     import torch
-    pair = {} if second is None else {'text_pair': list(second)}
-    encoded = self.tokenizer(list(first), **pair, truncation='only_first' if pair else True, max_length=self.max_length)
-    order = sorted(range(len(first)), key=lambda i: len(encoded['input_ids'][i]))
-    out = np.empty((len(first), self.model.config.num_labels), np.float32)
+    lengths = [len(ids) for ids in encoded['input_ids']]
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    out = np.empty((len(order), self.model.config.num_labels), np.float32)
     for start in range(0, len(order), self.batch_size):
         rows = order[start:start + self.batch_size]
         batch = self.tokenizer.pad({k: [v[i] for i in rows] for k, v in encoded.items()}, return_tensors='pt')
         with torch.inference_mode(): out[rows] = self.model(**batch.to(self.device)).logits.float().cpu().numpy()
     return out
 
-# %% ../../nbs/40_classifiers.deberta.ipynb #82666539
+@patch
+def logits(self:DebertaZeroShot,
+    texts:Sequence[str],        # n texts
+)->np.ndarray:                  # (n, labels) float32
+    "The scores of a fine-tuned model before they become probabilities."
+    inputs, _, _ = read_tokens(self.tokenizer, texts, self.reading)
+    out = self._forward({'input_ids': [ids for text in inputs for ids in text]})
+    return pool_windows(out, np.repeat(np.arange(len(inputs)), [len(text) for text in inputs]), self.reading.pool)
+
+@patch
+def entailment(self:DebertaZeroShot,
+    texts:Sequence[str],        # n texts
+    labels:Sequence[str],       # candidate labels
+)->np.ndarray:                  # (n, labels) float32
+    "How strongly an NLI model holds that a text is about a label: the logit of entailment."
+    pairs = self.tokenizer([t for t in texts for _ in labels], [self.template.format(label) for _ in texts for label in labels], truncation='only_first')
+    return self._forward(dict(pairs))[:, self._entailment].reshape(len(texts), len(labels))
+
+# %% ../../nbs/40_classifiers.deberta.ipynb #c5318f1d
+@patch
+def predict_proba(self:DebertaZeroShot,
+    texts:Sequence[str],         # n documents
+    labels:Sequence[str]=None,   # candidate labels, for an NLI model and only there
+)->np.ndarray:                   # (n, labels) float64, rows sum to 1
+    "The probability of each label, columns in the order of `labels`."
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    if not self.is_nli and labels is not None and set(labels) != set(self.labels):
+        raise InputError(f'{self.name} is fine-tuned and scores its own labels ({", ".join(self.labels[:10])}); do not give it others')
+    if self.is_nli and not labels: raise InputError(f'{self.name} is an NLI model: give it the labels to choose from')
+    if not texts: return np.empty((0, len(labels or self.labels)))
+    return softmax(self.entailment(texts, list(labels)) if self.is_nli else self.logits(texts))
+
+@patch
+def predict(self:DebertaZeroShot,
+    texts:Sequence[str],         # n documents
+    labels:Sequence[str]=None,   # candidate labels, for an NLI model and only there
+)->list:                         # n labels
+    "The likeliest label of each text."
+    names = labels if self.is_nli else self.labels
+    return [names[best[0]] for best in rank(self.predict_proba(texts, labels))]
+
 @patch
 def classify(self:DebertaZeroShot,
     texts:Sequence[str],         # n documents
     labels:Sequence[str]=None,   # candidate labels, for an NLI model and only there
-)->list:                         # n lists of (label, score), best first; the scores of a text sum to 1
+    min_confidence:float=0.,     # a text whose best label is less probable gets no answer; see `thresholds`
+)->list:                         # n lists of (label, score), best first; the scores of a text sum to 1, and a text without an answer has an empty list
     "Every label with its score for every text."
-    texts = [texts] if isinstance(texts, str) else list(texts)
-    if not texts: return []
-    if not self.is_nli:
-        if labels is not None and set(labels) != set(self.labels): raise InputError(f'{self.name} is fine-tuned and scores its own labels ({", ".join(self.labels[:10])}); do not give it others')
-        return ranked(softmax(self.logits(texts)), self.labels)
-    if not labels: raise InputError(f'{self.name} is an NLI model: give it the labels to choose from')
-    labels = list(labels)
-    asked = self.logits([t for t in texts for _ in labels], [self.template.format(label) for _ in texts for label in labels])
-    return ranked(softmax(asked[:, self._entailment].reshape(len(texts), len(labels))), labels)
+    if not 0 <= min_confidence <= 1: raise InputError(f'min_confidence is {min_confidence}; it must be a probability, from 0 to 1')
+    answers = ranked(self.predict_proba(texts, labels), list(labels) if self.is_nli else self.labels)
+    return [answer if answer[0][1] >= min_confidence else [] for answer in answers]
