@@ -41,7 +41,7 @@ docs: .venv/made ## the documentation site, in _docs
 bench: .venv/made ## measure libdocs beside its peers on real corpora: make bench DATA=folder
 	@test -n "$(DATA)" || (echo "make bench needs a folder of corpora: make bench DATA=path" && exit 2)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
-	for program in main_job split_leakage cleaning duplicates label_issues; do $(BIN)/python bench/$$program.py $(DATA) || exit 1; done
+	for program in main_job split_leakage cleaning duplicates label_issues intervals imbalance long_documents; do $(BIN)/python bench/$$program.py $(DATA) || exit 1; done
 
 clean: ## remove what was made, but for .venv
 	rm -rf demo _docs _proc build dist *.egg-info .pytest_cache .hypothesis

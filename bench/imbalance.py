@@ -1,0 +1,88 @@
+"""Four ways to train on skewed labels, side by side.
+
+    python bench/imbalance.py DATA [--seeds 5] [--jobs 2] [--write]
+
+Two corpora: clinc150_imbalanced_train.jsonl (150 labels of 25 to 100 rows), tested on clinc150_test.jsonl; and a long tail made of
+banking77_train.jsonl, in which label number i of 77, in an order drawn anew for each seed, keeps 100 · 100^(-i/76) rows, from 100 down to 1,
+tested on banking77_test.jsonl. Both test files have equally many rows of each label, and both train files have had their copies removed. The base
+model is `scratch`, 6 and 10 epochs, everything else by default; a seed sets the rows, the weights, the order and the validation rows. Each cell is the mean over
+the seeds, with the standard deviation; `tail` is the mean recall of the third of the labels with the fewest training rows. One process a training, one thread each."""
+import argparse
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+os.environ |= dict(OMP_NUM_THREADS='1', WANDB_MODE='disabled', TOKENIZERS_PARALLELISM='false')
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from main_job import machine, write
+
+BALANCES = ('none', 'cap', 'loss', 'logit')
+
+
+def read(path: Path) -> pd.DataFrame: return pd.read_json(path, lines=True, dtype=str)[['text', 'label']]
+
+
+def long_tail(df: pd.DataFrame, seed: int) -> pd.DataFrame:
+    "100 rows of one label, 1 of another, and all sizes between."
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(sorted(set(df['label'])))
+    sizes = np.maximum(1, np.round(100 * 100 ** (-np.arange(len(labels)) / (len(labels) - 1)))).astype(int)
+    return pd.concat([df[df['label'] == label].sample(min(n, (df['label'] == label).sum()), random_state=seed) for label, n in zip(labels, sizes)], ignore_index=True)
+
+
+def corpora(data: Path) -> dict:
+    "name → (seed → train split, test split, epochs)."
+    from libdocs.utils.data_cleaner.clean_data_tfidf import clean
+    found = {}
+    for name, source, test, make, epochs in (('clinc150 imbalanced', 'clinc150/clinc150_imbalanced_train', 'clinc150/clinc150_test', lambda df, seed: df, 6),
+                                             ('banking77, 100:1', 'banking77/banking77_train', 'banking77/banking77_test', long_tail, 10)):
+        if not (data/f'{source}.jsonl').exists(): print(f'skipped {name}: {source}.jsonl is not there'); continue
+        df = clean(read(data/f'{source}.jsonl').assign(id=lambda d: d.index.astype(str))).kept[['text', 'label']].reset_index(drop=True)
+        found[name] = (lambda seed, df=df, make=make: make(df, seed)), read(data/f'{test}.jsonl'), epochs
+    return found
+
+
+def figures(name: str, train: pd.DataFrame, test: pd.DataFrame, balance: str, epochs: int, seed: int) -> dict:
+    "One training: top-1, macro-F1 and the recall of the rare third."
+    import torch
+    from libdocs.classifiers.deberta import DebertaZeroShot
+    from libdocs.finetune.finetune import Task, finetune
+    from libdocs.finetune.ladder import linear_predictions
+    from libdocs.finetune.metrics import evaluate
+    from libdocs.labels import LabelSchema
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    with tempfile.TemporaryDirectory() as folder:
+        if balance == 'TF-IDF + linear': predictions = linear_predictions(train, test['text'], seed)
+        else:
+            finetune(Task(name, train, test, LabelSchema.from_labels(train['label'])), f'{folder}/model', 'scratch', epochs=epochs, balance=balance, seed=seed, device='cpu', wandb_output=f'{folder}/wandb')
+            predictions = [[label for label, _ in answer[:3]] for answer in DebertaZeroShot(f'{folder}/model', device='cpu').classify(list(test['text']))]
+    found, counts = evaluate(list(test['label']), predictions), train['label'].value_counts()
+    rare = set(counts.index[-(len(counts) // 3):])
+    result = dict(corpus=name, balance=balance, seed=seed, top_1=found['top_1'], macro_f1=found['macro_f1'], tail=np.mean([d['recall'] for d in found['per_label'] if d['label'] in rare]))
+    print(result, flush=True)
+    return result
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('data', type=Path)
+    p.add_argument('--seeds', type=int, default=5)
+    p.add_argument('--jobs', type=int, default=2)
+    p.add_argument('--write', action='store_true', help='put the table into bench/RESULTS.md')
+    args = p.parse_args()
+    found = corpora(args.data)
+    if not found: raise SystemExit('nothing to measure')
+    results = pd.DataFrame(Parallel(args.jobs)(delayed(figures)(name, make(seed), test, balance, epochs, seed)
+        for name, (make, test, epochs) in found.items() for balance in (*BALANCES, 'TF-IDF + linear') for seed in range(args.seeds)))
+    lines = [machine().replace('one run each', f'{args.seeds} seeds'), '', '| corpus | way | macro-F1 | top-1 | tail |', '|---|---|---|---|---|']
+    for (name, balance), part in results.groupby(['corpus', 'balance'], sort=False):
+        lines.append(f'| {name} | {balance} | ' + ' | '.join(f'{part[k].mean():.4f} ± {part[k].std():.4f}' for k in ('macro_f1', 'top_1', 'tail')) + ' |')
+    print('\n'.join(lines))
+    if args.write: write('\n'.join(lines), 'imbalance.py')
+
+
+if __name__ == '__main__': main()

@@ -1,0 +1,96 @@
+"""Ways to read texts that are longer than the model's input.
+
+    python bench/long_documents.py DATA [--seeds 5] [--only late|cuad] [--jobs 2] [--write]
+
+late: 800 made-up documents of four labels (and 200 to test on), 200 to 400 words that say nothing, and three words that tell the label somewhere
+in the second half; the input holds 64 tokens, 10 epochs. cuad: cuad_contracts.jsonl, cleaned, labels with at least 9 rows, split by libdocs
+with seed 42; the input holds 512 tokens, 8 epochs. The base model is `scratch`; head-tail reads a quarter from the beginning, windows overlap by
+64 tokens (16 in late). Each cell is the mean over the seeds (of weights, order and validation rows) with the standard deviation; not read
+is the share of all test tokens that the model does not get to see. One process a training, one thread each."""
+import argparse
+import logging
+import os
+import tempfile
+import time
+from pathlib import Path
+
+os.environ |= dict(OMP_NUM_THREADS='1', WANDB_MODE='disabled', TOKENIZERS_PARALLELISM='false')
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from main_job import machine, write
+
+WAYS = {'head': {}, 'head-tail': dict(long='head-tail'), 'windows, mean': dict(long='windows', pool='mean'), 'windows, max': dict(long='windows', pool='max')}
+
+
+def late(rows: int, seed: int) -> pd.DataFrame:
+    "Documents whose label is told late."
+    rng = np.random.default_rng(seed)
+    words = np.array([f'{a}{b}{c}' for a in 'bdfgklmnprst' for b in 'aeiou' for c in ('n', 'ra', 'sti', 'lo', 'm')])
+    common = 1 / np.arange(1, len(words) + 1)
+    def text(label):
+        found = list(rng.choice(words, rng.integers(200, 401), p=common / common.sum()))
+        at = rng.integers(len(found) // 2, len(found) - 3)
+        found[at:at + 3] = [f'{label}{k}' for k in rng.integers(0, 5, 3)]
+        return ' '.join(found)
+    labels = [('invoice', 'contract', 'minutes', 'memo')[i % 4] for i in range(rows)]
+    return pd.DataFrame(dict(text=[text(label) for label in labels], label=labels))
+
+
+def cuad(data: Path) -> tuple:
+    "(train, test) of the contracts."
+    from libdocs.records import read_records
+    from libdocs.utils.data_cleaner.clean_data_tfidf import clean
+    from libdocs.utils.training.training import df_to_train_test_bytes, normalize
+    cleaned = clean(read_records(data/'cuad_contracts'/'cuad_contracts.jsonl').df)
+    kept = normalize(cleaned.kept, min_label_count=9, balance=False).kept
+    splits = df_to_train_test_bytes(kept, 0.2, 42, groups=cleaned.clusters[kept.index])
+    return splits.train_df[['text', 'label']], splits.test_df[['text', 'label']]
+
+
+def figures(corpus: str, train: pd.DataFrame, test: pd.DataFrame, way: str, seed: int, options: dict) -> dict:
+    "One training."
+    import torch
+    from libdocs.classifiers.deberta import DebertaZeroShot
+    from libdocs.classifiers.reading import read_tokens
+    from libdocs.finetune.finetune import Task, finetune
+    from libdocs.finetune.metrics import evaluate
+    from libdocs.labels import LabelSchema
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    start, options = time.perf_counter(), options | WAYS[way]
+    if options.get('long') != 'windows': options.pop('overlap')
+    with tempfile.TemporaryDirectory() as folder:
+        finetune(Task(corpus, train, test, LabelSchema.from_labels(train['label'])), f'{folder}/model', 'scratch', seed=seed, device='cpu', wandb_output=f'{folder}/wandb', **options)
+        classifier = DebertaZeroShot(f'{folder}/model', device='cpu')
+        found = evaluate(list(test['label']), [[label for label, _ in answer[:3]] for answer in classifier.classify(list(test['text']))])
+        _, total, lost = read_tokens(classifier.tokenizer, list(test['text']), classifier.reading)
+    result = dict(corpus=corpus, way=way, seed=seed, top_1=found['top_1'], macro_f1=found['macro_f1'], lost=lost.sum() / total.sum(), seconds=time.perf_counter() - start)
+    print(result, flush=True)
+    return result
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('data', type=Path)
+    p.add_argument('--seeds', type=int, default=5)
+    p.add_argument('--only', default='', help='late or cuad')
+    p.add_argument('--jobs', type=int, default=2)
+    p.add_argument('--write', action='store_true', help='put the tables into bench/RESULTS.md')
+    args = p.parse_args()
+    for corpus in ('late', 'cuad'):
+        if args.only not in corpus: continue
+        if corpus == 'cuad' and not (args.data/'cuad_contracts').exists(): print('skipped cuad: cuad_contracts is not there'); continue
+        train, test = (late(800, 0), late(200, 1)) if corpus == 'late' else cuad(args.data)
+        options = dict(max_length=64, overlap=16, epochs=10) if corpus == 'late' else dict(max_length=512, overlap=64, epochs=8)
+        results = pd.DataFrame(Parallel(args.jobs)(delayed(figures)(corpus, train, test, way, seed, options) for way in WAYS for seed in range(args.seeds)))
+        from libdocs.finetune.ladder import linear_predictions
+        linear = np.mean([p[0] == label for p, label in zip(linear_predictions(train, test['text']), test['label'])])
+        lines = [machine().replace('one run each', f'{args.seeds} seeds'), '', f'{corpus}: {len(train)} rows to train on, {len(test)} to test on; TF-IDF + linear {linear:.4f} top-1.', '', '| way | top-1 | macro-F1 | not read | seconds |', '|---|---|---|---|---|']
+        for way, part in results.groupby('way', sort=False):
+            lines.append(f'| {way} | ' + ' | '.join(f'{part[k].mean():.4f} ± {part[k].std():.4f}' for k in ('top_1', 'macro_f1')) + f' | {part["lost"].mean():.0%} | {part["seconds"].mean():.0f} |')
+        print('\n'.join(lines))
+        if args.write: write('\n'.join(lines), f'long_documents.py {corpus}')
+
+
+if __name__ == '__main__': main()
