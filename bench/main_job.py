@@ -78,7 +78,7 @@ def calibration(model: Path, results: Path, training: dict) -> dict:
     from libdocs.classifiers.deberta import DebertaZeroShot
     from libdocs.finetune.metrics import figures, trainer_outcomes
     rows, degrees = [json.loads(line) for line in open(results, encoding='utf-8')], (training['validation'] or {}).get('temperature', 1.)
-    classifier = DebertaZeroShot(str(model), device='cpu')
+    classifier = DebertaZeroShot(f'./{model}', device='cpu')
     logits, truth = classifier.logits([r['text'] for r in rows]), [classifier.labels.index(r['label']) for r in rows]
     return dict(temperature=degrees, before=figures(trainer_outcomes(logits * degrees, truth)), after=figures(trainer_outcomes(logits, truth)))
 
@@ -90,7 +90,7 @@ def out_of_scope(model: Path, data: Path) -> dict:
     from scipy.special import logsumexp
     from sklearn.metrics import roc_auc_score
     from libdocs.classifiers.deberta import DebertaZeroShot, softmax
-    classifier = DebertaZeroShot(str(model), device='cpu')
+    classifier = DebertaZeroShot(f'./{model}', device='cpu')
     inside, outside = (classifier.logits(list(pd.read_json(data/f'clinc150_{name}.jsonl', lines=True, dtype=str)['text'])) for name in ('test', 'oos_test'))
     known, logits = np.repeat([1, 0], [len(inside), len(outside)]), np.concatenate([inside, outside])
     return dict(rows=(len(inside), len(outside)), probability=roc_auc_score(known, softmax(logits).max(axis=1)), energy=roc_auc_score(known, logsumexp(logits, axis=1)))
