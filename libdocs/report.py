@@ -449,7 +449,7 @@ def _trust_section(metrics:dict)->Html|None:
     picture = h('figure', h('figcaption', 'Across: the probability that was stated. Upwards: the share that was right.'), _reliability(metrics['calibration']), cls='small')
     return h('section', h('h2', 'How far to trust it'), h('p', trust(metrics), cls='soft'), h('div', picture, h('div', h('h3', 'If it may leave rows unanswered'), _coverage_table(metrics['coverage']), cls='grow'), cls='beside'), id='trust')
 
-# %% ../nbs/45_report.ipynb #6bcf0dec
+# %% ../nbs/45_report.ipynb #5d45b3a8
 def hints(
     metrics:dict,      # of `run`
     about:dict=None,   # facts of the training, as far as known: truncated_share, hyperparameters, train_labels
@@ -463,7 +463,7 @@ def hints(
     if (found := metrics.get('leakage')) and found['share'] > .02: out.append('Test rows have copies in the train split. Split again with cleaner_finetune before you believe the figures.')
     if rare := [d['label'] for d in metrics['per_label'] if 0 < d['support'] < 10]: out.append(f'{len(rare)} labels have fewer than ten test rows; their figures are hardly more than anecdotes. More rows of them would help most: ' + ', '.join(map(repr, rare[:5])) + ('.' if len(rare) <= 5 else ' and others.'))
     if pairs := [p for p in _pairs(metrics['confusion'], 3) if p[3] >= .2 and p[2] >= 3]: out.append('Labels that are taken for each other: ' + '; '.join(f'{t!r} for {a!r} ({percent(s)} of its rows)' for t, a, _, s in pairs) + '. Read those rows: either the labels overlap, or their rows are labelled wrongly (see the label issues of cleaner_finetune).')
-    if metrics['top_1'] - metrics['macro_f1'] > .05 and ways.get('balance', 'none') == 'none': out.append('Rare labels do worse than common ones (macro-F1 is well below the accuracy). If they matter as much, train with --balance logit.')
+    if metrics['top_1'] - metrics['macro_f1'] > .05 and ways.get('balance', 'none') == 'none': out.append('Rare labels do worse than common ones (macro-F1 is well below the accuracy). If they matter as much, train with --balance logit, on a dataset that was not capped.')
     if (metrics.get('ece') or 0) > .05: out.append('The probabilities are off by more than five points on average; do not act on them before calibrating on rows like those in use.')
     return out
 
