@@ -8,16 +8,13 @@ tested on banking77_test.jsonl. Both test files have equally many rows of each l
 model is `scratch`, 6 and 10 epochs, everything else by default; a seed sets the rows, the weights, the order and the validation rows. Each cell is the mean over
 the seeds, with the standard deviation; `tail` is the mean recall of the third of the labels with the fewest training rows. One process a training, one thread each."""
 import argparse
-import logging
-import os
-import tempfile
 from pathlib import Path
 
-os.environ |= dict(OMP_NUM_THREADS='1', WANDB_MODE='disabled', TOKENIZERS_PARALLELISM='false')
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from main_job import machine, write
+from training import linear_figures, spread, tuned
 
 BALANCES = ('none', 'cap', 'loss', 'logit')
 
@@ -47,20 +44,8 @@ def corpora(data: Path) -> dict:
 
 def figures(name: str, train: pd.DataFrame, test: pd.DataFrame, balance: str, epochs: int, seed: int) -> dict:
     "One training: top-1, macro-F1 and the recall of the rare third."
-    import torch
-    from libdocs.classifiers.deberta import DebertaZeroShot
-    from libdocs.finetune.finetune import Task, finetune
-    from libdocs.finetune.ladder import linear_predictions
-    from libdocs.finetune.metrics import evaluate
-    from libdocs.labels import LabelSchema
-    torch.set_num_threads(1)
-    logging.disable(logging.WARNING)
-    with tempfile.TemporaryDirectory() as folder:
-        if balance == 'TF-IDF + linear': predictions = linear_predictions(train, test['text'], seed)
-        else:
-            finetune(Task(name, train, test, LabelSchema.from_labels(train['label'])), f'{folder}/model', 'scratch', epochs=epochs, balance=balance, seed=seed, device='cpu', wandb_output=f'{folder}/wandb')
-            predictions = [[label for label, _ in answer[:3]] for answer in DebertaZeroShot(f'{folder}/model', device='cpu').classify(list(test['text']))]
-    found, counts = evaluate(list(test['label']), predictions), train['label'].value_counts()
+    found = linear_figures(train, test, seed) if balance == 'TF-IDF + linear' else tuned(train, test, seed, balance=balance, epochs=epochs)[0]
+    counts = train['label'].value_counts()
     rare = set(counts.index[-(len(counts) // 3):])
     result = dict(corpus=name, balance=balance, seed=seed, top_1=found['top_1'], macro_f1=found['macro_f1'], tail=np.mean([d['recall'] for d in found['per_label'] if d['label'] in rare]))
     print(result, flush=True)
@@ -80,7 +65,7 @@ def main():
         for name, (make, test, epochs) in found.items() for balance in (*BALANCES, 'TF-IDF + linear') for seed in range(args.seeds)))
     lines = [machine().replace('one run each', f'{args.seeds} seeds'), '', '| corpus | way | macro-F1 | top-1 | tail |', '|---|---|---|---|---|']
     for (name, balance), part in results.groupby(['corpus', 'balance'], sort=False):
-        lines.append(f'| {name} | {balance} | ' + ' | '.join(f'{part[k].mean():.4f} ± {part[k].std():.4f}' for k in ('macro_f1', 'top_1', 'tail')) + ' |')
+        lines.append(f'| {name} | {balance} | ' + ' | '.join(spread(part[k]) for k in ('macro_f1', 'top_1', 'tail')) + ' |')
     print('\n'.join(lines))
     if args.write: write('\n'.join(lines), 'imbalance.py')
 

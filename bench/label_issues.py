@@ -14,14 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from main_job import machine, write
+from training import linear_figures
 
-from libdocs.finetune.ladder import linear_predictions
 from libdocs.utils.data_cleaner.label_issues import label_issues, to_drop
-
-
-def accuracy(train, test) -> float:
-    "Top-1 of the TF-IDF + linear baseline."
-    return sum(p[0] == label for p, label in zip(linear_predictions(train, test['text']), test['label'])) / len(test)
 
 
 def planted(df: pd.DataFrame, seed: int) -> tuple:
@@ -61,7 +56,7 @@ def score(found: tuple, wrong: np.ndarray) -> tuple:
 
 def corpus(name: str, train: pd.DataFrame, test: pd.DataFrame, seeds: int) -> tuple:
     "(lines of the first table, lines of the second)."
-    found, effect = [], [f'{accuracy(train, test):.4f}']
+    found, effect = [], [f'{linear_figures(train, test)["top_1"]:.4f}']
     for seed in range(seeds):
         dirty, wrong = planted(train, seed)
         for way in (ours, stock):
@@ -71,10 +66,10 @@ def corpus(name: str, train: pd.DataFrame, test: pd.DataFrame, seeds: int) -> tu
             found.append(f'| {name} | {seed} | {"libdocs" if way is ours else "stock"} | {figures} | {time.perf_counter() - start:.1f} s |')
             print(found[-1], flush=True)
         left = dirty.drop(index=to_drop(label_issues(dirty), dirty['label']))
-        effect.append(f'{accuracy(dirty, test):.4f} → {accuracy(left, test):.4f}')
+        effect.append(f'{linear_figures(dirty, test)["top_1"]:.4f} → {linear_figures(left, test)["top_1"]:.4f}')
     own = label_issues(train)
     left = train.drop(index=to_drop(own, train['label']))
-    return found, [f'| {name} | {" | ".join(effect)} | {len(own.suspects)} of {len(train):,}: {accuracy(left, test):.4f} |']
+    return found, [f'| {name} | {" | ".join(effect)} | {len(own.suspects)} of {len(train):,}: {linear_figures(left, test)["top_1"]:.4f} |']
 
 
 def fifty_thousand(tables: list) -> str:

@@ -8,17 +8,14 @@ with seed 42; the input holds 512 tokens, 8 epochs. The base model is `scratch`;
 64 tokens (16 in late). Each cell is the mean over the seeds (of weights, order and validation rows) with the standard deviation; not read
 is the share of all test tokens that the model does not get to see. One process a training, one thread each."""
 import argparse
-import logging
-import os
-import tempfile
 import time
 from pathlib import Path
 
-os.environ |= dict(OMP_NUM_THREADS='1', WANDB_MODE='disabled', TOKENIZERS_PARALLELISM='false')
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from main_job import machine, write
+from training import linear_figures, spread, tuned
 
 WAYS = {'head': {}, 'head-tail': dict(long='head-tail'), 'windows, mean': dict(long='windows', pool='mean'), 'windows, max': dict(long='windows', pool='max')}
 
@@ -50,21 +47,11 @@ def cuad(data: Path) -> tuple:
 
 def figures(corpus: str, train: pd.DataFrame, test: pd.DataFrame, way: str, seed: int, options: dict) -> dict:
     "One training."
-    import torch
-    from libdocs.classifiers.deberta import DebertaZeroShot
     from libdocs.classifiers.reading import read_tokens
-    from libdocs.finetune.finetune import Task, finetune
-    from libdocs.finetune.metrics import evaluate
-    from libdocs.labels import LabelSchema
-    torch.set_num_threads(1)
-    logging.disable(logging.WARNING)
     start, options = time.perf_counter(), options | WAYS[way]
     if options.get('long') != 'windows': options.pop('overlap')
-    with tempfile.TemporaryDirectory() as folder:
-        finetune(Task(corpus, train, test, LabelSchema.from_labels(train['label'])), f'{folder}/model', 'scratch', seed=seed, device='cpu', wandb_output=f'{folder}/wandb', **options)
-        classifier = DebertaZeroShot(f'{folder}/model', device='cpu')
-        found = evaluate(list(test['label']), [[label for label, _ in answer[:3]] for answer in classifier.classify(list(test['text']))])
-        _, total, lost = read_tokens(classifier.tokenizer, list(test['text']), classifier.reading)
+    found, classifier = tuned(train, test, seed, **options)
+    _, total, lost = read_tokens(classifier.tokenizer, list(test['text']), classifier.reading)
     result = dict(corpus=corpus, way=way, seed=seed, top_1=found['top_1'], macro_f1=found['macro_f1'], lost=lost.sum() / total.sum(), seconds=time.perf_counter() - start)
     print(result, flush=True)
     return result
@@ -84,11 +71,9 @@ def main():
         train, test = (late(480, 0), late(200, 1)) if corpus == 'late' else cuad(args.data)
         options = dict(max_length=64, overlap=16, epochs=10) if corpus == 'late' else dict(max_length=512, overlap=64, epochs=8)
         results = pd.DataFrame(Parallel(args.jobs)(delayed(figures)(corpus, train, test, way, seed, options) for way in WAYS for seed in range(args.seeds)))
-        from libdocs.finetune.ladder import linear_predictions
-        linear = np.mean([p[0] == label for p, label in zip(linear_predictions(train, test['text']), test['label'])])
-        lines = [machine().replace('one run each', f'{args.seeds} seeds'), '', f'{corpus}: {len(train)} rows to train on, {len(test)} to test on; TF-IDF + linear {linear:.4f} top-1.', '', '| way | top-1 | macro-F1 | not read | seconds |', '|---|---|---|---|---|']
+        lines = [machine().replace('one run each', f'{args.seeds} seeds'), '', f'{corpus}: {len(train)} rows to train on, {len(test)} to test on; TF-IDF + linear {linear_figures(train, test)["top_1"]:.4f} top-1.', '', '| way | top-1 | macro-F1 | not read | seconds |', '|---|---|---|---|---|']
         for way, part in results.groupby('way', sort=False):
-            lines.append(f'| {way} | ' + ' | '.join(f'{part[k].mean():.4f} ± {part[k].std():.4f}' for k in ('top_1', 'macro_f1')) + f' | {part["lost"].mean():.0%} | {part["seconds"].mean():.0f} |')
+            lines.append(f'| {way} | ' + ' | '.join(spread(part[k]) for k in ('top_1', 'macro_f1')) + f' | {part["lost"].mean():.0%} | {part["seconds"].mean():.0f} |')
         print('\n'.join(lines))
         if args.write: write('\n'.join(lines), f'long_documents.py {corpus}')
 

@@ -11,20 +11,15 @@ import argparse
 from pathlib import Path
 
 from main_job import machine, write
+from training import linear_figures
 from sklearn.model_selection import train_test_split
 
-from libdocs.finetune.ladder import linear_predictions
 from libdocs.records import read_records
 from libdocs.utils.data_cleaner.clean_data_tfidf import clean
 from libdocs.utils.data_cleaner.leakage import leakage
 from libdocs.utils.training.training import df_to_train_test_bytes
 
 CORPORA = ('sms_spam/sms_spam.jsonl', 'clinc150/clinc150_train.jsonl', 'banking77/banking77_train.jsonl', 'cuad_contracts/cuad_contracts.jsonl')
-
-
-def accuracy(train, test) -> float:
-    "Top-1 of the TF-IDF + linear baseline."
-    return sum(p[0] == label for p, label in zip(linear_predictions(train, test['text']), test['label'])) / len(test)
 
 
 def measure(df) -> list:
@@ -34,8 +29,8 @@ def measure(df) -> list:
     rows = []
     for name, (train, test) in (('train_test_split', plain), ('libdocs', (ours.train_df, ours.test_df))):
         copies = leakage(train, test).leaked
-        score = accuracy(train, test)
-        honest = accuracy(train, test[~copies])
+        score = linear_figures(train, test)['top_1']
+        honest = linear_figures(train, test[~copies])['top_1']
         rows.append((name, len(train), len(test), copies.mean(), score, honest, off_target(train['label'], test['label'])))
     return rows
 

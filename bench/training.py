@@ -1,0 +1,34 @@
+"What several programs of bench/ need to train and to judge: imported, not run."
+import logging
+import os
+import tempfile
+
+
+def tuned(train, test, seed: int, **options) -> tuple:
+    "(figures on `test`, the published classifier) of `scratch`, trained on `train` with `options` of `finetune`; one thread, no W&B, no log lines."
+    os.environ |= dict(WANDB_MODE='disabled', TOKENIZERS_PARALLELISM='false')
+    import torch
+    from libdocs.classifiers.deberta import DebertaZeroShot
+    from libdocs.finetune.finetune import Task, finetune
+    from libdocs.finetune.metrics import evaluate
+    from libdocs.labels import LabelSchema
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    with tempfile.TemporaryDirectory() as folder:
+        task = Task('bench', train, test, LabelSchema.from_labels(train['label']))
+        finetune(task, f'{folder}/model', 'scratch', seed=seed, device='cpu', wandb_output=f'{folder}/wandb', **options)
+        classifier = DebertaZeroShot(f'{folder}/model', device='cpu')
+        answers = classifier.classify(list(test['text']))
+    return evaluate(list(test['label']), [[label for label, _ in answer[:3]] for answer in answers]), classifier
+
+
+def linear_figures(train, test, seed: int = 42) -> dict:
+    "The figures of TF-IDF + linear on `test`."
+    from libdocs.finetune.ladder import linear_predictions
+    from libdocs.finetune.metrics import evaluate
+    return evaluate(list(test['label']), linear_predictions(train, test['text'], seed))
+
+
+def spread(values) -> str:
+    "Mean and standard deviation as a cell of a table."
+    return f'{values.mean():.4f} ± {values.std():.4f}'
