@@ -89,11 +89,12 @@ def out_of_scope(model: Path, data: Path) -> dict:
     import pandas as pd
     from scipy.special import logsumexp
     from sklearn.metrics import roc_auc_score
-    from libdocs.classifiers.deberta import DebertaZeroShot, softmax
+    from scipy.special import softmax
+    from libdocs.classifiers.deberta import DebertaZeroShot
     classifier = DebertaZeroShot(f'./{model}', device='cpu')
     inside, outside = (classifier.logits(list(pd.read_json(data/f'clinc150_{name}.jsonl', lines=True, dtype=str)['text'])) for name in ('test', 'oos_test'))
     known, logits = np.repeat([1, 0], [len(inside), len(outside)]), np.concatenate([inside, outside])
-    return dict(rows=(len(inside), len(outside)), probability=roc_auc_score(known, softmax(logits).max(axis=1)), energy=roc_auc_score(known, logsumexp(logits, axis=1)))
+    return dict(rows=(len(inside), len(outside)), probability=roc_auc_score(known, softmax(logits, axis=1).max(axis=1)), energy=roc_auc_score(known, logsumexp(logits, axis=1)))
 
 
 def steps(log: Path) -> dict:

@@ -6,18 +6,18 @@
 __all__ = ['log', 'default_base_model', 'zero_shot_ways', 'patient_minutes', 'Evaluation', 'results_file', 'evaluate_model',
            'evaluate_published', 'train_and_evaluate', 'parser', 'main']
 
-# %% ../nbs/81_classifier_model.ipynb #388ce50d
+# %% ../nbs/81_classifier_model.ipynb #f95b6cae
 import logging, os, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .console import Parser, command, count, number, positive, seed, share
+from .console import Parser, command, count, number, positive, seed, share, token_advice
 
 log = logging.getLogger('libdocs.classifier_model')  # also under `python -m`, where __name__ is __main__
 
 default_base_model = 'MoritzLaurer/deberta-v3-base-zeroshot-v1.1-all-33'
 
-# %% ../nbs/81_classifier_model.ipynb #ddfbbac5
+# %% ../nbs/81_classifier_model.ipynb #36863b78
 @dataclass(frozen=True, repr=False)
 class Evaluation:
     "The figures of an evaluation and where its files are."
@@ -44,7 +44,7 @@ def _evaluate(model:str, test, train, results, batch_size:int, text:str, subject
     seconds = round(time.perf_counter() - start, 1)
     log.info('seconds: %s', f'training {about["seconds"]}, evaluation {seconds}' if 'seconds' in about else f'evaluation {seconds}')
     about = {'model': model, **about, 'device': classifier.device, 'evaluation_seconds': seconds, 'versions': versions()}
-    report = result_files(results)[2]
+    report = result_files(results).report
     with atomic_writer(report) as file: file.write(report_html(result.metrics, result.rows, history, about))
     return Evaluation(result.metrics, results, report, result)
 
@@ -236,20 +236,19 @@ def _training(group):
     a('--wandb-output', default='wandb', metavar='DIR', help="folder for W&B's files and the HTML report (default: wandb)")
     a('--public', action='store_true', help='make a new Hub repo public (default: private); the report, which quotes documents, then stays here')
 
-# %% ../nbs/81_classifier_model.ipynb #8fe8f27f
+# %% ../nbs/81_classifier_model.ipynb #3bc83dc3
 def _evaluation(group):
     a = group.add_argument
     a('--text', default='text', metavar='COLUMN', help='column of the evaluation data that holds the document (default: text)')
     a('--subject-column', default='label', metavar='COLUMN', help='column of the evaluation data that holds the label (default: label)')
     a('--eval-batch-size', type=count, default=32, metavar='N', help='texts a forward pass of the evaluation (default: 32)')
-    a('--zero-shot', choices=['auto', 'on', 'off'], default='auto', help='let an NLI base model answer before training, to see what training bought; auto leaves it out where a CPU would take long (default: auto)')
+    a('--zero-shot', choices=zero_shot_ways, default='auto', help='let an NLI base model answer before training, to see what training bought; auto leaves it out where a CPU would take long (default: auto)')
     a('--output-classify-file', metavar='FILE', help='JSONL of every prediction (default: results/MODEL/results.jsonl)')
 
 def _access(group):
     a = group.add_argument
-    better = 'better not here: a token on the command line can be read by everyone on the machine and stays in the shell history.'
-    a('--hf-access-token', metavar='TOKEN', help=f'{better} Set HF_TOKEN or run `hf auth login`')
-    a('--wandb-access-token', metavar='TOKEN', help=f'{better} Set WANDB_API_KEY. Without a key tracking is offline')
+    a('--hf-access-token', metavar='TOKEN', help=f'{token_advice} Set HF_TOKEN or run `hf auth login`')
+    a('--wandb-access-token', metavar='TOKEN', help=f'{token_advice} Set WANDB_API_KEY. Without a key tracking is offline')
     a('--device', default='auto', metavar='NAME', help='auto (CUDA, MPS or CPU, the first that is there), cuda, mps or cpu')
     a('--log-level', choices=['debug', 'info', 'warning', 'error'], default='info', help='how much to say (default: info)')
 

@@ -5,26 +5,13 @@
 # %% auto #0
 __all__ = ['corpus_html']
 
-# %% ../nbs/46_corpus_report.ipynb #d48a2ec6
+# %% ../nbs/46_corpus_report.ipynb #ec7fbef4
 import pandas as pd
 
 from . import __version__
 from .markup import Html, h
-from .report import _facts, _name, _page, _scroll, percent, shorten
+from .report import _facts, _name, _page, _scroll, _table, percent, shorten
 from .utils.data_cleaner.clean_data_tfidf import differing
-
-# %% ../nbs/46_corpus_report.ipynb #c975aa29
-def _cell(value)->Html:
-    "A number, a share, a label or a text as a cell."
-    if isinstance(value, Html): return h('td', value)
-    if isinstance(value, float): return h('td', f'{value:.3f}', cls='n')
-    return h('td', f'{value:,}', cls='n') if isinstance(value, int) else h('td', h('bdi', shorten(str(value), 300)))
-
-def _table(heads:list, rows:list, about:str)->Html:
-    "A table in a frame; the first column is a label."
-    body = [h('tr', h('th', _name(first), scope='row'), [_cell(v) for v in rest]) for first, *rest in rows]
-    numbers = [isinstance(value, (int, float)) for value in rows[0]] if rows else [False] * len(heads)
-    return _scroll(h('table', h('thead', h('tr', [h('th', text, scope='col', cls='n' if n else None) for text, n in zip(heads, numbers)])), h('tbody', body)), about)
 
 # %% ../nbs/46_corpus_report.ipynb #ae39d9b4
 _reasons = dict(empty='no words', exact_duplicate='exact copy', near_duplicate='near copy', label_conflict='label conflict', label_issue='label suspect',

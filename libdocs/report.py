@@ -311,7 +311,7 @@ def _distribution_section(metrics:dict)->Html:
     return h('section', h('h2', 'Rows by label'), h('p', spread, cls='soft') if len(triples) > 1 else None, key,
              _bars(triples) if len(triples) <= 30 else _skyline(triples), id='labels')
 
-# %% ../nbs/45_report.ipynb #39bdaa61
+# %% ../nbs/45_report.ipynb #a989def7
 def _taken_for(metrics:dict)->dict:
     "For each label the wrong label it was most often taken for, and how often; None if never."
     labels, found = metrics['confusion']['labels'], {}
@@ -323,6 +323,19 @@ def _taken_for(metrics:dict)->dict:
 def _scroll(table:Html, about:str)->Html:
     "A frame in which a wide or long table scrolls, also by keyboard."
     return h('div', table, cls='scroll', tabindex=0, role='region', aria_label=about)
+
+class _Figure(str): "A number that is written out already."
+
+def _cell(value)->Html:
+    "A number, a label or a text as a cell."
+    if isinstance(value, (int, float)): value = _Figure(f'{value:,}' if isinstance(value, int) else f'{value:.3f}')
+    return h('td', value, cls='n') if isinstance(value, _Figure) else h('td', _name(value, 300), cls='name' if len(value) <= 48 else None)
+
+def _table(heads:list, rows:list, about:str)->Html:
+    "A table in a frame; the first column is a label."
+    body = [h('tr', h('th', _name(first), scope='row'), [_cell(v) for v in rest]) for first, *rest in rows]
+    numbers = [isinstance(value, (int, float, _Figure)) for value in rows[0]] if rows else [False] * len(heads)
+    return _scroll(h('table', h('thead', h('tr', [h('th', text, scope='col', cls='n' if n else None) for text, n in zip(heads, numbers)])), h('tbody', body)), about)
 
 def _sortable(heads:list)->Html:
     "A head of buttons; the second column is sorted when the page opens."
@@ -393,7 +406,7 @@ def _step(span:float, ticks:int)->float:
     power = 10.**math.floor(math.log10(raw))
     return next(m*power for m in (1, 2, 5, 10) if m*power >= raw*.999)
 
-# %% ../nbs/45_report.ipynb #9038d7db
+# %% ../nbs/45_report.ipynb #6baa8e2c
 def _pairs(confusion:dict, most:int)->list:
     "(truth, answer, rows, share of the truth's rows) of the most frequent confusions."
     labels, counts = confusion['labels'], confusion['counts']
@@ -403,9 +416,7 @@ def _pairs(confusion:dict, most:int)->list:
 def _pairs_table(confusion:dict, most:int=25)->Html|None:
     "The most frequent confusions as a table."
     if not (pairs := _pairs(confusion, most)): return None
-    heads = [h('th', text, scope='col', cls='n' if i > 1 else None) for i, text in enumerate(['Truth', 'Taken for', 'Rows', 'Share'])]
-    body = [h('tr', h('th', _name(t), scope='row'), h('td', _name(a), cls='name'), h('td', f'{n:,}', cls='n'), h('td', percent(s), cls='n')) for t, a, n, s in pairs]
-    return h('div', h('h3', 'Most frequent confusions'), _scroll(h('table', h('thead', h('tr', heads)), h('tbody', body)), 'Most frequent confusions'), cls='grow')
+    return h('div', h('h3', 'Most frequent confusions'), _table(['Truth', 'Taken for', 'Rows', 'Share'], [[t, a, n, _Figure(percent(s))] for t, a, n, s in pairs], 'Most frequent confusions'), cls='grow')
 
 def _confusion_section(metrics:dict)->Html:
     "The confusion matrix in the form that fits the number of labels."
@@ -416,7 +427,7 @@ def _confusion_section(metrics:dict)->Html:
     return h('section', h('h2', 'What is taken for what'), h('p', how, cls='soft'),
              h('div', _matrix(confusion) if n <= 24 else _heatmap(confusion), _pairs_table(confusion) if n > 6 else None, cls='beside'), id='confusion')
 
-# %% ../nbs/45_report.ipynb #debac3a5
+# %% ../nbs/45_report.ipynb #73bf7017
 def _reliability(bins:list)->Html:
     "Stated probability against the share that was right."
     rows = sum(b['rows'] for b in bins)
@@ -429,11 +440,9 @@ def _from(c:dict)->str:
     "The probability from which on rows are answered."
     return 'never' if c['min_confidence'] is None else f'{c["min_confidence"]:.3f}' if c['min_confidence'] else 'any'
 
-def _coverage_table(sure:dict)->Html:
-    "How much is answered when the answers have to be right so often."
-    def row(c): return h('tr', h('th', percent(c['accuracy']), scope='row'), [h('td', x, cls='n') for x in (_from(c), percent(c['answered']), f'{c["rows"]:,}', percent(c['right']))])
-    heads = [h('th', text, scope='col', cls='n' if i else None) for i, text in enumerate(['To be right', 'from probability', 'answered', 'rows', 'were right'])]
-    return _scroll(h('table', h('thead', h('tr', heads)), h('tbody', [row(c) for c in sure['at']])), 'Accuracy and share of answers')
+def _coverage_rows(sure:dict)->tuple:
+    "How much is answered when the answers have to be right so often: (heads, rows of text)."
+    return ['To be right', 'From probability', 'Answered', 'Rows', 'Were right'], [[percent(c['accuracy']), _from(c), percent(c['answered']), f'{c["rows"]:,}', percent(c['right'])] for c in sure['at']]
 
 def trust(
     metrics:dict,  # of `run`
@@ -446,8 +455,10 @@ def trust(
 def _trust_section(metrics:dict)->Html|None:
     "Calibration and coverage; None if the scores are no probabilities."
     if not metrics.get('calibration'): return None
+    heads, rows = _coverage_rows(metrics['coverage'])
+    table = _table(heads, [[first, *map(_Figure, rest)] for first, *rest in rows], 'Accuracy and share of answers')
     picture = h('figure', h('figcaption', 'Across: the probability that was stated. Upwards: the share that was right.'), _reliability(metrics['calibration']), cls='small')
-    return h('section', h('h2', 'How far to trust it'), h('p', trust(metrics), cls='soft'), h('div', picture, h('div', h('h3', 'If it may leave rows unanswered'), _coverage_table(metrics['coverage']), cls='grow'), cls='beside'), id='trust')
+    return h('section', h('h2', 'How far to trust it'), h('p', trust(metrics), cls='soft'), h('div', picture, h('div', h('h3', 'If it may leave rows unanswered'), table, cls='grow'), cls='beside'), id='trust')
 
 # %% ../nbs/45_report.ipynb #5d45b3a8
 def hints(
@@ -734,7 +745,7 @@ def _model_head(facts:dict)->str:
                   dataset=dict(type=dataset if _is_hub_id(dataset) else 'csv', name=name, split='test'), metrics=figures)
     return front_matter(head | {'metrics': ['accuracy', 'f1'], 'model-index': [dict(name=re.split(r'[\\/]', str(facts['repo']).rstrip('\\/'))[-1], results=[result])]})
 
-# %% ../nbs/45_report.ipynb #cc7e2dcf
+# %% ../nbs/45_report.ipynb #fdb486f7
 def _confusion_md(confusion:dict, most:int=12)->str:
     "The confusion matrix of a few labels, or the most frequent confusions of many."
     names, counts = confusion['labels'], confusion['counts']
@@ -749,7 +760,7 @@ def _model_figures(facts:dict)->str:
     told = [md(sentence) for sentence in (verdict(metrics) if metrics.get('rows') else '', frequencies(metrics), memory(metrics)) if sentence]
     parts = [*told, md_table(*figure_rows(metrics))]
     if known: parts += ['Beside it, on the same rows:', md_table(['Figure', *(_RUNG_HEADS[k] for k in ('model', *known))], [[name, *(percent(m[key]) for m in (metrics, *known.values()))] for key, (name, _) in _FIGURES.items()])]
-    if trust(metrics): parts += [md(trust(metrics)), md_table(['To be right', 'From probability', 'Answered', 'Were right'], [[percent(c['accuracy']), _from(c), percent(c['answered']), percent(c['right'])] for c in metrics['coverage']['at']])]
+    if trust(metrics): parts += [md(trust(metrics)), md_table(*_coverage_rows(metrics['coverage']))]
     if not metrics.get('per_label'): return '\n\n'.join(parts)
     worst = sorted(metrics['per_label'], key=lambda d: (d['f1'], d['label']))[:15]
     labels = md_table(['Label', 'Rows', 'Precision', 'Recall', 'F1'], [[d['label'], d['support'], percent(d['precision']), percent(d['recall']), percent(d['f1'])] for d in worst])

@@ -22,7 +22,7 @@ def corpus(labels:list, rows:int, right:float=.85):
         scores = [s/sum(scores) for s in scores]
         out.append(dict(id=f'doc-{i}', text=f'{truth} & document {i} '*rng.choice([1, 30, 600]), label=truth, predictions=ranking, scores=scores))
     truth, answers = [r['label'] for r in out], [r['predictions'] for r in out]
-    chances = [probability_facts(r['scores'], r['predictions'].index(r['label'])) for r in out]
+    chances = probability_facts([r['scores'] for r in out], [r['predictions'].index(r['label']) for r in out])
     metrics = evaluate(truth, answers, chances, natural={label: 10*(i + 1) for i, label in enumerate(labels)})
     metrics['natural']['test'] = 'capped'
     o = outcomes(truth, answers, chances)

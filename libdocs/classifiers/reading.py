@@ -72,17 +72,14 @@ def read_tokens(
             total[i], lost[i] = len(ids), 0 if reading.long == 'windows' else max(0, len(ids) - room)
     return inputs, total, lost
 
-# %% ../../nbs/38_classifiers.reading.ipynb #10ab7d5e
+# %% ../../nbs/38_classifiers.reading.ipynb #65812777
 def pool_windows(
-    scores:np.ndarray,   # (windows, labels) float
-    of:np.ndarray,       # (windows,) int: the text each belongs to, in [0, n), every text at least once
-    pool:str='mean',     # one of `pools`
-)->np.ndarray:           # (n, labels) float
+    scores,          # (windows, labels) float tensor
+    text_of,         # (windows,) int tensor: the text each belongs to, in [0, texts), every text at least once
+    texts:int,       # how many
+    pool:str,        # one of `pools`
+):                   # (texts, labels) float tensor
     "The scores of texts from those of their windows."
-    if pool == 'max':
-        out = np.full((of.max(initial=-1) + 1, scores.shape[1]), -np.inf, scores.dtype)
-        np.maximum.at(out, of, scores)
-        return out
-    out = np.zeros((of.max(initial=-1) + 1, scores.shape[1]), np.float64)
-    np.add.at(out, of, scores)
-    return (out / np.bincount(of)[:, None]).astype(scores.dtype)
+    if pool == 'max': return scores.new_full((texts, scores.shape[1]), -np.inf).scatter_reduce(0, text_of[:, None].expand_as(scores), scores, 'amax')
+    windows = scores.new_zeros(texts).index_add(0, text_of, scores.new_ones(len(text_of)))
+    return scores.new_zeros((texts, scores.shape[1])).index_add(0, text_of, scores) / windows[:, None]

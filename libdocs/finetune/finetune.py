@@ -56,7 +56,7 @@ def downsampled(
     rows = pd.concat([group[:max(1, take[label])] for label, group in shuffled.groupby('label', sort=True)])
     return rows.sort_index().reset_index(drop=True)
 
-# %% ../../nbs/50_finetune.finetune.ipynb #5b688085
+# %% ../../nbs/50_finetune.finetune.ipynb #6b20bd4a
 class Task(NamedTuple):
     "What there is to learn and to be tested on."
     name:str                 # Hub name or folder of the dataset
@@ -74,7 +74,8 @@ def load_task(
 )->Task:
     "The splits of a dataset and the schema of its labels; raises `InputError` naming what is missing."
     splits = load_splits(dataset, token)
-    parts = {name: require_split(splits, name, dataset) for name in ('train', 'test')} | {name: splits[name] for name in ('validation',) if name in splits}
+    parts = {name: require_split(splits, name, dataset) for name in ('train', 'test')}
+    if 'validation' in splits: parts['validation'] = splits['validation']
     for name, df in parts.items():
         require_columns(df, ('text', 'label'), f'{dataset}: the {name} split')
         if df.empty: raise InputError(f'{dataset}: the {name} split has no rows')

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['majority_predictions', 'linear_predictions', 'mcnemar', 'ladder']
 
-# %% ../../nbs/36_finetune.ladder.ipynb #f5e251d1
+# %% ../../nbs/36_finetune.ladder.ipynb #ed1544af
 import re
 from collections import Counter
 
 import numpy as np
 import pandas as pd
 
-from .metrics import evaluate, rank
+from .metrics import measured, outcomes, rank
 from ..linear import linear_scores
 from ..records import InputError, require_columns
 
@@ -62,17 +62,15 @@ def mcnemar(
     only, less = int((right & ~other).sum()), int((~right & other).sum())
     return dict(only_this=only, only_other=less, p=float(binomtest(only, only + less).pvalue) if only + less else 1.)
 
-# %% ../../nbs/36_finetune.ladder.ipynb #9f13f2f3
+# %% ../../nbs/36_finetune.ladder.ipynb #1d48ae3f
 def ladder(
     labels:list,         # n true labels
     model:list,          # n lists of labels, best first: the model's predictions
     rungs:dict,          # name → n lists of predictions, or None, from the lowest rung
     groups=None,         # n names of groups of copies
     natural:dict=None,   # label → rows before the split was made
-)->dict:                 # name → the figures of `evaluate` without the long parts, and `mcnemar` against the model; None where there are no predictions
+)->dict:                 # name → what `measured` gives, and `mcnemar` against the model; None where there are no predictions
     "The figures of every rung, each compared with the model."
-    right = [p[0] == t for t, p in zip(labels, model)]
-    def judged(predictions):
-        figures = {k: v for k, v in evaluate(labels, predictions, groups=groups, natural=natural).items() if k not in ('per_label', 'confusion', 'calibration')}
-        return figures | dict(mcnemar=mcnemar(right, [p[0] == t for t, p in zip(labels, predictions)]))
-    return {name: None if predictions is None else judged(predictions) for name, predictions in rungs.items()}
+    right = outcomes(labels, model).right
+    def judged(o): return measured(o, groups, natural) | dict(mcnemar=mcnemar(right, o.right))
+    return {name: None if predictions is None else judged(outcomes(labels, predictions)) for name, predictions in rungs.items()}

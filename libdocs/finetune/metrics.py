@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['headline', 'rank', 'correct_at', 'probability_facts', 'Outcomes', 'outcomes', 'figures', 'wilson', 'intervals',
-           'natural_weights', 'calibration', 'confidence_thresholds', 'coverage', 'evaluate', 'trainer_outcomes',
-           'trainer_metrics']
+           'natural_weights', 'calibration', 'confidence_thresholds', 'coverage', 'measured', 'evaluate',
+           'trainer_outcomes', 'trainer_metrics']
 
-# %% ../../nbs/35_finetune.metrics.ipynb #e049f54f
-from collections.abc import Sequence
+# %% ../../nbs/35_finetune.metrics.ipynb #d48f1338
 from typing import NamedTuple
 
 import numpy as np
@@ -32,18 +31,20 @@ def correct_at(
     "Whether `label` is among the first `k` of `predictions`."
     return label in list(predictions[:k])
 
-# %% ../../nbs/35_finetune.metrics.ipynb #355dd847
+# %% ../../nbs/35_finetune.metrics.ipynb #0797f452
 def probability_facts(
-    scores:Sequence[float],  # a score for each label; all of them
-    truth:int,               # position of the true label, or None if it has none
-)->tuple:                    # (of the answer, of the truth, squared error); nan if the scores are not probabilities
-    "The three numbers that calibration figures are made of."
-    p = np.asarray(scores, np.float64)
-    if not (len(p) and np.isfinite(p).all() and (p >= 0).all() and abs(p.sum() - 1) < 1e-3): return (np.nan,) * 3
-    own = 0. if truth is None else p[truth]
-    return float(p.max()), float(own), float((p*p).sum() - 2*own + 1)
+    scores,         # (n, labels) a score for each label
+    truth,          # (n,) positions of the true labels; -1 where a truth has none
+)->np.ndarray:      # (n, 3): probability of the answer, of the truth, squared error; nan in rows whose scores are not probabilities
+    "The three numbers of each row that calibration figures are made of."
+    P, truth = np.asarray(scores, np.float64), np.asarray(truth)
+    if not P.size: return np.full((len(P), 3), np.nan)
+    own = np.where(truth < 0, 0., P[np.arange(len(P)), truth])
+    facts = np.stack([P.max(axis=1), own, (P*P).sum(axis=1) - 2*own + 1], axis=1)
+    usual = np.isfinite(P).all(axis=1) & (P >= 0).all(axis=1) & (abs(P.sum(axis=1) - 1) < 1e-3)
+    return np.where(usual[:, None], facts, np.nan)
 
-# %% ../../nbs/35_finetune.metrics.ipynb #7dc5918d
+# %% ../../nbs/35_finetune.metrics.ipynb #502e4788
 class Outcomes(NamedTuple):
     "How n rows came out."
     names: list              # labels that occur in the truth or are predicted first
@@ -51,6 +52,12 @@ class Outcomes(NamedTuple):
     first: np.ndarray        # (n,) position in `names` of the first prediction
     place: np.ndarray        # (n,) place of the truth among the predictions, from 1; 0 if it is not among them
     chances: np.ndarray      # (n, 3) `probability_facts`
+
+    @property
+    def right(self)->np.ndarray: return self.first == self.truth  # (n,) bool
+
+    @property
+    def probable(self)->bool: return not np.isnan(self.chances).any()  # whether the scores of all rows are probabilities
 
 def outcomes(
     labels:list,       # n true labels
@@ -68,8 +75,9 @@ def outcomes(
     chances = np.full((len(labels), 3), np.nan) if chances is None else np.asarray(chances, np.float64)
     return Outcomes(names, np.array([ids[t] for t in labels]), np.array([ids[p[0]] for p in predictions]), np.array(place), chances)
 
-# %% ../../nbs/35_finetune.metrics.ipynb #99e42399
-headline = ('top_1', 'top_2', 'top_3', 'macro_f1', 'weighted_f1', 'balanced_accuracy', 'log_loss', 'brier', 'ece')
+# %% ../../nbs/35_finetune.metrics.ipynb #ecbca033
+_tops, _by_label, _losses = ('top_1', 'top_2', 'top_3'), ('macro_f1', 'weighted_f1', 'balanced_accuracy'), ('log_loss', 'brier')
+headline = (*_tops, *_by_label, *_losses, 'ece')
 
 def figures(
     o:Outcomes,
@@ -77,33 +85,34 @@ def figures(
 )->dict:                      # the headline figures; the last three None if the scores are no probabilities
     "The headline figures."
     w = np.ones(len(o.truth)) if weights is None else np.asarray(weights, np.float64)
-    means, known = _row_values(o), not np.isnan(o.chances).any()
-    found = dict(zip(means, w @ np.stack(list(means.values()), axis=1) / w.sum()))
-    found |= dict(zip(headline[3:6], _by_label(*_label_counts(o, w)))) | dict(ece=_calibration_error(o, w) if known else None)
-    return {k: float(found[k]) if found.get(k) is not None else None for k in headline}
+    means = _row_values(o)
+    found = dict(zip(means, w @ np.stack(list(means.values()), axis=1) / w.sum())) | dict(zip(_by_label, _label_figures(*_label_counts(o, w))))
+    if o.probable: found['ece'] = _calibration_error(o, w)
+    return {k: float(found[k]) if k in found else None for k in headline}
 
 def _row_values(o:Outcomes)->dict:
     "Those figures that are means over rows: their value for each row."
-    values = {f'top_{k}': ((o.place > 0) & (o.place <= k)).astype(float) for k in (1, 2, 3)}
-    if np.isnan(o.chances).any(): return values
-    return values | dict(log_loss=-np.log(np.maximum(o.chances[:, 1], 1e-15)), brier=o.chances[:, 2])
+    values = {top: ((o.place > 0) & (o.place <= k)).astype(float) for k, top in enumerate(_tops, 1)}
+    return values | dict(log_loss=-np.log(np.maximum(o.chances[:, 1], 1e-15)), brier=o.chances[:, 2]) if o.probable else values
 
 def _label_counts(o:Outcomes, w:np.ndarray)->tuple:
     "Right answers, rows and answers of each label, weighted."
-    return tuple(np.bincount(at, v, len(o.names)) for at, v in ((o.truth, w * (o.first == o.truth)), (o.truth, w), (o.first, w)))
+    return tuple(np.bincount(at, v, len(o.names)) for at, v in ((o.truth, w * o.right), (o.truth, w), (o.first, w)))
 
-def _by_label(hits:np.ndarray, rows:np.ndarray, answers:np.ndarray)->np.ndarray:
+def _label_figures(hits:np.ndarray, rows:np.ndarray, answers:np.ndarray)->np.ndarray:
     "(…, 3) macro-F1, weighted F1 and balanced accuracy from counts by label, (…, labels)."
     occur, there = rows > 1e-9, rows + answers > 1e-9
     f1 = np.divide(2 * hits, rows + answers, out=np.zeros_like(hits, float), where=there)
     recall = np.divide(hits, rows, out=np.zeros_like(hits, float), where=occur)
     return np.stack([f1.sum(-1) / there.sum(-1), (f1 * rows).sum(-1) / rows.sum(-1), recall.sum(-1) / occur.sum(-1)], axis=-1)
 
+def _binned(o:Outcomes, bins:int)->np.ndarray:
+    "(n,) the bin of each row by the probability of its answer, from 0."
+    return np.minimum((o.chances[:, 0] * bins).astype(int), bins - 1)
+
 def _calibration_error(o:Outcomes, w:np.ndarray, bins:int=15)->float:
     "The expected calibration error."
-    answer = o.chances[:, 0]
-    at = np.minimum((answer * bins).astype(int), bins - 1)
-    return np.abs(np.bincount(at, w * ((o.first == o.truth) - answer), bins)).sum() / w.sum()
+    return np.abs(np.bincount(_binned(o, bins), w * (o.right - o.chances[:, 0]), bins)).sum() / w.sum()
 
 # %% ../../nbs/35_finetune.metrics.ipynb #1f8e1fa2
 def wilson(
@@ -116,7 +125,7 @@ def wilson(
     half = z / (1 + z*z/rows) * (max(0., share*(1 - share))/rows + z*z/(4*rows*rows))**.5
     return [max(0., middle - half), min(1., middle + half)]
 
-# %% ../../nbs/35_finetune.metrics.ipynb #c88481ea
+# %% ../../nbs/35_finetune.metrics.ipynb #49e12bb2
 def _without_each(
     o:Outcomes,
     groups:np.ndarray,   # (n,) int: the group of each row, from 0
@@ -129,15 +138,15 @@ def _without_each(
     kind, examples = _kinds(o, groups, w)
     by_label = np.empty((len(examples), 3))
     for start in range(0, len(examples), chunk := max(1, 2_000_000 // len(o.names))):
-        by_label[start:start + chunk] = _by_label(*_counts_without(o, groups, w, examples[start:start + chunk]))
-    return found | dict(zip(headline[3:6], by_label[kind].T))
+        by_label[start:start + chunk] = _label_figures(*_counts_without(o, groups, w, examples[start:start + chunk]))
+    return found | dict(zip(_by_label, by_label[kind].T))
 
 def _kinds(o:Outcomes, groups:np.ndarray, w:np.ndarray)->tuple:
     "((groups,) number of its kind, an example group of each kind): groups of one kind have the same truths, answers and weights."
-    rows = pd.DataFrame(dict(group=groups, row=list(zip(o.truth.tolist(), o.first.tolist(), w.tolist())) )).sort_values(['group', 'row'], kind='stable')
-    kind, names = pd.factorize(rows.groupby('group')['row'].agg(tuple) if len(rows) > groups.max() + 1 else rows.set_index('group')['row'])
-    examples = np.empty(len(names), int)
-    examples[kind[::-1]] = np.arange(len(kind))[::-1]
+    row = pd.DataFrame(dict(truth=o.truth, first=o.first, weight=w)).groupby(['truth', 'first', 'weight']).ngroup().to_numpy()
+    sums = np.zeros(groups.max() + 1, np.uint64)  # of random numbers, one for each kind of row: equal sums, equal rows
+    np.add.at(sums, groups, np.random.default_rng(0).integers(2**63, size=row.max() + 1, dtype=np.uint64)[row])
+    _, examples, kind = np.unique(sums, return_index=True, return_inverse=True)
     return kind, examples
 
 def _counts_without(o:Outcomes, groups:np.ndarray, w:np.ndarray, examples:np.ndarray)->tuple:
@@ -146,10 +155,10 @@ def _counts_without(o:Outcomes, groups:np.ndarray, w:np.ndarray, examples:np.nda
     place[examples] = np.arange(len(examples))
     row = np.flatnonzero(place[groups] >= 0)
     at, counts = place[groups[row]], [np.repeat(c[None], len(examples), axis=0) for c in _label_counts(o, w)]
-    for c, label, v in zip(counts, (o.truth, o.truth, o.first), (w * (o.first == o.truth), w, w)): np.subtract.at(c, (at, label[row]), v[row])
+    for c, label, v in zip(counts, (o.truth, o.truth, o.first), (w * o.right, w, w)): np.subtract.at(c, (at, label[row]), v[row])
     return counts
 
-# %% ../../nbs/35_finetune.metrics.ipynb #08404316
+# %% ../../nbs/35_finetune.metrics.ipynb #09604a81
 def intervals(
     o:Outcomes,
     groups:np.ndarray,        # (n,) int: the group of copies that each row belongs to, from 0
@@ -160,12 +169,12 @@ def intervals(
     "The interval of each headline figure, by a bootstrap of groups."
     w, n = np.ones(len(groups)) if weights is None else weights, int(groups.max()) + 1
     found = {k: v for k, v in figures(o, w).items() if v is not None and k != 'ece'}
-    if n < 2: return {k: [0., 1.] for k in found if k not in ('log_loss', 'brier')}
+    if n < 2: return {k: [0., 1.] for k in found if k not in _losses}
     without, names = _without_each(o, groups, w), list(found)
     pseudo = np.stack([n * found[k] - (n - 1) * without[k] for k in names], axis=1)
     means, errors = _drawn(pseudo, max(200, min(draws, 20_000_000 // n)), np.random.default_rng(seed))
     most = len(groups)**2 / (np.bincount(groups)**2).sum()
-    return {k: _studentized(pseudo[:, i], means[:, i], errors[:, i]) if k in ('log_loss', 'brier') else _of_share(found[k], pseudo[:, i].mean(), means[:, i].std(), most) for i, k in enumerate(names)}
+    return {k: _studentized(pseudo[:, i], means[:, i], errors[:, i]) if k in _losses else _of_share(found[k], pseudo[:, i].mean(), means[:, i].std(), most) for i, k in enumerate(names)}
 
 def _drawn(values:np.ndarray, draws:int, rng)->tuple:
     "Means of the columns of `values` (groups, figures) in bootstrap samples of groups, and their standard errors: two arrays (draws, figures)."
@@ -214,22 +223,22 @@ def _confusion(o:Outcomes)->dict:
         warnings.filterwarnings('ignore', message='A single label was found')
         return dict(labels=o.names, counts=confusion_matrix(o.truth, o.first, labels=range(len(o.names))).tolist())
 
-# %% ../../nbs/35_finetune.metrics.ipynb #5677069c
+# %% ../../nbs/35_finetune.metrics.ipynb #4ce3c31f
 def calibration(o:Outcomes, bins:int=10)->list|None:
     "Rows, mean probability of the answer (`confidence`) and share of right answers (`accuracy`) in each bin that has rows; None without probabilities."
-    if np.isnan(o.chances).any(): return None
-    answer, right = o.chances[:, 0], o.first == o.truth
-    at = np.minimum((answer * bins).astype(int), bins - 1)
-    return [dict(low=b/bins, high=(b + 1)/bins, rows=int((at == b).sum()), confidence=float(answer[at == b].mean()), accuracy=float(right[at == b].mean())) for b in np.unique(at).tolist()]
+    if not o.probable: return None
+    at = _binned(o, bins)
+    def row(b): return dict(low=b/bins, high=(b + 1)/bins, rows=int((at == b).sum()), confidence=float(o.chances[at == b, 0].mean()), accuracy=float(o.right[at == b].mean()))
+    return [row(b) for b in np.unique(at).tolist()]
 
-# %% ../../nbs/35_finetune.metrics.ipynb #26c09e32
+# %% ../../nbs/35_finetune.metrics.ipynb #fdafe4d5
 def confidence_thresholds(
     o:Outcomes,              # of validation rows, with probabilities
     targets=(.95, .99),      # accuracies that are wanted
 )->list:                     # a dict for each: accuracy, min_confidence (None if no threshold gives it)
     "The least confidence to ask for, so that the answers have an accuracy."
     order = np.argsort(-o.chances[:, 0], kind='stable')
-    answer, right = o.chances[order, 0], (o.first == o.truth)[order]
+    answer, right = o.chances[order, 0], o.right[order]
     accuracy = np.cumsum(right) / np.arange(1, len(right) + 1)
     ends = np.append(answer[1:] < answer[:-1], True)  # rows of equal confidence are answered together
     def threshold(target):
@@ -245,22 +254,18 @@ def coverage(
     def at(accuracy, min_confidence):
         answered = o.chances[:, 0] >= (2 if min_confidence is None else min_confidence)
         rows = int(answered.sum())
-        return dict(accuracy=accuracy, min_confidence=min_confidence, answered=rows / len(answered), rows=rows, right=float((o.first == o.truth)[answered].mean()) if rows else None)
+        return dict(accuracy=accuracy, min_confidence=min_confidence, answered=rows / len(answered), rows=rows, right=float(o.right[answered].mean()) if rows else None)
     return [at(**threshold) for threshold in thresholds]
 
-# %% ../../nbs/35_finetune.metrics.ipynb #56b0d689
-def evaluate(
-    labels:list,         # n true labels
-    predictions:list,    # n lists of labels, best first: at least three, or all there are
-    chances=None,        # (n, 3) `probability_facts`, or None
+# %% ../../nbs/35_finetune.metrics.ipynb #5b511d84
+def measured(
+    o:Outcomes,
     groups=None,         # n names of groups of copies; None: no row has a copy
     natural:dict=None,   # label → rows of the corpus before it was capped; None: not known
-)->dict:                 # rows, groups, the headline figures, intervals, natural, per_label, confusion, calibration
-    "Every figure about `predictions`; raises `InputError` without rows."
-    o = outcomes(labels, predictions, chances)
+)->dict:                 # rows, groups, the headline figures, intervals, natural
+    "The headline figures, how sure they are, and what they are at natural frequencies."
     groups = np.arange(len(o.truth)) if groups is None else pd.factorize(np.asarray(groups, dtype=object))[0]
-    return dict(rows=len(o.truth), groups=int(groups.max()) + 1) | figures(o) | dict(
-        intervals=intervals(o, groups), natural=_at_natural(o, groups, natural), per_label=_per_label(o), confusion=_confusion(o), calibration=calibration(o))
+    return dict(rows=len(o.truth), groups=int(groups.max()) + 1) | figures(o) | dict(intervals=intervals(o, groups), natural=_at_natural(o, groups, natural))
 
 def _at_natural(o:Outcomes, groups, natural:dict|None)->dict|None:
     "The headline figures at natural frequencies, with intervals and the share of the corpus whose labels are tested; None where it cannot be said."
@@ -269,7 +274,18 @@ def _at_natural(o:Outcomes, groups, natural:dict|None)->dict|None:
     tested = sum(natural.get(o.names[i], 0) for i in np.unique(o.truth))
     return figures(o, weights) | dict(intervals=intervals(o, groups, weights), tested_share=tested / sum(natural.values()))
 
-# %% ../../nbs/35_finetune.metrics.ipynb #040b930a
+def evaluate(
+    labels:list,         # n true labels
+    predictions:list,    # n lists of labels, best first: at least three, or all there are
+    chances=None,        # (n, 3) `probability_facts`, or None
+    groups=None,         # n names of groups of copies; None: no row has a copy
+    natural:dict=None,   # as in `measured`
+)->dict:                 # as `measured` gives them, and per_label, confusion, calibration
+    "Every figure about `predictions`; raises `InputError` without rows."
+    o = outcomes(labels, predictions, chances)
+    return measured(o, groups, natural) | dict(per_label=_per_label(o), confusion=_confusion(o), calibration=calibration(o))
+
+# %% ../../nbs/35_finetune.metrics.ipynb #13a1fe6c
 def trainer_outcomes(
     logits,           # (n, labels), or a tuple that begins with them
     truth,            # (n,) positions of the true labels
@@ -277,10 +293,9 @@ def trainer_outcomes(
     "The outcomes of logits, under the numbers of the labels as their names."
     from scipy.special import softmax
     logits = np.asarray(logits[0] if isinstance(logits, (tuple, list)) else logits, np.float64)
-    P, truth = softmax(logits, axis=1), np.asarray(truth)
-    own = P[np.arange(len(truth)), truth]
-    order = rank(logits)
-    return Outcomes(list(range(P.shape[1])), truth, order[:, 0], (order == truth[:, None]).argmax(axis=1) + 1, np.stack([P.max(axis=1), own, (P*P).sum(axis=1) - 2*own + 1], axis=1))
+    order, truth = rank(logits), np.asarray(truth)
+    place = (order == truth[:, None]).argmax(axis=1) + 1
+    return Outcomes(list(range(logits.shape[1])), truth, order[:, 0], place, probability_facts(softmax(logits, axis=1), truth))
 
 def trainer_metrics(
     eval_pred,  # a pair: logits (n, labels), positions of the true labels (n,)
