@@ -17,7 +17,7 @@ log = logging.getLogger('libdocs.classifier_model')  # also under `python -m`, w
 
 default_base_model = 'MoritzLaurer/deberta-v3-base-zeroshot-v1.1-all-33'
 
-# %% ../nbs/81_classifier_model.ipynb #36863b78
+# %% ../nbs/81_classifier_model.ipynb #537197a8
 @dataclass(frozen=True, repr=False)
 class Evaluation:
     "The figures of an evaluation and where its files are."
@@ -37,7 +37,7 @@ def _evaluate(model:str, test, train, results, batch_size:int, text:str, subject
     from libdocs.records import atomic_writer
     from libdocs.report import report_html, versions
     start, results = time.perf_counter(), Path(results)
-    classifier = DebertaZeroShot(model, token=token, device=device, batch_size=batch_size)
+    classifier = DebertaZeroShot(model, token=token, device=device)
     log.info('evaluating %r on %d rows', classifier, len(test))
     labels = sorted(set(test[subject])) if classifier.is_nli and subject in test else None
     result = run(classifier, test, results, batch_size, text, subj_column=subject, labels=labels, train_df=train, base_model=base, frequencies=frequencies)
@@ -58,7 +58,7 @@ def results_file(
     if given: return Path(given).expanduser()
     return Path('results')/(Path(model).expanduser().resolve().name if is_folder(model) else model)/'results.jsonl'
 
-# %% ../nbs/81_classifier_model.ipynb #3ca1aaad
+# %% ../nbs/81_classifier_model.ipynb #9cf4e615
 def evaluate_model(
     model:str,                 # repo of the model: Hub name or folder
     input_dir:str|os.PathLike, # folder of the test file
@@ -67,7 +67,7 @@ def evaluate_model(
     text:str='text',           # the column that holds the document
     subject:str='label',       # the column that holds the label
     output_classify_file:str=None,  # JSONL of predictions; None: see `results_file`
-    eval_batch_size:int=32,    # texts a forward pass
+    eval_batch_size:int=256,   # texts classified and written at a time
     downsample:float=1,        # share of the file to use
     seed:int=42,               # of the sample
     token:str=None,            # of the Hub
@@ -86,12 +86,12 @@ def evaluate_model(
     # the frequencies of the dataset are not those of this file, so they are not used
     return _evaluate(model, test, train, results, eval_batch_size, 'text', 'label', token, device, {k: v for k, v in about.items() if v is not None})
 
-# %% ../nbs/81_classifier_model.ipynb #63dd7bc4
+# %% ../nbs/81_classifier_model.ipynb #5fa12fc1
 def evaluate_published(
     dataset:str,               # prepared dataset: Hub name or folder
     model:str,                 # repo of the model: Hub name or folder
     output_classify_file:str=None,  # JSONL of predictions; None: see `results_file`
-    eval_batch_size:int=32,    # texts a forward pass
+    eval_batch_size:int=256,   # texts classified and written at a time
     downsample:float=1,        # share of both splits to use
     seed:int=42,               # of the sample
     token:str=None,            # of the Hub
@@ -103,14 +103,14 @@ def evaluate_published(
     about = dict(dataset=dataset, rows=dict(train=len(task.train), test=len(task.test)))
     return _evaluate(model, task.test, task.train, results_file(model, output_classify_file), eval_batch_size, 'text', 'label', token, device, about, frequencies=task.frequencies)
 
-# %% ../nbs/81_classifier_model.ipynb #9930abb1
+# %% ../nbs/81_classifier_model.ipynb #48b2f990
 def train_and_evaluate(
     dataset:str,                        # prepared dataset: Hub name or folder
     model_name:str,                     # repo to publish to: Hub name or folder
     output_classify_file:str=None,      # JSONL of predictions; None: see `results_file`
     text:str='text',                    # column of the test split that holds the document
     subject:str='label',                # column of the test split that holds the label
-    eval_batch_size:int=32,             # texts a forward pass of the evaluation
+    eval_batch_size:int=256,            # texts classified and written at a time
     wandb_output:str|os.PathLike='wandb', # folder for W&B's files and the HTML report
     token:str=None,                     # of the Hub; HF_TOKEN and the stored login are used without it
     wandb_token:str=None,               # of W&B
@@ -139,7 +139,7 @@ def train_and_evaluate(
     with wandb_run(Path(model_name).name, {}, wandb_output, wandb_token) as run:
         trained = finetune(task, model_name, token=token, wandb_output=wandb_output, downsample=downsample, seed=seed, device=device, private=private, **options)
         facts = {k: v for k, v in trained.record.items() if k not in ('history', 'repo', 'versions', 'labels', 'train_labels', 'evaluation', 'validation', 'around')}
-        base = _zero_shot(base_model, zero_shot, task, eval_batch_size, token, device)
+        base = _zero_shot(base_model, zero_shot, task, token, device)
         evaluation = _evaluate(model_name, task.test, task.train, results, eval_batch_size, text, subject, token, device, facts, trained.record['history'], base, task.frequencies)
         _report_elsewhere(evaluation, trained, run, wandb_output, token, private)
     return evaluation
@@ -160,17 +160,17 @@ def _report_elsewhere(evaluation:Evaluation, trained, run, wandb_output, token, 
     files = {'README.md': card.encode(), 'metrics.json': evaluation.run.metrics_path, **quoting}
     publish(files, trained.model, 'Evaluation of the published model', token, private)
 
-# %% ../nbs/81_classifier_model.ipynb #bc02ecca
+# %% ../nbs/81_classifier_model.ipynb #3cac1c2d
 zero_shot_ways, patient_minutes = ('auto', 'on', 'off'), 10  # how long the zero-shot answer may take on a CPU, by 'auto'
 
-def _zero_shot(base_model:str, way:str, task, batch_size:int, token, device:str):
+def _zero_shot(base_model:str, way:str, task, token, device:str):
     "The base model as a classifier, if it is an NLI model and not too slow; else None."
     from libdocs.classifiers.deberta import DebertaZeroShot
     from libdocs.finetune.base import scratch
     from libdocs.finetune.finetune import cpu_seconds
     from libdocs.records import InputError
     if way == 'off' or base_model == scratch: return None
-    try: base = DebertaZeroShot(base_model, token=token, device=device, batch_size=batch_size)
+    try: base = DebertaZeroShot(base_model, token=token, device=device)
     except InputError: return None  # it has no head: there is nothing it could answer
     if not base.is_nli: return None
     tokens = sum(min(len(text) / 4, base.tokenizer.model_max_length) for text in task.test['text']) * len(task.schema)
@@ -236,12 +236,12 @@ def _training(group):
     a('--wandb-output', default='wandb', metavar='DIR', help="folder for W&B's files and the HTML report (default: wandb)")
     a('--public', action='store_true', help='make a new Hub repo public (default: private); the report, which quotes documents, then stays here')
 
-# %% ../nbs/81_classifier_model.ipynb #3bc83dc3
+# %% ../nbs/81_classifier_model.ipynb #4acc3749
 def _evaluation(group):
     a = group.add_argument
     a('--text', default='text', metavar='COLUMN', help='column of the evaluation data that holds the document (default: text)')
     a('--subject-column', default='label', metavar='COLUMN', help='column of the evaluation data that holds the label (default: label)')
-    a('--eval-batch-size', type=count, default=32, metavar='N', help='texts a forward pass of the evaluation (default: 32)')
+    a('--eval-batch-size', type=count, default=256, metavar='N', help='texts that are classified and written at a time (default: 256)')
     a('--zero-shot', choices=zero_shot_ways, default='auto', help='let an NLI base model answer before training, to see what training bought; auto leaves it out where a CPU would take long (default: auto)')
     a('--output-classify-file', metavar='FILE', help='JSONL of every prediction (default: results/MODEL/results.jsonl)')
 

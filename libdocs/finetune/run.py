@@ -94,12 +94,12 @@ def _resume(path:Path, state:dict, rows:pd.DataFrame)->list:
     with atomic_writer(beside) as file: json.dump(state, file)
     return _done(path, rows)
 
-# %% ../../nbs/60_finetune.run.ipynb #96fa1059
+# %% ../../nbs/60_finetune.run.ipynb #217e27a7
 def classified(
     model,                  # anything with classify(texts)
     rows:pd.DataFrame,      # id, text, label
     path:str|os.PathLike,   # JSONL to be written, or gone on with
-    batch_size:int=32,      # texts a call of `classify`
+    batch_size:int=256,     # texts a call of `classify`
     labels=None,            # candidate labels, for an NLI model
 )->list:                    # n result rows
     "Every row classified and written; rows that `path` has already are taken from there."
@@ -189,12 +189,12 @@ def _test_rows(test_df:pd.DataFrame, text_column:str, subj_column:str)->pd.DataF
     own = {'id': list(test_df['id'])} if 'id' in test_df else {}
     return rows.assign(id=make_ids(rows.assign(**own).to_dict('records')))[['id', 'text', 'label']]
 
-# %% ../../nbs/60_finetune.run.ipynb #14d1389a
+# %% ../../nbs/60_finetune.run.ipynb #69cd7982
 def run(
     zero_shot_model,                      # anything with classify(texts) → ranked (label, score) for each text
     test_df:pd.DataFrame,                 # the test set
     output_classify_file:str|os.PathLike, # JSONL of every prediction; the other `result_files` go beside it
-    batch_size:int=32,                    # texts a call of `classify`
+    batch_size:int=256,                   # texts a call of `classify`, written together
     text_column:str='text',               # the column that holds the document
     subj_column:str='label',              # the column that holds the truth
     labels=None,                          # candidate labels, for an NLI model
