@@ -72,7 +72,7 @@ def _spread(kernel, texts:int, *arrays):
     def part(a, b): kernel(*(x[a:b] if x.ndim == 3 else x for x in arrays))
     for done in [_pool.submit(part, a, b) for a, b in zip(cuts, cuts[1:])]: done.result()
 
-# %% ../../nbs/37_classifiers.attention.ipynb #b032ebe0
+# %% ../../nbs/37_classifiers.attention.ipynb #ff2e80d2
 _cells = 1 << 18  # scores that a group of heads has, at the most if it is more than one head: they stay in the cache
 _kept = threading.local()
 
@@ -83,11 +83,12 @@ def _scratch(name:str, like, *shape):
     if key not in held or held[key].numel() < size: held[key] = like.new_empty(size)
     return held[key][:size].view(shape)
 
-def _groups(heads:int, cells:int)->list:
-    "Slices of heads; a head has `cells` scores."
-    size = max(1, _cells // cells)
+def _groups(q)->list:
+    "Slices of the heads of (heads, texts, L, d)."
+    heads, size = len(q), max(1, _cells // (q.shape[1] * q.shape[2]**2))
     return [slice(h, min(h + size, heads)) for h in range(0, heads, size)]
 
+# %% ../../nbs/37_classifiers.attention.ipynb #17c4f25f
 def _scores(q, k, pk, pq, rows, mask):
     "The scores of a group of heads: q, k (g, B, L, d), pk, pq (g, d, R) → (g·B, L, L)."
     import torch
@@ -107,7 +108,7 @@ def _chances(q, k, pk, pq, rows, mask, dropout:float, seed:int):
     kept = _scratch('kept', q, g*B, L, L).bernoulli_(1 - dropout, generator=torch.Generator().manual_seed(seed))
     return P, kept.mul_(P).div_(1 - dropout)
 
-# %% ../../nbs/37_classifiers.attention.ipynb #63e18b7e
+# %% ../../nbs/37_classifiers.attention.ipynb #65de3a3d
 def attend(
     q,               # (heads, texts, L, d) float32 or float64 on the CPU, divided by √(3d) already
     k, v,            # the same shape
@@ -122,11 +123,12 @@ def attend(
     import torch
     if torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, pk, pq)): return _attention().apply(q, k, v, pk, pq, rows, mask, dropout, seed)
     out = torch.empty_like(q)
-    for h in _groups(len(q), q.shape[1] * q.shape[2]**2):
+    for h in _groups(q):
         bias = _scores(q[h], k[h], pk[h], pq[h], rows, mask).view(*q[h].shape[:3], -1)
         out[h] = torch.nn.functional.scaled_dot_product_attention(q[h], k[h], v[h], attn_mask=bias, scale=1.)
     return out
 
+# %% ../../nbs/37_classifiers.attention.ipynb #2e6742fb
 @lru_cache(maxsize=1)
 def _attention():
     "The autograd function of `attend`; torch is imported when it is first asked for."
@@ -136,7 +138,7 @@ def _attention():
         def forward(ctx, q, k, v, pk, pq, rows, mask, dropout, seed):
             ctx.save_for_backward(q, k, v, pk, pq, mask)
             ctx.rest, out = (rows, dropout, seed), torch.empty_like(q)
-            for n, h in enumerate(_groups(len(q), q.shape[1] * q.shape[2]**2)):
+            for n, h in enumerate(_groups(q)):
                 _, P = _chances(q[h], k[h], pk[h], pq[h], rows, mask, dropout, seed + n)
                 out[h] = torch.bmm(P, v[h].flatten(0, 1)).view_as(v[h])
             return out
@@ -146,11 +148,12 @@ def _attention():
             q, k, v, pk, pq, mask = ctx.saved_tensors
             rows, dropout, seed = ctx.rest
             found = [torch.empty_like(t) for t in (q, k, v, pk, pq)]
-            for n, h in enumerate(_groups(len(q), q.shape[1] * q.shape[2]**2)):
+            for n, h in enumerate(_groups(q)):
                 for out, part in zip(found, _backward(grad[h], q[h], k[h], v[h], pk[h], pq[h], rows, mask, dropout, seed + n)): out[h] = part.view_as(out[h])
             return (*found, None, None, None, None)
     return Attention
 
+# %% ../../nbs/37_classifiers.attention.ipynb #83b9da63
 def _backward(grad, q, k, v, pk, pq, rows, mask, dropout:float, seed:int)->tuple:
     "The gradients of q, k, v, pk and pq of a group of heads."
     import torch
@@ -187,79 +190,103 @@ def attend_anywhere(
     bias = bias + torch.gather(k @ pq[:, None], -1, picked.T.expand(*q.shape[:2], -1, -1)).transpose(-1, -2) + mask[:, None].to(q.dtype)
     return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=1.)
 
-# %% ../../nbs/37_classifiers.attention.ipynb #02b3545b
-@lru_cache(maxsize=1)
-def _classes():
-    "The classes that take the place of transformers', by the name of these; imported when first asked for."
+# %% ../../nbs/37_classifiers.attention.ipynb #f32c0be8
+def _kept_until_changed(module, weights, make, of=None):
+    "What `make` gave the last time it was asked for `module`, unless `weights`, the object `of` or autocast are not what they were."
     import torch
-    from transformers.models.deberta_v2 import modeling_deberta_v2 as theirs
+    now = torch.is_autocast_enabled('cpu'), torch.is_autocast_enabled('cuda'), *((w._version, w.data_ptr(), w.dtype) for w in weights)
+    kept = module.__dict__.get('_kept')
+    if kept is None or kept[0] != now or kept[1] is not of: kept = module.__dict__['_kept'] = now, of, make()
+    return kept[2]
 
-    def version(module): return torch.is_autocast_enabled('cpu'), torch.is_autocast_enabled('cuda'), *((p._version, p.data_ptr(), p.dtype) for p in module.parameters())
+class _Encoder:
+    "Before transformers' DebertaV2Encoder: a mask of one row a text, which is added; no index; the embeddings of distances kept."
+    def get_attention_mask(self, attention_mask):
+        return (attention_mask == 0) * -1e30 if attention_mask.dim() == 2 else super().get_attention_mask(attention_mask)
 
-    class Attention(theirs.DisentangledSelfAttention):
-        def forward(self, hidden_states, attention_mask, output_attentions=False, query_states=None, relative_pos=None, rel_embeddings=None):
-            if output_attentions or query_states is not None or relative_pos is not None or attention_mask.dim() != 2:
-                whole = attention_mask if attention_mask.dim() > 2 else theirs.DebertaV2Encoder.get_attention_mask(None, attention_mask == 0)
-                return super().forward(hidden_states, whole, output_attentions, query_states, relative_pos, rel_embeddings)
-            (texts, length), dropout = attention_mask.shape, self.dropout.p if self.training else 0.
-            settings = length, self.position_buckets, self.max_relative_positions
-            first, needed, rows = distance_rows(*settings)
-            q, k, v = self._heads(self.query_proj(hidden_states)) / self._scale, self._heads(self.key_proj(hidden_states)), self._heads(self.value_proj(hidden_states))
-            pk, pq = (table.to(q.dtype) for table in self._tables(rel_embeddings, slice(first, first + needed)))
-            if q.device.type != 'cpu': out = attend_anywhere(q, k, v, pk, pq, _picked(*settings, str(q.device)), attention_mask, dropout)
-            else:
-                exact = q.dtype if q.dtype == torch.float64 else torch.float32
-                seed = int(torch.randint(2**62, (1,))) if dropout else 0
-                out = attend(*(t.to(exact) for t in (q, k, v, pk, pq)), rows, attention_mask.to(exact), dropout, seed).to(q.dtype)
-            return out.permute(1, 2, 0, 3).reshape(texts, length, -1), None
+    def get_rel_pos(self, hidden_states, query_states=None, relative_pos=None): return relative_pos
 
-        @property
-        def _scale(self): return (3 * self.attention_head_size)**.5
+    def get_rel_embedding(self):
+        import torch
+        if torch.is_grad_enabled() or self.training: return super().get_rel_embedding()
+        weights = [self.rel_embeddings.weight, *(self.LayerNorm.parameters() if hasattr(self, 'LayerNorm') else ())]
+        return _kept_until_changed(self, weights, super().get_rel_embedding)
 
-        def _heads(self, x): return x.view(*x.shape[:2], self.num_attention_heads, -1).permute(2, 0, 1, 3)  # (heads, texts, L, d)
+# %% ../../nbs/37_classifiers.attention.ipynb #748a935a
+class _Tables:
+    "Queries, keys, values and position tables of transformers' DisentangledSelfAttention."
+    @property
+    def _scale(self): return (3 * self.attention_head_size)**.5
 
-        def _tables(self, embeddings, needed):
-            "P and Q as (heads, d, R), Q divided by the scale."
-            def table(projection, rows): return projection(rows).view(len(rows), self.num_attention_heads, -1).permute(1, 2, 0)
-            of_p, of_q = (self.key_proj, self.query_proj) if self.share_att_key else (self.pos_key_proj, self.pos_query_proj)
-            if torch.is_grad_enabled() or self.training:
-                rows = self.pos_dropout(embeddings[needed])
-                return table(of_p, rows), table(of_q, rows) / self._scale
-            now, kept = version(self), self.__dict__.get('_kept')
-            if kept is None or kept[0] is not embeddings or kept[1] != now:
-                kept = self.__dict__['_kept'] = embeddings, now, table(of_p, embeddings).contiguous(), (table(of_q, embeddings) / self._scale).contiguous()
-            return kept[2][..., needed], kept[3][..., needed]
+    @property
+    def _distances(self): return self.position_buckets, self.max_relative_positions
 
-        def first(self, hidden_states, mask, rel_embeddings):
-            "What the first token of each text gets: (texts, 1, width)."
-            settings = hidden_states.shape[1], self.position_buckets, self.max_relative_positions
-            first, needed, rows = distance_rows(*settings)
-            q, k, v = self._heads(self.query_proj(hidden_states[:, :1])) / self._scale, self._heads(self.key_proj(hidden_states)), self._heads(self.value_proj(hidden_states))
-            at = torch.from_numpy(rows[settings[0] - 1:].astype(np.int64)).to(q.device)
-            pk, pq = (table[..., at][:, None].to(q.dtype) for table in self._tables(rel_embeddings, slice(first, first + needed)))  # (heads, 1, d, L)
-            kt = k.transpose(-1, -2)
-            scores = q @ (kt + pk) + (kt * pq).sum(dim=-2, keepdim=True) + mask[:, None].to(q.dtype)
-            return (torch.softmax(scores, dim=-1) @ v).permute(1, 2, 0, 3).flatten(2)
+    def _heads(self, x): return x.view(*x.shape[:2], self.num_attention_heads, -1).permute(2, 0, 1, 3)  # (heads, texts, L, d)
 
-    class Encoder(theirs.DebertaV2Encoder):
-        def get_attention_mask(self, attention_mask):
-            return (attention_mask == 0) * -1e30 if attention_mask.dim() == 2 else super().get_attention_mask(attention_mask)
+    def _projected(self, hidden_states, asking):
+        "q of the states that are `asking`, divided by the scale; k and v of all."
+        return self._heads(self.query_proj(asking)) / self._scale, self._heads(self.key_proj(hidden_states)), self._heads(self.value_proj(hidden_states))
 
-        def get_rel_pos(self, hidden_states, query_states=None, relative_pos=None): return relative_pos
+    def _tables(self, embeddings, length:int, dtype):
+        "P and Q as (heads, d, R), Q divided by the scale, for texts of `length` tokens."
+        import torch
+        first, needed, _ = distance_rows(length, *self._distances)
+        of_p, of_q = (self.key_proj, self.query_proj) if self.share_att_key else (self.pos_key_proj, self.pos_query_proj)
+        def both(rows): return tuple(projection(rows).view(len(rows), self.num_attention_heads, -1).permute(1, 2, 0) / scale for projection, scale in ((of_p, 1), (of_q, self._scale)))
+        if torch.is_grad_enabled() or self.training: return tuple(t.to(dtype) for t in both(self.pos_dropout(embeddings[first:first + needed])))
+        whole = _kept_until_changed(self, self.parameters(), lambda: tuple(t.contiguous() for t in both(embeddings)), embeddings)
+        return tuple(t[..., first:first + needed].to(dtype) for t in whole)
 
-        def get_rel_embedding(self):
-            if torch.is_grad_enabled() or self.training: return super().get_rel_embedding()
-            now, kept = version(torch.nn.ModuleList([self.rel_embeddings, *([self.LayerNorm] if hasattr(self, 'LayerNorm') else [])])), self.__dict__.get('_kept')
-            if kept is None or kept[0] != now: kept = self.__dict__['_kept'] = now, super().get_rel_embedding()
-            return kept[1]
+# %% ../../nbs/37_classifiers.attention.ipynb #66191532
+class _Attention(_Tables):
+    "Before transformers' DisentangledSelfAttention: the same, the fast way."
+    def forward(self, hidden_states, attention_mask, output_attentions=False, query_states=None, relative_pos=None, rel_embeddings=None):
+        if output_attentions or query_states is not None or relative_pos is not None or attention_mask.dim() != 2:
+            return super().forward(hidden_states, _whole_mask(attention_mask), output_attentions, query_states, relative_pos, rel_embeddings)
+        texts, length = attention_mask.shape
+        q, k, v = self._projected(hidden_states, hidden_states)
+        out = self._attended((q, k, v, *self._tables(rel_embeddings, length, q.dtype)), attention_mask, self.dropout.p if self.training else 0.)
+        return out.permute(1, 2, 0, 3).reshape(texts, length, -1), None
 
-    class Last(theirs.DebertaV2Layer):
-        def forward(self, hidden_states, attention_mask, query_states=None, relative_pos=None, rel_embeddings=None, output_attentions=False):
-            if torch.is_grad_enabled() or output_attentions or attention_mask.dim() != 2: return super().forward(hidden_states, attention_mask, query_states, relative_pos, rel_embeddings, output_attentions)
-            mixed = self.attention.output(self.attention.self.first(hidden_states, attention_mask, rel_embeddings), hidden_states[:, :1])
-            return self.output(self.intermediate(mixed), mixed), None
+    def _attended(self, given:tuple, mask, dropout:float):
+        "`attend` on the CPU, in float32 at the least; `attend_anywhere` elsewhere."
+        import torch
+        length, q = mask.shape[1], given[0]
+        if q.device.type != 'cpu': return attend_anywhere(*given, _picked(length, *self._distances, str(q.device)), mask, dropout)
+        exact = q.dtype if q.dtype == torch.float64 else torch.float32
+        seed = int(torch.randint(2**62, (1,))) if dropout else 0
+        return attend(*(t.to(exact) for t in given), distance_rows(length, *self._distances)[2], mask.to(exact), dropout, seed).to(q.dtype)
 
-    return dict(DisentangledSelfAttention=Attention, DebertaV2Encoder=Encoder, DebertaV2Layer=Last)
+def _whole_mask(mask):
+    "A mask as transformers' attention wants it, (texts, 1, L, L), from that of `_Encoder`."
+    from transformers.models.deberta_v2.modeling_deberta_v2 import DebertaV2Encoder
+    return mask if mask.dim() > 2 else DebertaV2Encoder.get_attention_mask(None, mask == 0)
+
+# %% ../../nbs/37_classifiers.attention.ipynb #e939efad
+def _first(self, hidden_states, mask, rel_embeddings):
+    "What attention gives the first token of each text: (texts, 1, width)."
+    import torch
+    length = hidden_states.shape[1]
+    q, k, v = self._projected(hidden_states, hidden_states[:, :1])
+    at = torch.from_numpy(distance_rows(length, *self._distances)[2][length - 1:].astype(np.int64)).to(q.device)
+    pk, pq = (table[..., at][:, None] for table in self._tables(rel_embeddings, length, q.dtype))  # (heads, 1, d, L)
+    kt = k.transpose(-1, -2)
+    scores = q @ (kt + pk) + (kt * pq).sum(dim=-2, keepdim=True) + mask[:, None].to(q.dtype)
+    return (torch.softmax(scores, dim=-1) @ v).permute(1, 2, 0, 3).flatten(2)
+
+class _Last:
+    "Before transformers' DebertaV2Layer: the first token alone."
+    def forward(self, hidden_states, attention_mask, query_states=None, relative_pos=None, rel_embeddings=None, output_attentions=False):
+        import torch
+        if torch.is_grad_enabled() or output_attentions or attention_mask.dim() != 2: return super().forward(hidden_states, attention_mask, query_states, relative_pos, rel_embeddings, output_attentions)
+        mixed = self.attention.output(_first(self.attention.self, hidden_states, attention_mask, rel_embeddings), hidden_states[:, :1])
+        return self.output(self.intermediate(mixed), mixed), None
+
+# %% ../../nbs/37_classifiers.attention.ipynb #a96edf29
+@lru_cache(maxsize=None)
+def _before(ours:type, theirs:type)->type:
+    "The class of transformers with ours before it."
+    return type(theirs.__name__, (ours, theirs), {})
 
 def speed_up(
     model,                  # any model of transformers
@@ -267,11 +294,10 @@ def speed_up(
 ):                          # the same model
     "Give the attention of DeBERTa-v2 and v3 its fast way; other models are left as they are."
     from transformers.models.deberta_v2 import modeling_deberta_v2 as theirs
-    ours = _classes()
     for encoder in [m for m in model.modules() if type(m) is theirs.DebertaV2Encoder]:
         attentions = [layer.attention.self for layer in encoder.layer]
         if not all(a.relative_attention and {'c2p', 'p2c'} <= set(a.pos_att_type) for a in attentions): continue
-        encoder.__class__ = ours['DebertaV2Encoder']
-        for attention in attentions: attention.__class__ = ours['DisentangledSelfAttention']
-        if first_only and isinstance(model, theirs.DebertaV2ForSequenceClassification) and (encoder.conv is None or len(encoder.layer) > 1): encoder.layer[-1].__class__ = ours['DebertaV2Layer']
+        encoder.__class__ = _before(_Encoder, theirs.DebertaV2Encoder)
+        for attention in attentions: attention.__class__ = _before(_Attention, theirs.DisentangledSelfAttention)
+        if first_only and isinstance(model, theirs.DebertaV2ForSequenceClassification) and (encoder.conv is None or len(encoder.layer) > 1): encoder.layer[-1].__class__ = _before(_Last, theirs.DebertaV2Layer)
     return model
