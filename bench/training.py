@@ -10,7 +10,7 @@ def tuned(train, test, seed: int, **options) -> tuple:
     import torch
     from libdocs.classifiers.deberta import DebertaZeroShot
     from libdocs.finetune.finetune import Task, finetune
-    from libdocs.finetune.metrics import evaluate
+    from libdocs.finetune.metrics import evaluate, outcomes
     from libdocs.labels import LabelSchema
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
@@ -19,14 +19,14 @@ def tuned(train, test, seed: int, **options) -> tuple:
         finetune(task, f'{folder}/model', 'scratch', seed=seed, device='cpu', wandb_output=f'{folder}/wandb', **options)
         classifier = DebertaZeroShot(f'{folder}/model', device='cpu')
         answers = classifier.classify(list(test['text']))
-    return evaluate(list(test['label']), [[label for label, _ in answer[:3]] for answer in answers]), classifier
+    return evaluate(outcomes(test['label'], [[label for label, _ in answer[:3]] for answer in answers])), classifier
 
 
 def linear_figures(train, test, seed: int = 42) -> dict:
     "The figures of TF-IDF + linear on `test`."
     from libdocs.finetune.ladder import linear_predictions
-    from libdocs.finetune.metrics import evaluate
-    return evaluate(list(test['label']), linear_predictions(train, test['text'], seed))
+    from libdocs.finetune.metrics import evaluate, outcomes
+    return evaluate(outcomes(test['label'], linear_predictions(train, test['text'], seed)))
 
 
 def spread(values) -> str:

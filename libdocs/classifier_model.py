@@ -6,18 +6,19 @@
 __all__ = ['log', 'default_base_model', 'zero_shot_ways', 'patient_minutes', 'Evaluation', 'results_file', 'evaluate_model',
            'evaluate_published', 'train_and_evaluate', 'parser', 'main']
 
-# %% ../nbs/81_classifier_model.ipynb #f95b6cae
+# %% ../nbs/81_classifier_model.ipynb #5304833e
 import logging, os, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 
 from .console import Parser, command, count, number, positive, seed, share, token_advice
+from .processes import is_main
 
 log = logging.getLogger('libdocs.classifier_model')  # also under `python -m`, where __name__ is __main__
 
 default_base_model = 'MoritzLaurer/deberta-v3-base-zeroshot-v1.1-all-33'
 
-# %% ../nbs/81_classifier_model.ipynb #537197a8
+# %% ../nbs/81_classifier_model.ipynb #6198e863
 @dataclass(frozen=True, repr=False)
 class Evaluation:
     "The figures of an evaluation and where its files are."
@@ -30,22 +31,22 @@ class Evaluation:
 
     def _repr_html_(self): return self.run._repr_html_()
 
-def _evaluate(model:str, test, train, results, batch_size:int, text:str, subject:str, token, device:str, about:dict, history=None, base=None, frequencies=None)->Evaluation:
-    "Run the published model over `test`; write results, metrics and report."
+def _evaluate(model:str, test, train, results, batch_size:int, text:str, subject:str, load:dict, about:dict, history=None, base=None, frequencies=None)->Evaluation:
+    "Run the published model, opened with the options `load`, over `test`; write results, metrics and report."
     from libdocs.classifiers.deberta import DebertaZeroShot
-    from libdocs.finetune.run import result_files, run
+    from libdocs.finetune.run import read_results, result_files, run
     from libdocs.records import atomic_writer
     from libdocs.report import report_html, versions
     start, results = time.perf_counter(), Path(results)
-    classifier = DebertaZeroShot(model, token=token, device=device)
+    classifier = DebertaZeroShot(model, **load)
     log.info('evaluating %r on %d rows', classifier, len(test))
     labels = sorted(set(test[subject])) if classifier.is_nli and subject in test else None
     result = run(classifier, test, results, batch_size, text, subj_column=subject, labels=labels, train_df=train, base_model=base, frequencies=frequencies)
     seconds = round(time.perf_counter() - start, 1)
     log.info('seconds: %s', f'training {about["seconds"]}, evaluation {seconds}' if 'seconds' in about else f'evaluation {seconds}')
-    about = {'model': model, **about, 'device': classifier.device, 'evaluation_seconds': seconds, 'versions': versions()}
+    about = {'model': model, **about, 'device': classifier.device, 'dtype': classifier.forward.dtype, 'evaluation_seconds': seconds, 'versions': versions()}
     report = result_files(results).report
-    with atomic_writer(report) as file: file.write(report_html(result.metrics, result.rows, history, about))
+    with atomic_writer(report) as file: file.write(report_html(result.metrics, read_results(results), history, about))
     return Evaluation(result.metrics, results, report, result)
 
 # %% ../nbs/81_classifier_model.ipynb #a2a67ee0
@@ -58,7 +59,7 @@ def results_file(
     if given: return Path(given).expanduser()
     return Path('results')/(Path(model).expanduser().resolve().name if is_folder(model) else model)/'results.jsonl'
 
-# %% ../nbs/81_classifier_model.ipynb #9cf4e615
+# %% ../nbs/81_classifier_model.ipynb #999d60d5
 def evaluate_model(
     model:str,                 # repo of the model: Hub name or folder
     input_dir:str|os.PathLike, # folder of the test file
@@ -72,6 +73,7 @@ def evaluate_model(
     seed:int=42,               # of the sample
     token:str=None,            # of the Hub
     device:str='auto',         # see `pick_device`
+    dtype:str='auto',          # see `pick_dtype`
 )->Evaluation:
     "Evaluate an existing model on a local file."
     from libdocs.finetune.finetune import downsampled
@@ -84,9 +86,9 @@ def evaluate_model(
     train = require_split(load_splits(dataset, token), 'train', dataset) if dataset else None
     about = dict(test_data=filename, dataset=dataset, rows=dict(test=len(test)), downsample=downsample)
     # the frequencies of the dataset are not those of this file, so they are not used
-    return _evaluate(model, test, train, results, eval_batch_size, 'text', 'label', token, device, {k: v for k, v in about.items() if v is not None})
+    return _evaluate(model, test, train, results, eval_batch_size, 'text', 'label', dict(token=token, device=device, dtype=dtype), {k: v for k, v in about.items() if v is not None})
 
-# %% ../nbs/81_classifier_model.ipynb #5fa12fc1
+# %% ../nbs/81_classifier_model.ipynb #3e3a99ee
 def evaluate_published(
     dataset:str,               # prepared dataset: Hub name or folder
     model:str,                 # repo of the model: Hub name or folder
@@ -96,14 +98,15 @@ def evaluate_published(
     seed:int=42,               # of the sample
     token:str=None,            # of the Hub
     device:str='auto',         # see `pick_device`
+    dtype:str='auto',          # see `pick_dtype`
 )->Evaluation:
     "Evaluate an existing model on the test split of a dataset."
     from libdocs.finetune.finetune import load_task
     task = load_task(dataset, token, downsample, seed)
     about = dict(dataset=dataset, rows=dict(train=len(task.train), test=len(task.test)))
-    return _evaluate(model, task.test, task.train, results_file(model, output_classify_file), eval_batch_size, 'text', 'label', token, device, about, frequencies=task.frequencies)
+    return _evaluate(model, task.test, task.train, results_file(model, output_classify_file), eval_batch_size, 'text', 'label', dict(token=token, device=device, dtype=dtype), about, frequencies=task.frequencies)
 
-# %% ../nbs/81_classifier_model.ipynb #48b2f990
+# %% ../nbs/81_classifier_model.ipynb #b6288206
 def train_and_evaluate(
     dataset:str,                        # prepared dataset: Hub name or folder
     model_name:str,                     # repo to publish to: Hub name or folder
@@ -118,16 +121,17 @@ def train_and_evaluate(
     downsample:float=1,                 # share of both splits to use
     seed:int=42,                        # of head, order, dropout and sample
     device:str='auto',                  # see `pick_device`
+    dtype:str='auto',                   # of training and evaluation, see `pick_dtype`
     zero_shot:str='auto',               # ask the base model too, before it is trained, if it can answer: 'auto' (unless it takes long), 'on', 'off'
     **options,                          # of `finetune`: base_model, epochs, learning_rate, train_batch_size, max_length, balance, long, overlap, pool, lora
-)->Evaluation:
+)->Evaluation:                          # None in a process that only helps to train
     "Fine-tune, publish, and evaluate the published model on the test split that was held aside."
     from libdocs.finetune.finetune import check_target, finetune, load_task
     from libdocs.finetune.run import result_files
     from libdocs.finetune.tracking import wandb_run
     from libdocs.hub import preflight
     from libdocs.records import InputError, check_folder, check_outputs, require_columns, unknown_name
-    results = results_file(model_name, output_classify_file)
+    results, load = results_file(model_name, output_classify_file), dict(token=token, device=device, dtype=dtype)
     if zero_shot not in zero_shot_ways: raise InputError(unknown_name('way with the zero-shot answer', zero_shot, zero_shot_ways))
     base_model = options.get('base_model', default_base_model)
     check_target(model_name, dataset, base_model)
@@ -136,11 +140,13 @@ def train_and_evaluate(
     preflight(model_name, 'model', token, private)
     task = load_task(dataset, token, downsample, seed)
     require_columns(task.test, (text, subject), f'{dataset}: the test split')
+    shared = dict(token=token, wandb_output=wandb_output, downsample=downsample, seed=seed, device=device, dtype=dtype, private=private, **options)
+    if not is_main(): return finetune(task, model_name, **shared)
     with wandb_run(Path(model_name).name, {}, wandb_output, wandb_token) as run:
-        trained = finetune(task, model_name, token=token, wandb_output=wandb_output, downsample=downsample, seed=seed, device=device, private=private, **options)
+        trained = finetune(task, model_name, **shared)
         facts = {k: v for k, v in trained.record.items() if k not in ('history', 'repo', 'versions', 'labels', 'train_labels', 'evaluation', 'validation', 'around')}
-        base = _zero_shot(base_model, zero_shot, task, token, device)
-        evaluation = _evaluate(model_name, task.test, task.train, results, eval_batch_size, text, subject, token, device, facts, trained.record['history'], base, task.frequencies)
+        base = _zero_shot(base_model, zero_shot, task, load)
+        evaluation = _evaluate(model_name, task.test, task.train, results, eval_batch_size, text, subject, load, facts, trained.record['history'], base, task.frequencies)
         _report_elsewhere(evaluation, trained, run, wandb_output, token, private)
     return evaluation
 
@@ -160,17 +166,17 @@ def _report_elsewhere(evaluation:Evaluation, trained, run, wandb_output, token, 
     files = {'README.md': card.encode(), 'metrics.json': evaluation.run.metrics_path, **quoting}
     publish(files, trained.model, 'Evaluation of the published model', token, private)
 
-# %% ../nbs/81_classifier_model.ipynb #3cac1c2d
+# %% ../nbs/81_classifier_model.ipynb #98a84c5f
 zero_shot_ways, patient_minutes = ('auto', 'on', 'off'), 10  # how long the zero-shot answer may take on a CPU, by 'auto'
 
-def _zero_shot(base_model:str, way:str, task, token, device:str):
+def _zero_shot(base_model:str, way:str, task, load:dict):
     "The base model as a classifier, if it is an NLI model and not too slow; else None."
     from libdocs.classifiers.deberta import DebertaZeroShot
     from libdocs.finetune.base import scratch
     from libdocs.finetune.finetune import cpu_seconds
     from libdocs.records import InputError
     if way == 'off' or base_model == scratch: return None
-    try: base = DebertaZeroShot(base_model, token=token, device=device)
+    try: base = DebertaZeroShot(base_model, **load)
     except InputError: return None  # it has no head: there is nothing it could answer
     if not base.is_nli: return None
     tokens = sum(min(len(text) / 4, base.tokenizer.model_max_length) for text in task.test['text']) * len(task.schema)
@@ -180,12 +186,14 @@ def _zero_shot(base_model:str, way:str, task, token, device:str):
         return None
     return base
 
-# %% ../nbs/81_classifier_model.ipynb #f47fdd29
+# %% ../nbs/81_classifier_model.ipynb #88d0b0d5
 _epilog = '''examples:
   train on a prepared dataset, publish, evaluate:
     classifier_model --input-hf-dataset ./dataset --hf-model-name ./model -m scratch --epochs 5
   the same on the Hub (HF_TOKEN set, or after `hf auth login`):
     classifier_model --input-hf-dataset alice/contracts --hf-model-name alice/contracts-model
+  train on all GPUs of the machine, here two (or with accelerate launch):
+    torchrun --nproc-per-node 2 -m libdocs.classifier_model --input-hf-dataset alice/contracts --hf-model-name alice/contracts-model
   evaluate a model on a file of your own:
     classifier_model --examples --input-dir data --filename new.jsonl --hf-model-name alice/contracts-model
 
@@ -236,7 +244,7 @@ def _training(group):
     a('--wandb-output', default='wandb', metavar='DIR', help="folder for W&B's files and the HTML report (default: wandb)")
     a('--public', action='store_true', help='make a new Hub repo public (default: private); the report, which quotes documents, then stays here')
 
-# %% ../nbs/81_classifier_model.ipynb #4acc3749
+# %% ../nbs/81_classifier_model.ipynb #89e9898f
 def _evaluation(group):
     a = group.add_argument
     a('--text', default='text', metavar='COLUMN', help='column of the evaluation data that holds the document (default: text)')
@@ -250,9 +258,10 @@ def _access(group):
     a('--hf-access-token', metavar='TOKEN', help=f'{token_advice} Set HF_TOKEN or run `hf auth login`')
     a('--wandb-access-token', metavar='TOKEN', help=f'{token_advice} Set WANDB_API_KEY. Without a key tracking is offline')
     a('--device', default='auto', metavar='NAME', help='auto (CUDA, MPS or CPU, the first that is there), cuda, mps or cpu')
+    a('--dtype', choices=['auto', 'float32', 'bfloat16'], default='auto', help='precision of training and classifying; auto takes bfloat16 where the device is faster with it (default: auto)')
     a('--log-level', choices=['debug', 'info', 'warning', 'error'], default='info', help='how much to say (default: info)')
 
-# %% ../nbs/81_classifier_model.ipynb #eab3b11c
+# %% ../nbs/81_classifier_model.ipynb #aa8c0c6b
 def _job(args, line:str):
     "What the parsed options ask for."
     from libdocs.records import InputError
@@ -260,12 +269,12 @@ def _job(args, line:str):
     if args.examples and not args.filename: raise InputError('--examples needs --filename, the file to evaluate on')
     if not args.examples and not args.input_hf_dataset: raise InputError('--input-hf-dataset is needed to train; to evaluate a model on a file, give --examples')
     shared = dict(text=args.text, subject=args.subject_column, output_classify_file=args.output_classify_file, eval_batch_size=args.eval_batch_size,
-                  downsample=args.downsample, seed=args.seed, token=args.hf_access_token, device=args.device)
+                  downsample=args.downsample, seed=args.seed, token=args.hf_access_token, device=args.device, dtype=args.dtype)
     if args.examples: evaluation = evaluate_model(args.hf_model_name, args.input_dir, args.filename, dataset=args.input_hf_dataset, **shared)
     else: evaluation = train_and_evaluate(args.input_hf_dataset, args.hf_model_name, wandb_output=args.wandb_output, wandb_token=args.wandb_access_token, private=not args.public,
         base_model=args.model_for_training_finetune, epochs=args.epochs, learning_rate=args.learning_rate, train_batch_size=args.train_batch_size, max_length=args.max_length, balance=args.balance,
         long=args.long, overlap=args.overlap, pool=args.pool, lora=args.lora, zero_shot=args.zero_shot, **shared)
-    _print(evaluation)
+    if evaluation: _print(evaluation)
 
 def _print(evaluation:Evaluation):
     "The figures as a small table, what they mean, and where the files are."

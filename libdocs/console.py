@@ -6,10 +6,12 @@
 __all__ = ['count', 'positive', 'share', 'proper_share', 'seed', 'secret_options', 'token_advice', 'Parser', 'number',
            'hide_secrets', 'redact', 'run_command', 'command']
 
-# %% ../nbs/75_console.ipynb #da5daf6e
+# %% ../nbs/75_console.ipynb #69592803
 import argparse, logging, math, os, re, shlex, sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+
+from .processes import is_main
 
 # %% ../nbs/75_console.ipynb #4115c69d
 class Parser(argparse.ArgumentParser):
@@ -76,7 +78,7 @@ def redact(
     for secret in secrets: text = text.replace(secret, '***')
     return text
 
-# %% ../nbs/75_console.ipynb #1d69ca49
+# %% ../nbs/75_console.ipynb #d17fcd2f
 def run_command(
     prog:str,             # name of the command
     job:Callable,         # does the work; raises InputError for what the user can mend
@@ -107,7 +109,7 @@ def _log_to_stderr(level:str, secrets:list):
     handler.setFormatter(_Redact(secrets))
     log = logging.getLogger('libdocs')
     log.handlers, log.propagate = [handler], False
-    log.setLevel(level.upper())
+    log.setLevel(level.upper() if is_main() else 'ERROR')
 
 # %% ../nbs/75_console.ipynb #7bc0b5e3
 def command(

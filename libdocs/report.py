@@ -6,8 +6,9 @@
 __all__ = ['percent', 'shorten', 'between', 'verdict', 'frequencies', 'figure_rows', 'trust', 'hints', 'mistakes', 'memory',
            'report_html', 'versions', 'md', 'md_table', 'fenced', 'front_matter', 'dataset_card', 'model_card']
 
-# %% ../nbs/45_report.ipynb #9668998b
-import base64, hashlib, html, json, math, platform, re
+# %% ../nbs/45_report.ipynb #d5ee0203
+import base64, hashlib, heapq, html, json, math, platform, re
+from collections.abc import Iterable
 from importlib import metadata
 
 from . import __version__
@@ -226,11 +227,11 @@ def _figure_row(key:str, metrics:dict, known:dict, labels:int)->Html:
     head = h('th', name, ' ', h('small', meaning), scope='row', role='rowheader')
     return h('tr', head, numbers, h('td', None if idle else _strip(values, band), cls='strip', role='cell'), cls='idle' if idle else None, role='row')
 
-# %% ../nbs/45_report.ipynb #75fe900b
-def _figures_section(metrics:dict, rows:list)->Html:
+# %% ../nbs/45_report.ipynb #3b8f8807
+def _figures_section(metrics:dict, labels:int)->Html:
     "The headline figures beside those of the rungs below."
     known = _known_rungs(metrics)
-    labels = max([len(metrics['confusion']['labels'])] + [len(r['predictions']) for r in rows])
+    labels = max(labels, len(metrics['confusion']['labels']))
     head = [h('th', h('i', cls=k, aria_hidden='true'), _RUNG_HEADS[k], scope='col', cls='n', role='columnheader') for k in ('model', *known)]
     axis = h('div', [h('span', f'{x}%') for x in (0, 25, 50, 75, 100)], cls='axis')
     top = h('tr', h('td', role='cell'), head, h('td', axis, cls='strip', role='cell', aria_hidden='true'), role='row')
@@ -539,14 +540,14 @@ def _learning_section(history:list)->Html|None:
     warning = h('p', f'{bad} logged value{"s were" if bad > 1 else " was"} not finite and {"are" if bad > 1 else "is"} not drawn.') if bad else None
     return h('section', h('h2', 'How it learned'), h('p', note, cls='soft') if note else None, warning, h('div', figures, cls='pair'), id='learning') if figures else None
 
-# %% ../nbs/45_report.ipynb #4deac040
+# %% ../nbs/45_report.ipynb #53b36cc1
 def mistakes(
-    rows:list,  # dicts with label, predictions, scores
-    most:int,   # how many at the most
-)->list:        # of those rows
+    rows:Iterable,  # dicts with label, predictions, scores
+    most:int,       # how many at the most
+)->list:            # of those rows
     "The rows whose first prediction is wrong, the most confident first."
     def score(row): return row['scores'][0] if row.get('scores') and math.isfinite(row['scores'][0]) else -math.inf
-    return sorted((r for r in rows if not correct_at(r['label'], r['predictions'], 1)), key=score, reverse=True)[:most]
+    return heapq.nlargest(most, (r for r in rows if not correct_at(r['label'], r['predictions'], 1)), key=score)
 
 def _mistake(row:dict, short:int=220, full:int=2000)->Html:
     "One mistake: how sure, what for what, and the text."
@@ -561,10 +562,10 @@ def _mistake(row:dict, short:int=220, full:int=2000)->Html:
     score = percent(scores[0]) if math.isfinite(scores[0]) and 0 <= scores[0] <= 1 else f'{scores[0]:.3g}'
     return h('li', h('span', score, cls='score'), h('div', who, h('div', whole, cls='text')))
 
-def _mistakes_section(rows:list, most:int=25)->Html:
+def _mistakes_section(metrics:dict, found:list)->Html:
     "The most confident mistakes."
-    found, total = mistakes(rows, most), len(mistakes(rows, len(rows)))
-    if not found: return h('section', h('h2', 'Mistakes'), h('p', f'None in {len(rows):,} rows.'), id='mistakes')
+    total = metrics['rows'] - round(metrics['rows'] * metrics['top_1'])
+    if not found: return h('section', h('h2', 'Mistakes'), h('p', f'None in {metrics["rows"]:,} rows.'), id='mistakes')
     shown = f'The {len(found)} with the highest scores, of {total:,}' if total > len(found) else f'All {total}' if total > 1 else 'The only one'
     about = f'{shown}, the most confident first. Read them before anything else: where the model is sure, the label of the row may be the one that is wrong.'
     return h('section', h('h2', 'The most confident mistakes'), h('p', about, cls='soft'), h('ol', [_mistake(r) for r in found], cls='mistakes'), id='mistakes')
@@ -583,9 +584,9 @@ def memory(
     if not (without := found['without']): return start + 'No row is left without them: these figures measure memory.'
     return start + f'Without them the top-1 accuracy is {percent(without["top_1"])} instead of {percent(metrics["top_1"])}, and macro-F1 {percent(without["macro_f1"])} instead of {percent(metrics["macro_f1"])}.'
 
-# %% ../nbs/45_report.ipynb #9b17a45b
+# %% ../nbs/45_report.ipynb #12067644
 _FACTS = dict(model='Model', base_model='Base model', dataset='Data set', rows='Rows', seed='Seed', truncated_share='Texts cut at the maximum length',
-              max_length='Maximum length in tokens', seconds='Seconds', hyperparameters='Hyperparameters', versions='Versions', device='Device')
+              max_length='Maximum length in tokens', seconds='Seconds', hyperparameters='Hyperparameters', versions='Versions', device='Device', dtype='Precision')
 
 def _fact(key:str, value):
     "A value as text or element."
@@ -599,18 +600,28 @@ def _facts(facts:dict)->Html:
     "A dictionary as a list of names and values."
     return h('dl', [[h('dt', _FACTS.get(key, str(key))), h('dd', _fact(str(key), value))] for key, value in facts.items()], cls='facts')
 
-# %% ../nbs/45_report.ipynb #dc437a9c
+# %% ../nbs/45_report.ipynb #c20b27a1
+def _looked_through(rows, most:int=25)->tuple:
+    "(the most confident mistakes, labels that a row was answered with at the most)."
+    labels = 0
+    def passing():
+        nonlocal labels
+        for row in rows:
+            labels = max(labels, len(row['predictions']))
+            yield row
+    return mistakes(passing(), most), labels
+
 def report_html(
     metrics:dict,       # of `run`
-    rows:list,          # dicts with id, text, label, predictions, scores: the rows of the results file
+    rows:Iterable,      # dicts with id, text, label, predictions, scores: the rows of the results file; they are gone through once
     history:list=None,  # Trainer.state.log_history
     about:dict=None,    # facts to show: model, base_model, dataset, seed, versions …
 )->str:                 # one HTML file that loads nothing
     "How good a classifier is and where it fails, as one self-contained page."
-    about, rows = about or {}, list(rows)
+    about, (wrong, labels) = about or {}, _looked_through(rows)
     model, dataset = about.get('model'), about.get('dataset')
-    sections = [_figures_section(metrics, rows), _distribution_section(metrics), _labels_section(metrics), _confusion_section(metrics),
-                _trust_section(metrics), _mistakes_section(rows), _learning_section(history or []), _next_section(metrics, about)]
+    sections = [_figures_section(metrics, labels), _distribution_section(metrics), _labels_section(metrics), _confusion_section(metrics),
+                _trust_section(metrics), _mistakes_section(metrics, wrong), _learning_section(history or []), _next_section(metrics, about)]
     if about: sections.append(h('section', h('h2', 'Facts'), _facts(about), id='facts'))
     links = dict(figures='Figures', labels='Rows by label', each_label='Each label', confusion='Confusions', trust='Trust', mistakes='Mistakes', learning='Learning', next='What next', facts='Facts')
     links = {k: text for (k, text), section in zip(links.items(), sections) if section}

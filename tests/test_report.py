@@ -23,9 +23,9 @@ def corpus(labels:list, rows:int, right:float=.85):
         out.append(dict(id=f'doc-{i}', text=f'{truth} & document {i} '*rng.choice([1, 30, 600]), label=truth, predictions=ranking, scores=scores))
     truth, answers = [r['label'] for r in out], [r['predictions'] for r in out]
     chances = probability_facts([r['scores'] for r in out], [r['predictions'].index(r['label']) for r in out])
-    metrics = evaluate(truth, answers, chances, natural={label: 10*(i + 1) for i, label in enumerate(labels)})
-    metrics['natural']['test'] = 'capped'
     o = outcomes(truth, answers, chances)
+    metrics = evaluate(o, natural={label: 10*(i + 1) for i, label in enumerate(labels)})
+    metrics['natural']['test'] = 'capped'
     metrics['coverage'] = dict(chosen_on='test', at=coverage(o, confidence_thresholds(o)))
     weaker = {k: metrics[k]*.9 for k in ('top_1', 'top_2', 'top_3', 'macro_f1')}
     return metrics | dict(baselines=dict(majority=dict(label=labels[0], mcnemar=dict(p=0.)) | {k: 1/len(labels) for k in weaker}, tfidf_linear=weaker | dict(mcnemar=dict(p=.01)))), out

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['majority_predictions', 'linear_predictions', 'mcnemar', 'ladder']
 
-# %% ../../nbs/36_finetune.ladder.ipynb #ed1544af
+# %% ../../nbs/36_finetune.ladder.ipynb #624c54bf
 import re
 from collections import Counter
 
 import numpy as np
 import pandas as pd
 
-from .metrics import measured, outcomes, rank
+from .metrics import Outcomes, measured, rank
 from ..linear import linear_scores
 from ..records import InputError, require_columns
 
@@ -62,15 +62,13 @@ def mcnemar(
     only, less = int((right & ~other).sum()), int((~right & other).sum())
     return dict(only_this=only, only_other=less, p=float(binomtest(only, only + less).pvalue) if only + less else 1.)
 
-# %% ../../nbs/36_finetune.ladder.ipynb #1d48ae3f
+# %% ../../nbs/36_finetune.ladder.ipynb #5e2db229
 def ladder(
-    labels:list,         # n true labels
-    model:list,          # n lists of labels, best first: the model's predictions
-    rungs:dict,          # name → n lists of predictions, or None, from the lowest rung
+    model:Outcomes,      # of n rows
+    rungs:dict,          # name → `Outcomes` of the same rows, or None, from the lowest rung
     groups=None,         # n names of groups of copies
     natural:dict=None,   # label → rows before the split was made
 )->dict:                 # name → what `measured` gives, and `mcnemar` against the model; None where there are no predictions
     "The figures of every rung, each compared with the model."
-    right = outcomes(labels, model).right
-    def judged(o): return measured(o, groups, natural) | dict(mcnemar=mcnemar(right, o.right))
-    return {name: None if predictions is None else judged(outcomes(labels, predictions)) for name, predictions in rungs.items()}
+    def judged(o): return measured(o, groups, natural) | dict(mcnemar=mcnemar(model.right, o.right))
+    return {name: o and judged(o) for name, o in rungs.items()}

@@ -1,0 +1,58 @@
+"Several processes that train one model, started by torchrun and by accelerate, on a CPU with gloo."
+import json, subprocess, sys
+from types import SimpleNamespace
+
+import pytest
+from corpora import csv_bytes, documents, environment, put, read_jsonl, tokenizer
+
+ROWS = documents(150)
+LAUNCHERS = {'one': [], 'torchrun': ['torch.distributed.run', '--standalone', '--nproc-per-node', '2', '-m'],
+             'accelerate': 'accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --num_cpu_threads_per_process 1 -m'.split()}  # without --multi_gpu it starts processes by MPI alone
+
+
+def bert(folder):
+    "A base model without dropout, which processes could not draw alike; texts of all lengths come in parts of few tokens all the same."
+    from transformers import BertConfig, BertModel, set_seed
+    set_seed(0)
+    tok = tokenizer([row['text'] for row in ROWS])
+    BertModel(BertConfig(vocab_size=len(tok), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, hidden_dropout_prob=0., attention_probs_dropout_prob=0.)).save_pretrained(folder)
+    tok.save_pretrained(folder)
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    "The same training in one process and in two, by either launcher; the rows have weights, so that each half of a batch weighs something else."
+    root = tmp_path_factory.mktemp('processes')
+    bert(root/'base')
+    put(root, {'ds/train.csv': csv_bytes(ROWS[:101] + ROWS[102:120:3]), 'ds/test.csv': csv_bytes(ROWS[120:])})
+    done = {}
+    for name, launcher in LAUNCHERS.items():
+        options = ['--input-hf-dataset', './ds', '-o', f'./{name}/model', '-m', './base', '--epochs', '3', '--train-batch-size', '8', '--learning-rate', '5e-3', '--balance', 'loss', '--device', 'cpu',
+                   '--output-classify-file', f'{name}/results.jsonl', '--wandb-output', f'{name}/wandb']
+        done[name] = subprocess.run([sys.executable, '-m', *launcher, 'libdocs.classifier_model', *options], cwd=root, env=environment(root/'home'), capture_output=True, text=True, timeout=300)
+        assert done[name].returncode == 0, done[name].stderr
+    return SimpleNamespace(folder=root, done=done)
+
+
+def record(trained, name): return json.loads((trained.folder/name/'model'/'training.json').read_text())
+
+
+def test_two_processes_learn_what_one_learns(trained):
+    "The same loss at every step that is logged, and the same figures of validation, to the rounding of float32."
+    def losses(name): return [h[key] for h in record(trained, name)['history'] for key in ('loss', 'eval_log_loss', 'eval_macro_f1') if key in h]
+    alone = losses('one')
+    assert len(alone) > 20 and alone[-1] < .7 * alone[0]
+    for name in trained.done: assert losses(name) == pytest.approx(alone, abs=2e-4), name
+
+
+def test_one_of_them_publishes_and_evaluates(trained):
+    for name, done in trained.done.items():
+        assert done.stdout.count('wrote ') == 3 and done.stderr.count(' test rows') == 1, name
+        assert [row['predictions'] for row in read_jsonl(trained.folder/name/'results.jsonl')] == [row['predictions'] for row in read_jsonl(trained.folder/'one'/'results.jsonl')]
+        assert sorted(p.name for p in (trained.folder/name/'model').iterdir()) == sorted(p.name for p in (trained.folder/'one'/'model').iterdir())
+
+
+def test_an_error_ends_them_all(tmp_path):
+    "A dataset that is not there: one line and no waiting for each other."
+    done = subprocess.run([sys.executable, '-m', *LAUNCHERS['torchrun'], 'libdocs.classifier_model', '--input-hf-dataset', './none', '-o', './model'], cwd=tmp_path, env=environment(tmp_path/'home'), capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0 and 'there is no such folder' in done.stderr and 'unexpected' not in done.stderr
