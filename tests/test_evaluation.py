@@ -97,7 +97,7 @@ def test_code_of_the_card_gives_the_scores_of_libdocs(windows, name):
 def test_losses_help_the_rare_label(quiet, tmp_path):
     "With 30:1 and words that overlap, the plain loss finds fewer of the rare rows than the weighted loss and the adjusted logits."
     rng = np.random.default_rng(0)
-    def rows(n, label, part): return [dict(id=f'{label}{part}{i}', label=label, text=' '.join(rng.choice(FILLER[:40] if label == 'common' else FILLER[15:55], 10)) + f' no {part}{i}') for i in range(n)]
+    def rows(n, label, part): return [dict(id=f'{label}{part}{i}', label=label, text=' '.join(rng.choice(FILLER[:40] if label == 'common' else FILLER[12:52], 10)) + f' no {part}{i}') for i in range(n)]
     data = dataset(tmp_path/'data', rows(600, 'common', 'a') + rows(20, 'rare', 'a'), rows(100, 'common', 'b') + rows(100, 'rare', 'b'))
     recall = {}
     for balance in ('none', 'loss', 'logit', 'cap'):

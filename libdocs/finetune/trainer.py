@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['log', 'balances', 'most_windows', 'effective_weights', 'Loss', 'loss_function', 'as_rows', 'drawn', 'collate',
-           'batch_parts', 'keep_gradients', 'classifier_trainer', 'with_lora', 'merged']
+           'batch_parts', 'suit_processor', 'classifier_trainer', 'with_lora', 'merged']
 
-# %% ../../nbs/49_finetune.trainer.ipynb #e0333ad7
+# %% ../../nbs/49_finetune.trainer.ipynb #5ba9e4ff
 import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..classifiers.forward import is_out_of_memory, padded, token_batches
+from ..classifiers.attention import dropped
+from ..classifiers.forward import cheap_padding, is_out_of_memory, padded, token_batches
 from ..classifiers.reading import Reading, pool_windows, read_tokens
 from ..records import InputError
 
@@ -100,7 +101,7 @@ def batch_parts(
     starts = np.searchsorted(of, np.arange(texts + 1))
     return [(rows, [batch['inputs'][i] for r in rows for i in range(starts[r], starts[r + 1])], np.repeat(np.arange(len(rows)), np.diff(starts)[rows])) for rows in groups]
 
-# %% ../../nbs/49_finetune.trainer.ipynb #e75a27b6
+# %% ../../nbs/49_finetune.trainer.ipynb #e05c8e02
 @cache
 def _embedding():
     "The embedding whose gradient stays; torch is imported when it is first asked for."
@@ -124,13 +125,41 @@ def _embedding():
         def forward(self, ids): return Rows.apply(ids, self.weight, self.padding_idx) if torch.is_grad_enabled() and self.weight.requires_grad else super().forward(ids)
     return Embedding
 
-def keep_gradients(
+# %% ../../nbs/49_finetune.trainer.ipynb #996d2718
+@cache
+def _dropout():
+    "Dropout from a hash; torch is imported when it is first asked for."
+    import torch
+    class Dropped(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, share, seed):
+            ctx.draw = share, seed
+            return _drop(x, share, seed)
+
+        @staticmethod
+        def backward(ctx, grad): return _drop(grad, *ctx.draw), None, None
+
+    class Dropout(torch.nn.Dropout):
+        def forward(self, x):
+            if not (self.training and 0 < self.p < 1 and x.dtype == torch.float32 and x.numel()): return super().forward(x)
+            return Dropped.apply(x, self.p, int(torch.randint(2**62, (1,))))
+    return Dropout
+
+def _drop(x, share:float, seed:int):
+    import torch
+    x = x.detach().contiguous()
+    cells = x.view(-1, 1, x.shape[-1])
+    return dropped(cells, share, seed, torch.empty_like(cells)).view(x.shape)
+
+# %% ../../nbs/49_finetune.trainer.ipynb #f2189da7
+def suit_processor(
     model,  # to be trained in one process, on a processor
 ):          # the same model
-    "Let gradients stay where they are from step to step, and embeddings add only the rows that were used."
+    "Let gradients stay where they are from step to step, embeddings add only the rows that were used, and dropout keep no masks."
     import torch
     for module in model.modules():
         if type(module) is torch.nn.Embedding and module.max_norm is None: module.__class__ = _embedding()
+        if type(module) is torch.nn.Dropout and not module.inplace: module.__class__ = _dropout()
     model.zero_grad = lambda set_to_none=False: type(model).zero_grad(model, set_to_none=False)
     return model
 
@@ -195,7 +224,7 @@ class _Step(_InParts):
         else: raise InputError(f'a single text does not fit into the memory of {self.args.device}: use a smaller --max-length, a smaller base model or --lora')
         log.warning('the memory of %s ran out: a step is now taken in parts of at most %d tokens%s', self.args.device, self.tokens, '' if largest > 1 else ', and layers compute their insides twice')
 
-# %% ../../nbs/49_finetune.trainer.ipynb #89e1f298
+# %% ../../nbs/49_finetune.trainer.ipynb #76c6ee5b
 def classifier_trainer(
     loss:Loss,       # from `loss_function`
     pool:str,        # how windows are joined
@@ -207,8 +236,8 @@ def classifier_trainer(
     import transformers
     trainer = type('ClassifierTrainer', (_Step, transformers.Trainer), dict(loss=loss, pool=pool, pad=pad))(**options)
     on_cpu = trainer.args.device.type == 'cpu'
-    if on_cpu and trainer.accelerator.num_processes == 1: keep_gradients(trainer.model)
-    trainer.tokens, trainer.waste = (tokens or 2048, 128) if on_cpu else (tokens or 16_384, 4096)
+    if on_cpu and trainer.accelerator.num_processes == 1: suit_processor(trainer.model)
+    trainer.tokens, trainer.waste = tokens or (2048 if on_cpu else 16_384), cheap_padding(trainer.model, trainer.args.device.type)
     trainer.model_accepts_loss_kwargs = False
     return trainer
 
