@@ -42,6 +42,9 @@ bench: .venv/made ## measure libdocs beside its peers on real corpora: make benc
 	@test -n "$(DATA)" || (echo "make bench needs a folder of corpora: make bench DATA=path" && exit 2)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	for program in main_job split_leakage cleaning duplicates label_issues intervals imbalance long_documents; do $(BIN)/python bench/$$program.py $(DATA) || exit 1; done
+	for work in mixed long zero-shot; do $(BIN)/python bench/classify.py --work $$work || exit 1; done
+	$(BIN)/python bench/train.py && $(BIN)/python bench/train.py $(DATA) --curve
+	for work in prepare evaluate; do $(BIN)/python bench/load.py --work $$work || exit 1; done
 
 clean: ## remove what was made, but for .venv
 	rm -rf demo _docs _proc build dist *.egg-info .pytest_cache .hypothesis

@@ -7,7 +7,7 @@ The weights are random, of the real shape (bench/shapes.py); the texts are made 
 pipeline("zero-shot-classification") at the batch size that is fastest on the first 60 texts (of 1, 4, 16 and 64). Times are seconds of one call with
 all texts, after a call with a few; the ratio is the median of the ratios of pairs of runs, with its range. Tokens are real ones, padding not
 counted; utilisation is the operations needed for them (`needed_flops`) through the time and the speed of one large multiplication. Same answers is the
-share of texts with the same first label, and the difference the largest one of two probabilities."""
+share of texts with the same first label; the differences are the largest ones of two probabilities, and of two logits of the first 40 texts."""
 import argparse
 import json
 import os
@@ -24,6 +24,8 @@ import numpy as np
 from main_job import machine, write
 from shapes import LABELS, SHAPES, folder_texts, make_model, mixed, needed_flops, peak_flops
 
+compared_logits = 40  # texts
+
 
 def texts_of(args) -> list: return folder_texts(args.data, args.rows) if args.data else mixed(args.rows, args.work == 'long')
 
@@ -34,7 +36,8 @@ def libdocs(folder: str, texts: list, args) -> tuple:
     classifier.classify(texts[:4], labels)
     start = time.perf_counter()
     answers = classifier.classify(texts, labels)
-    return time.perf_counter() - start, [dict(a) for a in answers]
+    seconds = time.perf_counter() - start
+    return seconds, [dict(a) for a in answers], [] if labels else [dict(zip(classifier.labels, map(float, row))) for row in classifier.logits(texts[:compared_logits])]
 
 
 def pipeline(folder: str, texts: list, args) -> tuple:
@@ -49,13 +52,15 @@ def pipeline(folder: str, texts: list, args) -> tuple:
     call(texts[:4])
     start = time.perf_counter()
     answers = call(texts)
-    return time.perf_counter() - start, answers
+    seconds = time.perf_counter() - start
+    if args.work == 'zero-shot': return seconds, answers, []
+    return seconds, answers, [{d['label']: d['score'] for d in r} for r in peer(texts[:compared_logits], truncation=True, function_to_apply='none')]
 
 
 def child(args):
     "One run, in a process of its own."
-    seconds, answers = (libdocs if args.contender == 'libdocs' else pipeline)(str(args.model), texts_of(args), args)
-    print(json.dumps(dict(seconds=seconds, mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, answers=answers)))
+    seconds, answers, logits = (libdocs if args.contender == 'libdocs' else pipeline)(str(args.model), texts_of(args), args)
+    print(json.dumps(dict(seconds=seconds, mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, answers=answers, logits=logits)))
 
 
 def one(contender: str, model: Path, args, rows: int = None) -> dict:
@@ -83,10 +88,10 @@ def compared(model: Path, args) -> list:
         seconds = statistics.median(r[i]['seconds'] for r in runs)
         rows.append(f'| {name} | {args.rows / seconds:.1f} | {lengths.sum() / seconds:,.0f} | {statistics.median(r[i]["mb"] for r in runs):,.0f} | {needed_flops(net, lengths) / seconds / peak:.0%} |')
     ratios = [b['seconds'] / a['seconds'] for a, b in runs]
-    mine, other = runs[0][0]['answers'], runs[0][1]['answers']
-    same = np.mean([max(a, key=a.get) == max(b, key=b.get) for a, b in zip(mine, other)])
-    worst = max(abs(a[k] - b[k]) for a, b in zip(mine, other) for k in a)
-    told = f'libdocs is {statistics.median(ratios):.2f} times as fast ({min(ratios):.2f} to {max(ratios):.2f}); same answers {same:.1%}, largest difference of two probabilities {worst:.1e}. One large multiplication: {peak / 1e9:,.0f} GFLOP/s.'
+    def both(what): return list(zip(runs[0][0][what], runs[0][1][what]))
+    same = np.mean([max(a, key=a.get) == max(b, key=b.get) for a, b in both('answers')])
+    worst, off = (max((abs(a[k] - b[k]) for a, b in both(what) for k in a), default=None) for what in ('answers', 'logits'))
+    told = f'libdocs is {statistics.median(ratios):.2f} times as fast ({min(ratios):.2f} to {max(ratios):.2f}); same answers {same:.1%}, largest difference of two probabilities {worst:.1e}{'' if off is None else f', of two logits {off:.1e}'}. One large multiplication: {peak / 1e9:,.0f} GFLOP/s.'
     return ['| contender | texts/s | tokens/s | peak MB | utilisation |', '|---|---|---|---|---|', *rows, '', told]
 
 

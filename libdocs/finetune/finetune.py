@@ -6,7 +6,7 @@
 __all__ = ['log', 'validation_share', 'patience', 'check_target', 'downsampled', 'Task', 'load_task', 'held_out', 'tokenize',
            'cpu_seconds', 'local_folder', 'publish', 'FinetuneResult', 'finetune']
 
-# %% ../../nbs/50_finetune.finetune.ipynb #172f35c1
+# %% ../../nbs/50_finetune.finetune.ipynb #5a652b27
 import json, logging, math, os, sys, tempfile, time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -21,7 +21,7 @@ from ..classifiers.attention import speed_up
 from ..classifiers.deberta import pick_device
 from ..classifiers.forward import keep_memory, pick_dtype
 from ..classifiers.reading import Reading, around, read_tokens
-from .base import cool_head, default_base_model, default_learning_rate, load_base, scratch
+from .base import cool_head, default_base_model, default_learning_rate, load_base, merged_from, scratch, split_share, split_tokens
 from .metrics import confidence_thresholds, figures, trainer_metrics, trainer_outcomes
 from .tracking import wandb_run
 from .trainer import as_rows, balances, classifier_trainer, collate, drawn, loss_function, merged, most_windows, with_lora
@@ -135,7 +135,7 @@ def _warn_of_cpu(model, rows, epochs:float, device:str):
     hours = cpu_seconds(parameters, epochs * sum(len(ids) for text in rows['inputs'] for ids in text[:most_windows])) / 3600
     log.warning('no GPU is used: this training will take about %.1f hours on the CPU. A GPU, --downsample 0.05 or a smaller base model will be faster', hours)
 
-# %% ../../nbs/50_finetune.finetune.ipynb #75fea4ac
+# %% ../../nbs/50_finetune.finetune.ipynb #45cc4380
 patience = 3  # epochs without a better one until training stops
 
 def _arguments(folder:Path, rows:int, chooses:bool, options:dict, seed:int, device:str, dtype:str, tracked:bool):
@@ -156,11 +156,14 @@ def _shared(text:str)->str:
     from accelerate.utils import broadcast_object_list
     return broadcast_object_list([text])[0]
 
-def _trainer(model, tokenizer, rows:dict, reading:Reading, args, loss):
-    "The trainer, with its callbacks; `rows` are those of train and, perhaps, validation."
+def _trainer(model, tokenizer, rows:dict, reading:Reading, split:float, args, loss):
+    "The trainer, with its callbacks; `rows` are those of train and, perhaps, validation, and `split` the share of tokens to split in training."
     import transformers
-    chooses = [transformers.EarlyStoppingCallback(patience)] if 'validation' in rows else []
-    trainer = classifier_trainer(loss, reading.pool, tokenizer.pad_token_id, model=model, args=args, train_dataset=drawn(rows['train']), eval_dataset=rows.get('validation'), compute_metrics=trainer_metrics,
+    chooses, apart = [transformers.EarlyStoppingCallback(patience)] if 'validation' in rows else [], None
+    if split:
+        pairs = merged_from(tokenizer)
+        def apart(inputs, rng): return split_tokens(inputs, pairs, split, tokenizer.model_max_length, rng)
+    trainer = classifier_trainer(loss, reading.pool, tokenizer.pad_token_id, model=model, args=args, train_dataset=drawn(rows['train'], apart), eval_dataset=rows.get('validation'), compute_metrics=trainer_metrics,
         data_collator=collate, callbacks=[*chooses, _progress()])
     if args.disable_tqdm: trainer.remove_callback(transformers.PrinterCallback)
     return trainer
@@ -221,7 +224,7 @@ class FinetuneResult:
         figures = pd.DataFrame([{k: f'{self.metrics[k]:.4f}' for k in ('top_1', 'top_2', 'top_3', 'macro_f1')}], index=[Path(self.model).name])
         return figures.to_html(border=0)
 
-# %% ../../nbs/50_finetune.finetune.ipynb #784c314e
+# %% ../../nbs/50_finetune.finetune.ipynb #cb98c7eb
 def finetune(
     dataset:str|Task,                     # Hub name or folder with train and test, text and label; or what `load_task` gave
     model_name:str,                       # repo to publish to: Hub name or folder
@@ -255,7 +258,7 @@ def finetune(
     model, tokenizer = load_base(base_model, task.schema, list(task.train['text']), max_length, token)
     learning_rate = learning_rate or default_learning_rate(model.num_parameters(), base_model == scratch, lora)
     record = dict(repo=model_name, base_model=base_model, dataset=task.name, around=around(tokenizer), labels=list(task.schema.labels), schema_hash=task.schema.hash, seed=seed, device=device, dtype=dtype, max_length=tokenizer.model_max_length,
-                  hyperparameters=dict(epochs=epochs, learning_rate=learning_rate, train_batch_size=train_batch_size, weight_decay=0.01, warmup=0.1, balance=balance, **reading.to_dict(), lora=lora, downsample=downsample),
+                  hyperparameters=dict(epochs=epochs, learning_rate=learning_rate, train_batch_size=train_batch_size, weight_decay=0.01, warmup=0.1, balance=balance, **reading.to_dict(), lora=lora, split_share=split_share if base_model == scratch else 0, downsample=downsample),
                   train_labels={k: int(v) for k, v in sorted(task.train['label'].value_counts().items())}, versions=versions())
     with wandb_run(Path(model_name).name, record, wandb_output, wandb_token) if is_main() else nullcontext() as run:
         model = _train(model, tokenizer, task, reading, record, tracked=run is not None)
@@ -263,7 +266,7 @@ def finetune(
     pushed = _save(model, tokenizer, task.schema, record, token, private)
     return FinetuneResult(model_name, local_folder(model_name), task.schema, record['evaluation'], record, pushed)
 
-# %% ../../nbs/50_finetune.finetune.ipynb #51d19e13
+# %% ../../nbs/50_finetune.finetune.ipynb #6f616c18
 def _check_options(epochs, learning_rate, train_batch_size, max_length, balance):
     "Raise `InputError` for an option that cannot be meant."
     for name, value, least in (('epochs', epochs, 0), ('learning_rate', learning_rate or 1, 0), ('train_batch_size', train_batch_size, 0), ('max_length', max_length, 3)):
@@ -290,7 +293,7 @@ def _train(model, tokenizer, task:Task, reading:Reading, record:dict, tracked:bo
         args.output_dir = _shared(args.output_dir)
         if record['device'] == 'cpu': keep_memory()
         model = speed_up(model)
-        trainer = _trainer(with_lora(model) if options['lora'] else model, tokenizer, rows, reading, args, loss)
+        trainer = _trainer(with_lora(model) if options['lora'] else model, tokenizer, rows, reading, options['split_share'], args, loss)
         trainer.train()
         trainer.accelerator.wait_for_everyone()  # before the main process takes its folder away
     model = trainer.model = merged(trainer.model)

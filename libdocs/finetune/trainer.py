@@ -6,9 +6,9 @@
 __all__ = ['log', 'balances', 'most_windows', 'effective_weights', 'Loss', 'loss_function', 'as_rows', 'drawn', 'collate',
            'batch_parts', 'suit_processor', 'classifier_trainer', 'with_lora', 'merged']
 
-# %% ../../nbs/49_finetune.trainer.ipynb #5ba9e4ff
+# %% ../../nbs/49_finetune.trainer.ipynb #6dab2126
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import cache
 from typing import NamedTuple
@@ -61,7 +61,7 @@ def loss_function(
     prior = np.log(counts / counts.sum()) if balance == 'logit' else np.zeros_like(counts)
     return Loss(torch.tensor(weight, dtype=torch.float32), torch.tensor(prior, dtype=torch.float32))
 
-# %% ../../nbs/49_finetune.trainer.ipynb #5b5e4074
+# %% ../../nbs/49_finetune.trainer.ipynb #bf876d87
 most_windows = 8  # of a text in a training step
 
 def as_rows(
@@ -73,12 +73,19 @@ def as_rows(
     return Dataset.from_dict({'inputs': inputs, 'labels': list(labels)})
 
 def drawn(
-    rows,   # of `as_rows`
-):          # the same rows; at most `most_windows` inputs of each text, drawn whenever it is asked for
-    "Training rows of which long texts are sampled."
+    rows,              # of `as_rows`
+    split:Callable=None, # from a list of inputs and a random generator to a list of inputs
+):                     # the same rows; at most `most_windows` inputs of each text, drawn whenever it is asked for, and split
+    "Training rows that are a little different in every epoch."
     import torch
     def some(inputs): return [inputs[i] for i in sorted(torch.randperm(len(inputs))[:most_windows].tolist())] if len(inputs) > most_windows else inputs
-    return rows.with_transform(lambda batch: batch | {'inputs': [some(inputs) for inputs in batch['inputs']]})
+    def draw(batch):
+        texts = [some(inputs) for inputs in batch['inputs']]
+        if split:
+            flat = iter(split([ids for inputs in texts for ids in inputs], np.random.default_rng(int(torch.randint(2**62, (1,))))))
+            texts = [[next(flat) for _ in inputs] for inputs in texts]
+        return batch | {'inputs': texts}
+    return rows.with_transform(draw)
 
 def collate(
     rows:list,   # of `as_rows`
