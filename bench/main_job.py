@@ -157,9 +157,10 @@ def machine() -> str:
 
 
 def write(text: str, program: str):
-    "Put `text` between the markers of `program` in RESULTS.md."
+    "Put `text` between the markers of `program` in RESULTS.md; at the end of it if there are none."
     path, (start, end) = HERE/'RESULTS.md', (f'<!-- {program} -->', f'<!-- end {program} -->')
     old = path.read_text()
+    if start not in old: old += f'\n{start}\n{end}\n'
     before, rest = old.split(start)
     path.write_text(f'{before}{start}\n{text}\n{end}{rest.split(end)[1]}')
 
