@@ -32,7 +32,7 @@ demo: .venv/made ## the whole job, offline: a dirty corpus to a published, evalu
 test: .venv/made ## notebooks clean and exported, their tests, and pytest
 	$(BIN)/python tests/check_tree.py
 	OMP_NUM_THREADS=1 $(BIN)/nbdev-test --n-workers 2 --do-print
-	OMP_NUM_THREADS=1 $(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 docs: .venv/made ## the documentation site, in _docs
 	$(BIN)/python docs/build.py

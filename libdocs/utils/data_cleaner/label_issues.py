@@ -64,11 +64,13 @@ def held_out_probabilities(
 )->np.ndarray:         # (n, labels) float64, rows sum to 1
     "For each row the probability of each label, by a classifier that has not seen the row's fold."
     from joblib import Parallel, delayed
+    from joblib.externals.loky import get_reusable_executor
     from scipy.special import softmax
     scores, names = np.empty((len(given), given.max() + 1)), np.unique(fold)
     workers = min(cores(), len(names)) if scores.size > worth_processes else 1
     judged = Parallel(workers, return_as='generator')(delayed(_judge)(X, given, fold, k, seed) for k in names)
     for k, of_fold in zip(names, tqdm(judged, total=len(names), desc='doubting labels', unit=' folds', disable=None, leave=False)): scores[fold == k] = of_fold
+    if workers > 1: get_reusable_executor().shutdown()  # its processes would wait five minutes for more work, and whoever wants to end for them
     return softmax(scores / temperature(scores, given), axis=1)
 
 # %% ../../../nbs/16_utils.data_cleaner.label_issues.ipynb #429e0f74
