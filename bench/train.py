@@ -5,7 +5,8 @@
 
 The weights are random, of the real shape, the texts are made up (both from bench/shapes.py) or those of the JSONL files under DATA; batches of --batch, at most
 512 tokens a text, one epoch. The peers are transformers' Trainer as its text-classification example uses it (every text padded to 512 tokens, 32 bits)
-and a well-tuned one (padded to the longest of a batch, batches of like lengths, bf16). Tokens are real ones, padding not counted; seconds are those
+and a well-tuned one (padded to the longest of a batch, batches of like lengths), in 32 bits and, where the device multiplies bf16 by instructions of its own, in bf16.
+On a GPU the padded peer computes in bf16 too. Tokens are real ones, padding not counted; seconds are those
 of the epoch after a step for warming up; the ratio is the median of the ratios of pairs of runs, with its range.
 
 --curve: the losses of 200 steps of `scratch` on clinc150_train.jsonl under DATA, by libdocs and by a plain Trainer on the same batches, three seeds: what is
@@ -26,7 +27,7 @@ import numpy as np
 from main_job import machine, write
 from shapes import LABELS, SHAPES, folder_texts, make_model, mixed, needed_flops, peak_flops
 
-PEERS = {'padded': 'Trainer, every text padded to 512', 'tuned': 'Trainer, dynamic padding, like lengths, bf16'}
+PEERS = {'padded': 'Trainer, every text padded to 512', 'tuned': 'Trainer, dynamic padding, like lengths', 'tuned-bf16': 'Trainer, dynamic padding, like lengths, bf16'}
 
 
 def texts_of(args) -> list: return folder_texts(args.data, args.rows) if args.data else mixed(args.rows)
@@ -56,7 +57,7 @@ def trainer(model, tokenizer, texts: list, labels: list, args):
     from datasets import Dataset
     padded = args.contender == 'padded'
     rows = Dataset.from_dict(dict(tokenizer(texts, truncation=True, max_length=512, padding='max_length' if padded else False)) | dict(labels=labels))
-    more = {} if padded else dict(bf16=True, train_sampling_strategy='group_by_length')
+    more = dict(bf16=args.contender == 'tuned-bf16' or padded and args.device != 'cpu') | ({} if padded else dict(train_sampling_strategy='group_by_length'))
     return transformers.Trainer(model=model, args=arguments(args.folder, args, **more), train_dataset=rows, data_collator=transformers.DataCollatorWithPadding(tokenizer))
 
 
@@ -87,9 +88,17 @@ def one(contender: str, model: Path, args) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def has_bfloat16(device: str) -> bool:
+    "Whether the device multiplies bf16 by instructions of its own."
+    import torch
+    if device != 'cpu': return torch.cuda.is_bf16_supported()
+    able = torch.cpu.get_capabilities()
+    return able.get('amx_bf16', False) or able.get('avx512_bf16', False)
+
+
 def compared(model: Path, args) -> list:
     "The rows of the table."
-    names = [args.only] if args.only else list(PEERS)
+    names = [args.only] if args.only else [name for name in PEERS if name != 'tuned-bf16' or has_bfloat16(args.device)]
     runs = [{name: one(name, model, args) for name in ('libdocs', *names)} for _ in range(args.runs)]
     rows = ['| contender | texts/s | tokens/s | peak MB | utilisation | libdocs is faster |', '|---|---|---|---|---|---|']
     for name in ('libdocs', *names):
