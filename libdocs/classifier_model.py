@@ -7,7 +7,7 @@ __all__ = ['log', 'default_base_model', 'zero_shot_ways', 'patient_minutes', 'Ev
            'evaluate_published', 'train_and_evaluate', 'parser', 'main']
 
 # %% ../nbs/81_classifier_model.ipynb #5304833e
-import logging, os, sys, time
+import json, logging, os, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,23 +31,41 @@ class Evaluation:
 
     def _repr_html_(self): return self.run._repr_html_()
 
-def _evaluate(model:str, test, train, results, batch_size:int, text:str, subject:str, load:dict, about:dict, history=None, base=None, frequencies=None)->Evaluation:
-    "Run the published model, opened with the options `load`, over `test`; write results, metrics and report."
+def _answer(model:str, test, train, results:Path, batch_size:int, text:str, subject:str, load:dict, base=None, frequencies=None)->dict:
+    "Run the published model, opened with the options `load`, over `test`; write results and metrics: facts for the report."
     from libdocs.classifiers.deberta import DebertaZeroShot
-    from libdocs.finetune.run import read_results, result_files, run
-    from libdocs.records import atomic_writer
-    from libdocs.report import report_html, versions
-    start, results = time.perf_counter(), Path(results)
+    from libdocs.finetune.run import run
+    from libdocs.report import versions
+    start = time.perf_counter()
     classifier = DebertaZeroShot(model, **load)
     log.info('evaluating %r on %d rows', classifier, len(test))
     labels = sorted(set(test[subject])) if classifier.is_nli and subject in test else None
-    result = run(classifier, test, results, batch_size, text, subj_column=subject, labels=labels, train_df=train, base_model=base, frequencies=frequencies)
-    seconds = round(time.perf_counter() - start, 1)
-    log.info('seconds: %s', f'training {about["seconds"]}, evaluation {seconds}' if 'seconds' in about else f'evaluation {seconds}')
-    about = {'model': model, **about, 'device': classifier.device, 'dtype': classifier.forward.dtype, 'evaluation_seconds': seconds, 'versions': versions()}
-    report = result_files(results).report
-    with atomic_writer(report) as file: file.write(report_html(result.metrics, read_results(results), history, about))
-    return Evaluation(result.metrics, results, report, result)
+    run(classifier, test, results, batch_size, text, subj_column=subject, labels=labels, train_df=train, base_model=base, frequencies=frequencies)
+    return dict(model=model, device=classifier.device, dtype=classifier.forward.dtype, evaluation_seconds=round(time.perf_counter() - start, 1), versions=versions())
+
+def _found(results:Path)->Evaluation:
+    "What the files of an evaluation say."
+    from libdocs.finetune.run import RunResult, result_files
+    files = result_files(results)
+    metrics = json.loads(files.metrics.read_text(encoding='utf-8'))
+    return Evaluation(metrics, files.predictions, files.report, RunResult(metrics, files.predictions, files.metrics))
+
+def _report(results:Path, about:dict, history=None)->str:
+    "The report on results that are there, written beside them; its HTML."
+    from libdocs.finetune.run import read_results
+    from libdocs.records import atomic_writer
+    from libdocs.report import report_html
+    found = _found(results)
+    html = report_html(found.metrics, read_results(results), history, about)
+    with atomic_writer(found.report) as file: file.write(html)
+    return html
+
+def _evaluate(model:str, test, train, results:Path, batch_size:int, load:dict, about:dict, frequencies=None)->Evaluation:
+    "Answers and report."
+    found = _answer(model, test, train, results, batch_size, 'text', 'label', load, frequencies=frequencies)
+    log.info('seconds: evaluation %s', found['evaluation_seconds'])
+    _report(results, about | found)
+    return _found(results)
 
 # %% ../nbs/81_classifier_model.ipynb #a2a67ee0
 def results_file(
@@ -86,7 +104,7 @@ def evaluate_model(
     train = require_split(load_splits(dataset, token), 'train', dataset) if dataset else None
     about = dict(test_data=filename, dataset=dataset, rows=dict(test=len(test)), downsample=downsample)
     # the frequencies of the dataset are not those of this file, so they are not used
-    return _evaluate(model, test, train, results, eval_batch_size, 'text', 'label', dict(token=token, device=device, dtype=dtype), {k: v for k, v in about.items() if v is not None})
+    return _evaluate(model, test, train, results, eval_batch_size, dict(token=token, device=device, dtype=dtype), {k: v for k, v in about.items() if v is not None})
 
 # %% ../nbs/81_classifier_model.ipynb #3e3a99ee
 def evaluate_published(
@@ -104,7 +122,7 @@ def evaluate_published(
     from libdocs.finetune.finetune import load_task
     task = load_task(dataset, token, downsample, seed)
     about = dict(dataset=dataset, rows=dict(train=len(task.train), test=len(task.test)))
-    return _evaluate(model, task.test, task.train, results_file(model, output_classify_file), eval_batch_size, 'text', 'label', dict(token=token, device=device, dtype=dtype), about, frequencies=task.frequencies)
+    return _evaluate(model, task.test, task.train, results_file(model, output_classify_file), eval_batch_size, dict(token=token, device=device, dtype=dtype), about, frequencies=task.frequencies)
 
 # %% ../nbs/81_classifier_model.ipynb #b6288206
 def train_and_evaluate(
@@ -122,49 +140,54 @@ def train_and_evaluate(
     seed:int=42,                        # of head, order, dropout and sample
     device:str='auto',                  # see `pick_device`
     dtype:str='auto',                   # of training and evaluation, see `pick_dtype`
+    run_folder:str|os.PathLike=None,    # where the stages of the job are kept, to go on if it is interrupted; None: beside the model, see `default_run_folder`
+    fresh:bool=False,                   # forget what was done in the run folder
     zero_shot:str='auto',               # ask the base model too, before it is trained, if it can answer: 'auto' (unless it takes long), 'on', 'off'
     **options,                          # of `finetune`: base_model, epochs, learning_rate, train_batch_size, max_length, balance, long, overlap, pool, lora
 )->Evaluation:                          # None in a process that only helps to train
     "Fine-tune, publish, and evaluate the published model on the test split that was held aside."
-    from libdocs.finetune.finetune import check_target, finetune, load_task
+    from libdocs.finetune.finetune import check_target, default_run_folder, finetune, load_task
     from libdocs.finetune.run import result_files
-    from libdocs.finetune.tracking import wandb_run
+    from libdocs.finetune.tracking import Tracking
     from libdocs.hub import preflight
     from libdocs.records import InputError, check_folder, check_outputs, require_columns, unknown_name
+    from libdocs.stages import RunFolder
     results, load = results_file(model_name, output_classify_file), dict(token=token, device=device, dtype=dtype)
+    files = result_files(results)
     if zero_shot not in zero_shot_ways: raise InputError(unknown_name('way with the zero-shot answer', zero_shot, zero_shot_ways))
     base_model = options.get('base_model', default_base_model)
     check_target(model_name, dataset, base_model)
-    check_outputs(result_files(results))
+    check_outputs(files)
     check_folder(wandb_output)
     preflight(model_name, 'model', token, private)
     task = load_task(dataset, token, downsample, seed)
     require_columns(task.test, (text, subject), f'{dataset}: the test split')
-    shared = dict(token=token, wandb_output=wandb_output, downsample=downsample, seed=seed, device=device, dtype=dtype, private=private, **options)
-    if not is_main(): return finetune(task, model_name, **shared)
-    with wandb_run(Path(model_name).name, {}, wandb_output, wandb_token) as run:
-        trained = finetune(task, model_name, **shared)
-        facts = {k: v for k, v in trained.record.items() if k not in ('history', 'repo', 'versions', 'labels', 'train_labels', 'evaluation', 'validation', 'around')}
-        base = _zero_shot(base_model, zero_shot, task, load)
-        evaluation = _evaluate(model_name, task.test, task.train, results, eval_batch_size, text, subject, load, facts, trained.record['history'], base, task.frequencies)
-        _report_elsewhere(evaluation, trained, run, wandb_output, token, private)
-    return evaluation
+    with RunFolder(run_folder or default_run_folder(model_name), fresh) as run, Tracking(Path(model_name).name, wandb_output, wandb_token) as tracking:
+        trained = finetune(task, model_name, run_folder=run, tracking=tracking, token=token, downsample=downsample, seed=seed, device=device, dtype=dtype, private=private, **options)
+        if not is_main(): return None
+        def answer(folder): return _answer(model_name, task.test, task.train, results, eval_batch_size, text, subject, load, _zero_shot(base_model, zero_shot, task, load), task.frequencies)
+        answered = run.stage('evaluate', dict(text=text, subject=subject, zero_shot=zero_shot, frequencies=task.frequencies), answer, [trained.saved], outside=[file for file in files if file != files.report])
+        log.info('seconds: training %s, evaluation %s', trained.record['seconds'], answered.facts['evaluation_seconds'])
+        return _told(run, answered, trained, results, tracking, wandb_output, token, private)
 
 # %% ../nbs/81_classifier_model.ipynb #109a4bde
-def _report_elsewhere(evaluation:Evaluation, trained, run, wandb_output, token, private:bool):
-    "The report to W&B and its folder; card, figures and report to the model's repo and its local copy."
+def _told(run, answered, trained, results:Path, tracking, wandb_output, token, private:bool)->Evaluation:
+    "The report beside the results, in W&B and its folder; card, figures and report in the model's repo and its local copy."
     from libdocs.finetune.finetune import publish
     from libdocs.finetune.tracking import log_report
     from libdocs.hub import is_folder
     from libdocs.records import atomic_writer
     from libdocs.report import model_card
-    html = evaluation.report.read_text(encoding='utf-8')
-    log_report(run, html)
-    with atomic_writer(Path(wandb_output)/'report.html') as file: file.write(html)
-    card = model_card(trained.record | dict(metrics=evaluation.metrics))
-    quoting = {'report.html': evaluation.report} if private or is_folder(trained.model) else {}
-    files = {'README.md': card.encode(), 'metrics.json': evaluation.run.metrics_path, **quoting}
-    publish(files, trained.model, 'Evaluation of the published model', token, private)
+    about = {k: v for k, v in trained.record.items() if k not in ('history', 'repo', 'versions', 'labels', 'train_labels', 'evaluation', 'validation', 'around')} | answered.facts
+    found, copy = _found(results), Path(wandb_output)/'report.html'
+    def tell(folder):
+        html = _report(results, about, trained.record['history'])
+        log_report(tracking.start({}), html)
+        with atomic_writer(copy) as file: file.write(html)
+    run.stage('report', dict(repo=trained.model), tell, [answered], outside=[found.report, copy])
+    quoting = {'report.html': found.report} if private or is_folder(trained.model) else {}
+    publish(run, 'publish_evaluation', {'README.md': model_card(trained.record | dict(metrics=found.metrics)).encode(), 'metrics.json': found.run.metrics_path, **quoting}, trained.model, 'Evaluation of the published model', token, private, [answered])
+    return found
 
 # %% ../nbs/81_classifier_model.ipynb #98a84c5f
 zero_shot_ways, patient_minutes = ('auto', 'on', 'off'), 10  # how long the zero-shot answer may take on a CPU, by 'auto'
@@ -202,6 +225,8 @@ what comes out, in results/MODEL/ or beside --output-classify-file:
   metrics.json    accuracy, F1, calibration, each with its interval, at the label frequencies of the test split and of the source;
                   simpler classifiers on the same rows; the same without test rows that have a copy in the train split
   zero_shot.jsonl the answers of the base model before training, if it can answer
+  MODEL_run/      beside the model: what is done already. After an interruption, a failed push or a crash, the same command goes on from there;
+                  `libdocs push MODEL_run` sends what could not be published
   leakage.jsonl   these rows, each beside its copy, if there are any
   report.html     all of it to look at
 
@@ -243,6 +268,8 @@ def _training(group):
     a('--seed', type=seed, default=42, help='of head, order, dropout and sample (default: 42)')
     a('--wandb-output', default='wandb', metavar='DIR', help="folder for W&B's files and the HTML report (default: wandb)")
     a('--public', action='store_true', help='make a new Hub repo public (default: private); the report, which quotes documents, then stays here')
+    a('--run-folder', metavar='DIR', help='where the job keeps what is done, so that the same command goes on where it was interrupted (default: beside the model, MODEL_run)')
+    a('--fresh', action='store_true', help='forget what was done in the run folder and start over')
 
 # %% ../nbs/81_classifier_model.ipynb #89e9898f
 def _evaluation(group):
@@ -273,7 +300,7 @@ def _job(args, line:str):
     if args.examples: evaluation = evaluate_model(args.hf_model_name, args.input_dir, args.filename, dataset=args.input_hf_dataset, **shared)
     else: evaluation = train_and_evaluate(args.input_hf_dataset, args.hf_model_name, wandb_output=args.wandb_output, wandb_token=args.wandb_access_token, private=not args.public,
         base_model=args.model_for_training_finetune, epochs=args.epochs, learning_rate=args.learning_rate, train_batch_size=args.train_batch_size, max_length=args.max_length, balance=args.balance,
-        long=args.long, overlap=args.overlap, pool=args.pool, lora=args.lora, zero_shot=args.zero_shot, **shared)
+        long=args.long, overlap=args.overlap, pool=args.pool, lora=args.lora, zero_shot=args.zero_shot, run_folder=args.run_folder, fresh=args.fresh, **shared)
     if evaluation: _print(evaluation)
 
 def _print(evaluation:Evaluation):

@@ -7,11 +7,11 @@ __all__ = ['count', 'positive', 'share', 'proper_share', 'seed', 'secret_options
            'hide_secrets', 'redact', 'run_command', 'command']
 
 # %% ../nbs/75_console.ipynb #69592803
-import argparse, logging, math, os, re, shlex, sys
+import argparse, logging, math, os, re, shlex, signal, sys, threading
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
-from .processes import is_main
+from .processes import Terminated, is_main, terminate
 
 # %% ../nbs/75_console.ipynb #4115c69d
 class Parser(argparse.ArgumentParser):
@@ -84,14 +84,18 @@ def run_command(
     job:Callable,         # does the work; raises InputError for what the user can mend
     log_level:str='info', # 'debug', 'info', 'warning' or 'error'
     secrets:Iterable=(),  # struck out of everything that is printed
-)->int:                   # exit code
+    again:str='',         # the command line that goes on with what was interrupted
+)->int:                   # exit code: 0, 2 for what the user can mend, 130 after Ctrl-C, 143 after SIGTERM, else 1
     "Run `job` with logging set up and errors told in one line."
     from libdocs.records import InputError
+    if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, terminate)
     secrets = [*secrets, *(os.environ[k] for k in ('HF_TOKEN', 'WANDB_API_KEY') if os.environ.get(k))]
     _log_to_stderr(log_level, secrets)
     try: job()
     except InputError as error: code, line = 2, f'error: {error}'
-    except KeyboardInterrupt: code, line = 130, 'interrupted; files that were finished are whole, nothing else was written under a final name'
+    except KeyboardInterrupt as error:
+        code, line = (143, 'asked to end') if isinstance(error, Terminated) else (130, 'interrupted')
+        line += '; what was finished is kept, and nothing else was written under a final name' + (f'. To go on: {again}' if again else '')
     except MemoryError: code, line = 2, 'error: memory ran out; use a smaller batch size or a machine with more'
     except Exception as error:
         logging.getLogger('libdocs').debug('traceback', exc_info=True)
@@ -124,4 +128,4 @@ def command(
     def told():
         if secrets: logging.getLogger('libdocs').warning('a token on the command line can be read by everyone on this machine; set HF_TOKEN (or run `hf auth login`) and WANDB_API_KEY instead')
         job(args, shlex.join([parser.prog, *words[1:]]))
-    return run_command(parser.prog, told, getattr(args, 'log_level', 'info'), secrets)
+    return run_command(parser.prog, told, getattr(args, 'log_level', 'info'), secrets, shlex.join([parser.prog, *words[1:]]))

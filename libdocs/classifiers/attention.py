@@ -75,13 +75,14 @@ def drop(P, seed, limit, out):
 
 # %% ../../nbs/37_classifiers.attention.ipynb #5daa2f10
 _pool = None  # of threads; made when it is first needed
+_little = 1 << 17  # numbers that a thread is done with before another has begun
 
 def _spread(kernel, texts:int, *arrays):
     "`kernel` on parts of the first axis of those `arrays` that have three; a part has whole numbers of `texts`."
     import torch
     global _pool
     heads = next(len(a) for a in arrays if a.ndim == 3) // texts
-    parts = min(torch.get_num_threads(), heads)
+    parts = min(torch.get_num_threads(), heads) if max(a.size for a in arrays if a.ndim == 3) > _little else 1
     if parts < 2: return kernel(*arrays)
     _pool = _pool or ThreadPoolExecutor(torch.get_num_threads())
     cuts = np.linspace(0, heads, parts + 1).round().astype(int) * texts

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['log', 'validation_share', 'patience', 'check_target', 'downsampled', 'Task', 'load_task', 'held_out', 'tokenize',
-           'cpu_seconds', 'local_folder', 'publish', 'FinetuneResult', 'finetune']
+           'cpu_seconds', 'local_folder', 'default_run_folder', 'publish', 'FinetuneResult', 'finetune']
 
 # %% ../../nbs/50_finetune.finetune.ipynb #5a652b27
-import json, logging, math, os, sys, tempfile, time
+import hashlib, json, logging, math, os, shutil, sys, time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,19 +18,20 @@ import numpy as np
 import pandas as pd
 
 from ..classifiers.attention import speed_up
-from ..classifiers.deberta import pick_device
+from ..classifiers.deberta import load_checkpoint, pick_device
 from ..classifiers.forward import keep_memory, pick_dtype
 from ..classifiers.reading import Reading, around, read_tokens
-from .base import cool_head, default_base_model, default_learning_rate, load_base, merged_from, scratch, split_share, split_tokens
+from .base import cool_head, default_base_model, default_learning_rate, load_base, merged_from, scratch, scratch_recipe, split_tokens
 from .metrics import confidence_thresholds, figures, trainer_metrics, trainer_outcomes
-from .tracking import wandb_run
-from .trainer import as_rows, balances, classifier_trainer, collate, drawn, loss_function, merged, most_windows, with_lora
-from ..hub import Pushed, is_folder, load_note, load_splits, push, require_split
+from .tracking import Tracking
+from .trainer import Drawn, as_rows, balances, classifier_trainer, collate, is_last, last_checkpoint, loss_function, merged, most_windows, with_lora
+from ..hub import Pushed, is_folder, load_note, load_splits, push, push_stage, require_split
 from ..labels import LabelSchema, encode, save_schema
 from ..linear import temperature
-from ..processes import is_main, processes
+from ..processes import Leaving, is_main, join, processes, shared
 from ..records import InputError, require_columns, unknown_name
 from ..report import model_card, versions
+from ..stages import RunFolder, Stage, digest
 from ..utils.data_cleaner.tfidf import cluster_texts
 from ..utils.training.training import check_frequencies, frequencies_file, normalize, split_rows, test_quotas
 
@@ -146,25 +147,21 @@ def _arguments(folder:Path, rows:int, chooses:bool, options:dict, seed:int, devi
     return transformers.TrainingArguments(
         output_dir=str(folder), num_train_epochs=epochs, learning_rate=options['learning_rate'], weight_decay=0.01, warmup_steps=int(0.1 * steps),
         per_device_train_batch_size=math.ceil(batch / processes()), per_device_eval_batch_size=8 * batch, ddp_backend='gloo' if device == 'cpu' and processes() > 1 else None, seed=seed, data_seed=seed,
-        eval_strategy=each, save_strategy=each, save_total_limit=1, save_only_model=True, load_best_model_at_end=chooses, metric_for_best_model='choice', remove_unused_columns=False,
-        logging_steps=max(1, int(steps / 50)), report_to=['wandb'] if tracked else [], disable_tqdm=not sys.stderr.isatty(),
+        eval_strategy=each, save_strategy=each, load_best_model_at_end=chooses, metric_for_best_model='choice', remove_unused_columns=False,
+        logging_steps=max(1, int(steps / 50)), logging_nan_inf_filter=False, report_to=['wandb'] if tracked else [], disable_tqdm=not sys.stderr.isatty(),
         use_cpu=device == 'cpu', bf16=dtype == 'bfloat16', dataloader_pin_memory=False)
 
-def _shared(text:str)->str:
-    "The same text in all processes: that of the main one."
-    if processes() == 1: return text
-    from accelerate.utils import broadcast_object_list
-    return broadcast_object_list([text])[0]
-
-def _trainer(model, tokenizer, rows:dict, reading:Reading, split:float, args, loss):
-    "The trainer, with its callbacks; `rows` are those of train and, perhaps, validation, and `split` the share of tokens to split in training."
+def _trainer(job, model, tokenizer, rows:dict, folder:Path, tracked:bool):
+    "The trainer, with its callbacks; `rows` are those of train and, perhaps, validation; checkpoints go to `folder`."
     import transformers
-    chooses, apart = [transformers.EarlyStoppingCallback(patience)] if 'validation' in rows else [], None
+    options, split, apart = job.options, job.options['split_share'], None
+    args = _arguments(folder, len(rows['train']), 'validation' in rows, options, job.record['seed'], job.record['device'], job.record['dtype'], tracked)
+    loss = loss_function(options['balance'], np.bincount(rows['train']['labels'], minlength=len(job.task.schema)), options['label_smoothing'])
     if split:
         pairs = merged_from(tokenizer)
         def apart(inputs, rng): return split_tokens(inputs, pairs, split, tokenizer.model_max_length, rng)
-    trainer = classifier_trainer(loss, reading.pool, tokenizer.pad_token_id, model=model, args=args, train_dataset=drawn(rows['train'], apart), eval_dataset=rows.get('validation'), compute_metrics=trainer_metrics,
-        data_collator=collate, callbacks=[*chooses, _progress()])
+    trainer = classifier_trainer(loss, job.reading.pool, tokenizer.pad_token_id, model=model, args=args, train_dataset=Drawn(rows['train'], args.seed, apart), eval_dataset=rows.get('validation'), compute_metrics=trainer_metrics,
+        data_collator=collate, callbacks=[*([transformers.EarlyStoppingCallback(patience)] if 'validation' in rows else []), _progress()])
     if args.disable_tqdm: trainer.remove_callback(transformers.PrinterCallback)
     return trainer
 
@@ -176,36 +173,86 @@ def _progress():
             log.info('epoch %.2g of %g: validation top-1 %.4f, macro-F1 %.4f, loss %.4f', state.epoch, args.num_train_epochs, *(metrics[f'eval_{k}'] for k in ('top_1', 'macro_f1', 'loss')))
     return Progress()
 
-# %% ../../nbs/50_finetune.finetune.ipynb #d74cae2d
+# %% ../../nbs/50_finetune.finetune.ipynb #a273f899
 def local_folder(
     repo:str,  # Hub name or folder
 )->Path:       # where the files are kept on this machine
     "The local folder of a model repo."
     return Path(repo).expanduser() if is_folder(repo) else Path('models')/repo
 
+def default_run_folder(
+    repo:str,  # Hub name or folder of the model
+)->Path:
+    "The run folder of a training: beside the local folder of the model."
+    local = local_folder(repo)
+    return local.with_name(f'{local.absolute().name}_run')
+
 def publish(
+    run:RunFolder,
+    name:str,           # of the stage
     files:dict,         # path in the repo → bytes or Path
     repo:str,           # Hub name or folder
     message:str,        # of the commit
     token:str=None,     # of the Hub
     private:bool=True,  # whether a new Hub repo is private
+    after=(),           # the stages that made the files
 )->Pushed:
     "Put `files` into the local folder of `repo`, then send them, if it is on the Hub."
     local = local_folder(repo)
-    pushed = push(files, repo if is_folder(repo) else f'./{local}', 'model', message)
-    if is_folder(repo): return pushed
-    return push({name: local/name for name in files}, repo, 'model', message, token=token, private=private)
+    push(files, repo if is_folder(repo) else f'./{local}', 'model', message)
+    return push_stage(run, name, {path: local/path for path in files}, repo, 'model', message, token, private, after)
 
-def _save(model, tokenizer, schema:LabelSchema, record:dict, token:str|None, private:bool)->Pushed:
-    "Model, tokenizer, schema, record and card, published."
-    with tempfile.TemporaryDirectory() as work:
-        work = Path(work)
-        model.save_pretrained(work)
-        tokenizer.save_pretrained(work)
-        save_schema(schema, work/'labels.json')
-        (work/'training.json').write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding='utf-8')
-        (work/'README.md').write_text(model_card(record), encoding='utf-8')
-        return publish({p.name: p for p in sorted(work.iterdir())}, record['repo'], 'Fine-tuned model', token, private)
+# %% ../../nbs/50_finetune.finetune.ipynb #abe26fe1
+@dataclass(frozen=True)
+class _Job:
+    "What the stages of a training have in common."
+    run: RunFolder
+    task: Task
+    reading: Reading
+    record: dict  # what is known before the training
+
+    @property
+    def options(self)->dict: return self.record['hyperparameters']
+
+def _fingerprint(frames:dict)->str:
+    "What texts and labels are known by."
+    found = hashlib.sha256()
+    for name, df in frames.items():
+        for text, label in zip(df['text'], df['label']): found.update(json.dumps([name, text, label]).encode())
+    return found.hexdigest()[:16]
+
+def _loaded(job:_Job)->Stage:
+    "The rows to train on, those to choose by if there are any, and the test split, as Parquet."
+    task, record = job.task, job.record
+    given = {name: df for name, df in (('train', task.train), ('validation', task.validation), ('test', task.test)) if df is not None}
+    def work(folder):
+        parts = _parts(task, job.options['balance'], record['seed'])
+        for name, df in parts.items(): df[['text', 'label']].to_parquet(folder/f'{name}.parquet', index=False)
+        return dict(rows={name: len(df) for name, df in parts.items()})
+    return job.run.stage('load', dict(dataset=task.name, rows=_fingerprint(given), capped=job.options['balance'] == 'cap', seed=record['seed']), work)
+
+# %% ../../nbs/50_finetune.finetune.ipynb #e5dffc49
+def _tokenized(job:_Job, tokenizer, loaded:Stage)->Stage:
+    "What the trainer gets of each part, as an Arrow file."
+    def work(folder):
+        facts = {}
+        for name in loaded.facts['rows']:
+            df = pd.read_parquet(loaded.folder/f'{name}.parquet')
+            rows, *cut = tokenize(tokenizer, list(df['text']), encode(job.task.schema, df['label']), job.reading)
+            _write_rows(rows, folder/f'{name}.arrow')
+            facts[name] = dict(rows=len(df), truncated=cut[0], lost=cut[1])
+        return facts
+    return job.run.stage('tokenize', dict(tokenizer=digest(tokenizer.backend_tokenizer.to_str()), max_length=tokenizer.model_max_length, **job.reading.to_dict()), work, [loaded])
+
+def _write_rows(rows, path:Path):
+    import pyarrow as pa
+    table = rows.data.table
+    with pa.OSFile(str(path), 'wb') as file, pa.ipc.new_stream(file, table.schema) as out: out.write_table(table)
+
+def _rows(tokenized:Stage)->dict:
+    "The parts as the trainer wants them, read from the disk as they are needed."
+    from datasets import Dataset
+    return {name: Dataset.from_file(str(tokenized.folder/f'{name}.arrow')) for name in tokenized.facts}
 
 # %% ../../nbs/50_finetune.finetune.ipynb #d92a8a7f
 @dataclass(frozen=True, repr=False)
@@ -217,6 +264,7 @@ class FinetuneResult:
     metrics: dict        # of the published model on the test split: the headline figures and the loss
     record: dict         # what was trained, on what, how, and the history
     pushed: Pushed
+    saved: Stage         # of the run folder, see `libdocs.stages`
 
     def __repr__(self): return f'FinetuneResult({len(self.schema)} labels, top-1 {self.metrics["top_1"]:.4f})'
 
@@ -246,6 +294,9 @@ def finetune(
     device:str='auto',                    # 'auto', 'cpu', 'cuda' or 'mps'
     dtype:str='auto',                     # what to compute in, see `pick_dtype`; weights are kept and updated in float32
     private:bool=True,                    # whether a new Hub repo is private
+    run_folder:str|os.PathLike|RunFolder=None, # where the stages are kept, to go on if it is interrupted; None: see `default_run_folder`
+    fresh:bool=False,                     # forget what was done in the run folder
+    tracking:Tracking=None,               # to be used instead of `wandb_output`, and left open
 )->FinetuneResult:                        # None in a process that only helped to train
     "Fine-tune `base_model` on `dataset` and publish it as `model_name`."
     import transformers
@@ -253,18 +304,24 @@ def finetune(
     check_target(model_name, dataset.name if isinstance(dataset, Task) else dataset, base_model)
     reading, device = Reading(long, overlap, pool), pick_device(device)
     dtype = pick_dtype(dtype, device)
+    join(device)
     task = dataset if isinstance(dataset, Task) else load_task(dataset, token, downsample, seed)
     transformers.set_seed(seed)
     model, tokenizer = load_base(base_model, task.schema, list(task.train['text']), max_length, token)
     learning_rate = learning_rate or default_learning_rate(model.num_parameters(), base_model == scratch, lora)
+    recipe = scratch_recipe if base_model == scratch else dict.fromkeys(scratch_recipe, 0)
     record = dict(repo=model_name, base_model=base_model, dataset=task.name, around=around(tokenizer), labels=list(task.schema.labels), schema_hash=task.schema.hash, seed=seed, device=device, dtype=dtype, max_length=tokenizer.model_max_length,
-                  hyperparameters=dict(epochs=epochs, learning_rate=learning_rate, train_batch_size=train_batch_size, weight_decay=0.01, warmup=0.1, balance=balance, **reading.to_dict(), lora=lora, split_share=split_share if base_model == scratch else 0, downsample=downsample),
+                  hyperparameters=dict(epochs=epochs, learning_rate=learning_rate, train_batch_size=train_batch_size, weight_decay=0.01, warmup=0.1, balance=balance, **reading.to_dict(), lora=lora, **recipe, downsample=downsample),
                   train_labels={k: int(v) for k, v in sorted(task.train['label'].value_counts().items())}, versions=versions())
-    with wandb_run(Path(model_name).name, record, wandb_output, wandb_token) if is_main() else nullcontext() as run:
-        model = _train(model, tokenizer, task, reading, record, tracked=run is not None)
-    if not is_main(): return None
-    pushed = _save(model, tokenizer, task.schema, record, token, private)
-    return FinetuneResult(model_name, local_folder(model_name), task.schema, record['evaluation'], record, pushed)
+    with nullcontext(run_folder) if isinstance(run_folder, RunFolder) else RunFolder(run_folder or default_run_folder(model_name), fresh) as run:
+        job = _Job(run, task, reading, record)
+        tokenized = _tokenized(job, tokenizer, _loaded(job))
+        with nullcontext(tracking) if tracking else Tracking(Path(model_name).name, wandb_output, wandb_token) as tracking: trained = _trained(job, model, tokenizer, tokenized, tracking)
+        saved = _saved(job, tokenized, trained)
+        run.part()
+        if not is_main(): return None
+        pushed = _published(job, trained, saved, token, private)
+    return FinetuneResult(model_name, local_folder(model_name), task.schema, saved.facts['evaluation'], saved.facts, pushed, saved)
 
 # %% ../../nbs/50_finetune.finetune.ipynb #6f616c18
 def _check_options(epochs, learning_rate, train_batch_size, max_length, balance):
@@ -279,34 +336,90 @@ def _parts(task:Task, balance:str, seed:int)->dict:
     if balance == 'cap': train = normalize(train, seed=seed).kept
     return {'train': train} | ({} if validation is None else {'validation': validation}) | {'test': task.test}
 
-def _train(model, tokenizer, task:Task, reading:Reading, record:dict, tracked:bool):
-    "Train, calibrate and evaluate: the model; all that is to be known about it is put into `record`."
-    options, seed, start = record['hyperparameters'], record['seed'], time.perf_counter()
-    parts = _parts(task, options['balance'], seed)
-    read = {name: tokenize(tokenizer, list(df['text']), encode(task.schema, df['label']), reading) for name, df in parts.items()}
-    rows, truncated, lost = ({name: found[i] for name, found in read.items()} for i in range(3))
-    log.info('%s rows, %d labels; %.1f %% of the train texts are longer than %d tokens and cut', ', '.join(f'{len(df)} {name}' for name, df in parts.items()), len(task.schema), 100 * truncated['train'], tokenizer.model_max_length)
-    _warn_of_cpu(model, rows['train'], options['epochs'], record['device'])
-    loss = loss_function(options['balance'], np.bincount(rows['train']['labels'], minlength=len(task.schema)))
-    with tempfile.TemporaryDirectory() as work:
-        args = _arguments(Path(work), len(rows['train']), 'validation' in rows, options, seed, record['device'], record['dtype'], tracked)
-        args.output_dir = _shared(args.output_dir)
-        if record['device'] == 'cpu': keep_memory()
-        model = speed_up(model)
-        trainer = _trainer(with_lora(model) if options['lora'] else model, tokenizer, rows, reading, options['split_share'], args, loss)
-        trainer.train()
-        trainer.accelerator.wait_for_everyone()  # before the main process takes its folder away
-    model = trainer.model = merged(trainer.model)
-    record.update(rows={name: len(df) for name, df in parts.items()}, truncated_share=truncated['train'], lost_token_share=lost['train'], test_truncated_share=truncated['test'], parameters=model.num_parameters(),
-                  history=list(trainer.state.log_history), validation=_calibrate(trainer, rows['validation']) if 'validation' in rows else None)
-    model.config.libdocs = reading.to_dict() | {k: v for k, v in (record['validation'] or {}).items() if k in ('temperature', 'thresholds')}
-    tested = trainer.predict(rows['test'], metric_key_prefix='test').metrics
-    record.update(seconds=round(time.perf_counter() - start, 1), evaluation={k.removeprefix('test_'): v for k, v in tested.items() if 'second' not in k and k not in ('test_runtime', 'test_choice')})
-    return model
+# %% ../../nbs/50_finetune.finetune.ipynb #ec8cb3b5
+def _weights(model)->str:
+    "What the weights of a model are known by."
+    found = hashlib.sha256()
+    for name, weight in model.state_dict().items():
+        found.update(name.encode())
+        found.update(weight.detach().cpu().contiguous().flatten().view(_bytes()).numpy())
+    return found.hexdigest()[:16]
 
-# %% ../../nbs/50_finetune.finetune.ipynb #9710503f
+def _bytes():
+    import torch
+    return torch.uint8
+
+# %% ../../nbs/50_finetune.finetune.ipynb #cbb78228
+def _trained(job:_Job, model, tokenizer, tokenized:Stage, tracking:Tracking)->Stage:
+    "The best weights, as a checkpoint; all processes work on it."
+    record, cut = job.record, tokenized.facts['train']
+    log.info('%s rows, %d labels; %.1f %% of the train texts are longer than %d tokens and cut', ', '.join(f'{facts["rows"]} {name}' for name, facts in tokenized.facts.items()), len(job.task.schema), 100 * cut['truncated'], record['max_length'])
+    key = {k: record[k] for k in ('base_model', 'seed', 'device', 'dtype', 'versions')} | job.options | dict(weights=_weights(model), processes=processes(), downsample=None)
+    def work(folder):
+        with Leaving() as leaving:
+            facts = _fit(job, model, tokenizer, _rows(tokenized), folder, tracking, leaving)
+        if leaving.why: stopped.append(leaving.why)  # too late to stop: what is left is little
+        return facts
+    stopped = []
+    trained = job.run.stage('train', key, work, [tokenized], resumes='checkpoints', together=True)
+    if stopped: raise stopped[0]
+    return trained
+
+# %% ../../nbs/50_finetune.finetune.ipynb #c7c89fc4
+def _history(logged:list)->list:
+    "What was logged of training and validation, but for how long it took."
+    return [{k: v for k, v in sorted(entry.items()) if 'runtime' not in k and 'per_second' not in k} for entry in logged if 'loss' in entry or 'eval_loss' in entry]
+
+def _fit(job:_Job, model, tokenizer, rows:dict, folder:Path, tracking:Tracking, leaving:Leaving)->dict:
+    "Train `model`, or go on with what `folder` holds; write the best weights there."
+    record, options, start = job.record, job.options, time.perf_counter()
+    _warn_of_cpu(model, rows['train'], options['epochs'], record['device'])
+    if record['device'] == 'cpu': keep_memory()
+    model = speed_up(model)
+    trainer = _trainer(job, with_lora(model) if options['lora'] else model, tokenizer, rows, folder/'checkpoints', tracked=tracking.start(record) is not None)
+    trainer.leaving, checkpoint = leaving, shared(last_checkpoint(folder/'checkpoints') if is_main() else None)
+    if checkpoint: log.info('going on from step %s', checkpoint.name.split('-')[1])
+    if not checkpoint: trainer.train()
+    elif is_last(checkpoint): trainer.take(checkpoint)
+    else: trainer.go_on(checkpoint)
+    trainer.accelerator.wait_for_everyone()  # before the main process takes the checkpoints away
+    if not is_main(): return {}
+    best = merged(trainer.model)
+    best.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return dict(history=_history(trainer.state.log_history), parameters=best.num_parameters(), seconds=round(trainer.spent + time.perf_counter() - start, 1))
+
+# %% ../../nbs/50_finetune.finetune.ipynb #2a618ca9
+def _saved(job:_Job, tokenized:Stage, trained:Stage)->Stage:
+    "The calibrated model with all that is to be known about it, in the local folder."
+    local, record = local_folder(job.record['repo']), job.record
+    def work(folder):
+        model, tokenizer, _ = load_checkpoint(trained.folder, record['repo'], 'a text classifier')
+        found = record | _measured(job, speed_up(model), tokenizer, _rows(tokenized), folder) | trained.facts
+        if not is_main(): return {}
+        found |= dict(rows={name: facts['rows'] for name, facts in tokenized.facts.items()}, truncated_share=tokenized.facts['train']['truncated'], lost_token_share=tokenized.facts['train']['lost'], test_truncated_share=tokenized.facts['test']['truncated'])
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        save_schema(job.task.schema, folder/'labels.json')
+        (folder/'training.json').write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding='utf-8')
+        (folder/'README.md').write_text(model_card(found), encoding='utf-8')
+        push({p.name: p for p in sorted(folder.iterdir())}, str(local.absolute()), 'model', 'Fine-tuned model')
+        for path in folder.iterdir(): path.unlink()
+        return found
+    return job.run.stage('save', dict(repo=record['repo'], folder=str(local)), work, [trained], outside=[local/name for name in _names(trained)], together=True)  # but for the card, which the evaluation writes anew
+
+def _names(trained:Stage)->list: return [*sorted(p.name for p in trained.folder.iterdir()), 'labels.json', 'training.json']
+
+def _measured(job:_Job, model, tokenizer, rows:dict, folder:Path)->dict:
+    "What the validation rows say about the confidence of `model`, which is put into it, and what the test rows say about it then."
+    trainer = _trainer(job, model, tokenizer, rows, folder, tracked=False)
+    validation = _calibrate(trainer, rows['validation']) if 'validation' in rows else None
+    model.config.libdocs = job.reading.to_dict() | {k: v for k, v in (validation or {}).items() if k in ('temperature', 'thresholds')}
+    tested = trainer.predict(rows['test'], metric_key_prefix='test').metrics
+    return dict(validation=validation, evaluation={k.removeprefix('test_'): v for k, v in tested.items() if 'second' not in k and k not in ('test_runtime', 'test_choice', 'test_model_preparation_time')})
+
 def _calibrate(
-    trainer,   # after training; its model's head is changed
+    trainer,   # of a trained model, whose head is changed
     rows,      # of validation
 )->dict:       # temperature, thresholds, and the headline figures on these rows, `before` and `after`
     "Fit the temperature on validation rows and put it into the model."
@@ -315,3 +428,8 @@ def _calibrate(
     cool_head(trainer.model, degrees)
     after = trainer_outcomes(logits / degrees, truth)
     return dict(temperature=degrees, thresholds=confidence_thresholds(after), before=figures(trainer_outcomes(logits, truth)), after=figures(after))
+
+def _published(job:_Job, trained:Stage, saved:Stage, token:str|None, private:bool)->Pushed:
+    "The local folder sent to the Hub, if the repo is there."
+    repo, local = job.record['repo'], local_folder(job.record['repo'])
+    return push_stage(job.run, 'publish', {name: local/name for name in (*_names(trained), 'README.md')}, repo, 'model', 'Fine-tuned model', token, private, [saved])
