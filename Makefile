@@ -4,7 +4,7 @@ BIN := .venv/bin
 DATA ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test docs bench clean
+.PHONY: help venv demo test soak docs bench clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 8
@@ -34,6 +34,9 @@ test: .venv/made ## notebooks clean and exported, their tests, and pytest
 	OMP_NUM_THREADS=1 $(BIN)/nbdev-test --n-workers 2 --do-print
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
+soak: .venv/made ## kill each command at twenty places and give it again; a quarter of an hour
+	SOAK=20 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests/test_faults.py
+
 docs: .venv/made ## the documentation site, in _docs
 	$(BIN)/python docs/build.py
 	@echo "Open _docs/index.html in a browser."
@@ -41,7 +44,7 @@ docs: .venv/made ## the documentation site, in _docs
 bench: .venv/made ## measure libdocs beside its peers on real corpora: make bench DATA=folder
 	@test -n "$(DATA)" || (echo "make bench needs a folder of corpora: make bench DATA=path" && exit 2)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
-	for program in main_job split_leakage cleaning duplicates label_issues intervals imbalance long_documents; do $(BIN)/python bench/$$program.py $(DATA) || exit 1; done
+	for program in main_job scratch split_leakage cleaning duplicates label_issues intervals imbalance long_documents; do $(BIN)/python bench/$$program.py $(DATA) || exit 1; done
 	for work in mixed long zero-shot; do $(BIN)/python bench/classify.py --work $$work || exit 1; done
 	$(BIN)/python bench/train.py && $(BIN)/python bench/train.py $(DATA) --curve
 	for work in prepare evaluate; do $(BIN)/python bench/load.py --work $$work || exit 1; done

@@ -33,7 +33,7 @@ def jobs(data: Path) -> list:
     return [
         ('sms_spam', data/'sms_spam'/'sms_spam.jsonl', [], 'scratch', ['--epochs', '4'], None),
         ('sms_spam, stories260K', data/'sms_spam'/'sms_spam.jsonl', [], str(weights), ['--epochs', '4'], None),
-        ('clinc150', clinc, [], 'scratch', ['--epochs', '4'], test),
+        ('clinc150', clinc, [], 'scratch', ['--epochs', '5'], test),
         ('clinc150 imbalanced, capped', imbalanced, [], 'scratch', ['--epochs', '6'], test),
         ('clinc150 imbalanced, --no-balance', imbalanced, ['--no-balance'], 'scratch', ['--epochs', '6'], test),
         ('banking77', data/'banking77'/'banking77_train.jsonl', [], 'scratch', ['--epochs', '6'], data/'banking77'/'banking77_test.jsonl'),

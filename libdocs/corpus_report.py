@@ -28,14 +28,13 @@ def _labels_section(labels:list, removed:pd.DataFrame)->Html:
     return h('section', h('h2', 'What became of each label'), h('p', 'Rows removed, by reason:', cls='soft') if sums else None, h('ul', sums) if sums else None, table, id='labels')
 
 # %% ../nbs/46_corpus_report.ipynb #9f20f53d
-def _pairs_section(cleaned, most:int=20)->Html:
+def _pairs_section(pairs:pd.DataFrame, threshold:float)->Html:
     "The least similar of the removed pairs, side by side."
-    pairs = pd.concat([cleaned.pairs(reason).head(most // 2) for reason in ('near_duplicate', 'label_conflict')])
     if not len(pairs): return h('section', h('h2', 'Close calls'), h('p', 'No text was removed because it is nearly like another.'), id='pairs')
     def side(label, text): return h('td', h('div', h('b', _name(label))), h('div', h('bdi', text)), cls='side')
     rows = [h('tr', h('td', f'{p.score:.3f}', cls='n'), [side(label, text) for label, text in zip((p.label, p.matched_label), differing(p.text, p.matched_text))]) for p in pairs.itertuples()]
     head = h('thead', h('tr', [h('th', text, scope='col') for text in ('Cosine', 'Removed', 'Because of')]))
-    about = f'The least similar pairs at the threshold {cleaned.threshold:g}. Words in which the two differ are marked. If these are not copies to you, raise the threshold.'
+    about = f'The least similar pairs at the threshold {threshold:g}. Words in which the two differ are marked. If these are not copies to you, raise the threshold.'
     return h('section', h('h2', 'Close calls'), h('p', about, cls='soft'), _scroll(h('table', head, h('tbody', rows), cls='pairs'), 'Least similar pairs'), id='pairs')
 
 # %% ../nbs/46_corpus_report.ipynb #636114a9
@@ -61,7 +60,7 @@ _css = '<style>table.pairs td.side{width:48%;vertical-align:top;overflow-wrap:an
 def corpus_html(
     facts:dict,            # of the dataset card: counts, labels, options, seed, versions
     removed:pd.DataFrame,  # columns label, reason
-    cleaned,               # `Cleaned`
+    pairs:pd.DataFrame,    # columns score, label, text, matched_label, matched_text: those to show
     issues=None,           # `LabelIssues` of the train split, or None
 )->str:                    # one HTML file that loads nothing
     "What was done to a corpus and what to look at, as one self-contained page."
@@ -73,6 +72,6 @@ def corpus_html(
     nav = h('nav', [h('a', text, href=f'#{key}') for key, text in links.items()], aria_label='Sections')
     header = h('header', h('p', 'What was done to a corpus', cls='kicker'), h('h1', h('bdi', shorten(name, 120))), h('p', lead, cls='lead'), nav)
     told = {k: facts[k] for k in ('seed', 'options', 'sha256', 'versions') if facts.get(k)}
-    sections = [_labels_section(facts['labels'], removed), _pairs_section(cleaned), *(_issues_section(issues, dropped) if issues is not None else []), h('section', h('h2', 'Facts'), _facts(told), id='facts')]
+    sections = [_labels_section(facts['labels'], removed), _pairs_section(pairs, facts['options']['threshold']), *(_issues_section(issues, dropped) if issues is not None else []), h('section', h('h2', 'Facts'), _facts(told), id='facts')]
     footer = h('footer', f'Made with libdocs {__version__}. This page is one file, loads nothing, and quotes documents: it stays on this machine.')
     return _page(f'{shorten(name, 80)}: corpus', [Html(_css), h('main', header, sections), footer])

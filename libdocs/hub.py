@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from .records import InputError, atomic_writer, check_folder, unknown_name
-from .stages import RunFolder, read_manifest
+from .stages import RunFolder, read_manifest, write_manifest
 
 # %% ../nbs/30_hub.ipynb #3e89977e
 def is_folder(
@@ -394,14 +394,18 @@ def push_stage(
     after:Iterable=(),    # the stages that made the files
 )->Pushed:
     "`push`, once; the error of one that failed says how to complete it."
-    return _push_stage(run, name, dict(repo=repo, repo_type=repo_type, message=message, private=private, files={path: os.path.relpath(file, run.folder) for path, file in files.items()}), token, after)
+    after = {stage.folder.name: stage.digest for stage in after}
+    plan = dict(stage=name, key=dict(repo=repo, repo_type=repo_type, message=message, private=private, files={path: os.path.relpath(file, run.folder) for path, file in files.items()}, after=after))
+    write_manifest(run.folder/f'{name}.push', plan)
+    return _push_stage(run, plan, token)
 
-def _push_stage(run, name:str, key:Mapping, token, after=())->Pushed:
+def _push_stage(run, plan:Mapping, token)->Pushed:
+    key = plan['key']
     def work(folder):
         files = {path: run.folder/file for path, file in key['files'].items()}
         try: return asdict(push(files, key['repo'], key['repo_type'], key['message'], token=token, private=key['private']))
         except InputError as error: raise InputError(f'{error}. What was made is kept; to send it later: libdocs push {shlex.quote(str(run.folder))}') from None
-    return Pushed(**run.stage(name, key, work, after).facts)
+    return Pushed(**run.stage(plan['stage'], key, work).facts)
 
 def push_run(
     folder:str|os.PathLike,  # a run folder
@@ -409,9 +413,9 @@ def push_run(
 )->list:                     # of `Pushed`
     "Complete what a run could not publish."
     folder = Path(folder).expanduser()
-    plans = [m for path in sorted(folder.glob('*.json')) if (m := read_manifest(path)) and 'repo_type' in m.get('key', {})]
+    plans = [plan for path in sorted(folder.glob('*.push')) if (plan := read_manifest(path))]
     if not plans: raise InputError(f'{folder}: holds nothing that was to be published; give the run folder that the command named')
-    with RunFolder(folder) as run: return [_push_stage(run, plan['stage'], plan['key'], token) for plan in plans]
+    with RunFolder(folder) as run: return [_push_stage(run, plan, token) for plan in plans]
 
 # %% ../nbs/30_hub.ipynb #2102a5d9
 def _damaged(api, repo:str, repo_type:str, folder:Path)->list:

@@ -37,9 +37,10 @@ def put(folder, files):
         (folder/name).write_bytes(data)
 
 
-def snapshot(folder):
-    "Path in the folder -> bytes, of every file."
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(Path(folder).rglob('*')) if p.is_file()}
+def snapshot(folder, runs=False):
+    "Path in the folder -> bytes, of every file; with `runs` also of those in run folders, which keep what is done for the next time."
+    def kept(p): return any(part.endswith('_run') for part in p.relative_to(folder).parts)
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(Path(folder).rglob('*')) if p.is_file() and (runs or not kept(p))}
 
 
 # Base models

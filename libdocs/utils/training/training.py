@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['log', 'frequencies_file', 'label_cap', 'Normalized', 'normalize', 'normalize_data', 'test_quotas', 'split_rows',
-           'to_csv_bytes', 'Splits', 'df_to_train_test_bytes', 'label_frequencies', 'check_frequencies']
+           'csv_writer', 'to_csv_bytes', 'Splits', 'checked_split', 'df_to_train_test_bytes', 'label_frequencies',
+           'check_frequencies']
 
 # %% ../../../nbs/20_utils.training.training.ipynb #84a951a6
 import csv, io, json, logging, math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -143,18 +144,28 @@ def split_rows(
     return test
 
 # %% ../../../nbs/20_utils.training.training.ipynb #31f785eb
+def _cell(value)->str:
+    "A value as it stands in the CSV."
+    if isinstance(value, str): return value
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)): return ''
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+def csv_writer(
+    file,                   # a text file, opened with newline=''
+    columns:Sequence[str],  # of the header, which is written
+)->Callable:                # takes a row, a dict
+    "Rows as CSV in which every value is a quoted string; missing values are empty."
+    writer = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator='\n')
+    writer.writerow(columns)
+    return lambda row: writer.writerow([_cell(row.get(column)) for column in columns])
+
 def to_csv_bytes(
     df:pd.DataFrame,  # any columns
 )->io.BytesIO:        # UTF-8 CSV with a header, at its start
-    "A table as CSV in which every value is a quoted string; missing values are empty."
-    def cell(value):
-        if isinstance(value, str): return value
-        if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)): return ''
-        return json.dumps(value, ensure_ascii=False, default=str)
+    "A table as `csv_writer` writes it."
     text = io.StringIO(newline='')
-    writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator='\n')
-    writer.writerow(df.columns)
-    for row in df.itertuples(index=False, name=None): writer.writerow(map(cell, row))
+    write = csv_writer(text, list(df.columns))
+    for row in df.to_dict('records'): write(row)
     return io.BytesIO(text.getvalue().encode('utf-8'))
 
 # %% ../../../nbs/20_utils.training.training.ipynb #5e301b08
@@ -165,6 +176,20 @@ class Splits(NamedTuple):
     train_df: pd.DataFrame
     test_df: pd.DataFrame
 
+def checked_split(
+    labels:pd.Series,   # n labels
+    groups:Sequence,    # a name for each row, equal for rows that must stay together
+    test_size:float,    # share of test in (0, 1)
+    seed:int=42,        # of the draw
+)->np.ndarray:          # (n,) bool, True for test
+    "`split_rows`; raises `InputError` where there is nothing to tell apart or to test on, and warns of labels that the test split lacks."
+    if labels.nunique() < 2: raise InputError(f'only {labels.nunique()} label left: a classifier needs at least two to tell apart')
+    test = split_rows(list(labels), list(groups), test_size, seed)
+    if not test.any(): raise InputError(f'{len(labels)} rows are too few to hold any out for the test split; more rows, or a larger test_size, are needed')
+    untested = sorted(set(labels) - set(labels[test]))
+    if untested: log.warning('%d labels are too small to be in the test split, all their rows are in train: %s', len(untested), ', '.join(map(repr, untested[:20])))
+    return test
+
 def df_to_train_test_bytes(
     df:pd.DataFrame,        # columns text and label, and any others
     test_size:float=0.2,    # share of test in (0, 1)
@@ -174,12 +199,8 @@ def df_to_train_test_bytes(
 )->Splits:
     "Split a table 80/20, stratified by label, near-duplicates on one side, every label in train."
     require_columns(df, ('text', 'label'))
-    if df['label'].nunique() < 2: raise InputError(f'only {df["label"].nunique()} label left: a classifier needs at least two to tell apart')
     if groups is None: groups = cluster_texts(list(df['text']), threshold).cluster
-    test = split_rows(list(df['label']), list(groups), test_size, seed)
-    if not test.any(): raise InputError(f'{len(df)} rows are too few to hold any out for the test split; more rows, or a larger test_size, are needed')
-    untested = sorted(set(df['label']) - set(df['label'][test]))
-    if untested: log.warning('%d labels are too small to be in the test split, all their rows are in train: %s', len(untested), ', '.join(map(repr, untested[:20])))
+    test = checked_split(df['label'], groups, test_size, seed)
     train_df, test_df = df[~test].reset_index(drop=True), df[test].reset_index(drop=True)
     return Splits(to_csv_bytes(train_df), to_csv_bytes(test_df), train_df, test_df)
 

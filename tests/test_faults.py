@@ -1,0 +1,176 @@
+"""Faults made on purpose: killed at any change of a file, asked to end, a disk that is full, a damaged run folder. Whatever happens, the same command given again
+ends with the same files. SOAK=20 in the environment kills each command at twenty places instead of two."""
+import json, os, re, shutil, signal, subprocess, sys, time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from corpora import Jobs, csv_bytes, documents, environment, jsonl, put, read_jsonl, snapshot
+
+PLACES = int(os.environ.get('SOAK', 2))
+ROWS = documents(240)
+RAW = jsonl(ROWS + [r | {'id': f'copy {i}', 'text': r['text'].upper()} for i, r in enumerate(ROWS[::9])])
+CLEAN = ['libdocs.cleaner_finetune', '-i', 'data', '-f', 'raw.jsonl', '-o', 'out/letters', '--target-hf-dataset', './ds']
+TRAIN = ['libdocs.classifier_model', '--input-hf-dataset', './ds', '-o', './model', '-m', 'scratch', '--epochs', '4', '--device', 'cpu', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
+INPUTS = {'clean': {'data/raw.jsonl': RAW}, 'train': {'ds/train.csv': csv_bytes(ROWS[:180]), 'ds/test.csv': csv_bytes(ROWS[180:])}}
+COMMANDS = {'clean': CLEAN, 'train': TRAIN}
+
+# Run by python -c: the module argv[2] as a program, killed at its change number argv[1] of a file in this folder; how many there were is written to ../changes
+KILLER = '''
+import atexit, os, runpy, signal, sys
+here, at, seen = os.getcwd(), int(sys.argv[1]), [0]
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
+def watch(event, args):
+    if not (event in CHANGES or event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)): return
+    if not isinstance(args[0], (str, os.PathLike)) or not os.path.abspath(os.fspath(args[0])).startswith(here): return
+    seen[0] += 1
+    if seen[0] == at: os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(watch)
+atexit.register(lambda: open("../changes", "w").write(str(seen[0])))
+module, sys.argv = sys.argv[2], sys.argv[2:]
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+'''
+
+
+def start(work, kind, at=0, **options):
+    "The command in the folder `work`, killed at change `at`; 0: never."
+    return subprocess.run([sys.executable, '-c', KILLER, str(at), *COMMANDS[kind]], cwd=work, env=environment(work.parent/'home'), capture_output=True, text=True, timeout=300, **options)
+
+
+def made(work):
+    "What the command made, but for its run folder and for how long it took."
+    def timeless(name, data):
+        if name.endswith('.json'): return re.sub(r'"(?:evaluation_)?seconds": [\d.]+', '', data.decode())
+        return re.sub(r'[\d.]+', '#', data.decode()) if name.endswith(('.md', 'report.html')) and not name.startswith(('out/', 'ds/')) else data
+    return {name: timeless(name, data) for name, data in snapshot(work).items() if name.split('/')[0] not in ('wb', 'data')}
+
+
+def well(done):
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    "kind → (what an undisturbed command made, how often it changed a file)."
+    def recipe(kind):
+        work = tmp_path_factory.mktemp(f'whole-{kind}')/'work'
+        def run():
+            put(work, INPUTS[kind])
+            well(start(work, kind))
+            return made(work), int((work.parent/'changes').read_text()), work
+        return run
+    jobs = Jobs({kind: recipe(kind) for kind in COMMANDS})
+    yield jobs.start(COMMANDS)
+    jobs.close()
+
+
+# Killed
+
+@pytest.mark.parametrize('kind', COMMANDS)
+@pytest.mark.parametrize('place', range(PLACES))
+def test_killed_and_given_again(whole, tmp_path, kind, place):
+    expected, changes, _ = whole[kind]
+    assert changes > 30
+    put(tmp_path/'work', INPUTS[kind])
+    at = 1 + (changes - 1) * (2 * place + 1) // (2 * PLACES)
+    assert start(tmp_path/'work', kind, at).returncode == -signal.SIGKILL
+    well(start(tmp_path/'work', kind))
+    assert made(tmp_path/'work') == expected
+    left = [p for p in (tmp_path/'work').rglob('*') if p.name.endswith('.part') and 'wb' not in p.parts]
+    assert not [p for p in left if p.is_dir()], 'a stage was left half done'
+
+
+@pytest.mark.parametrize('kind', COMMANDS)
+def test_given_again_nothing_is_done(whole, kind):
+    expected, _, work = whole[kind]
+    before = {p: p.stat().st_mtime_ns for p in work.rglob('*') if p.is_file() and not p.name.endswith(('.push', '.lock', '.md', 'metrics.json', 'report.html'))}
+    done = well(start(work, kind))
+    assert 'again, because' not in done.stderr and done.stderr.count('done before') >= 6
+    assert {p: p.stat().st_mtime_ns for p in before} == before and made(work) == expected
+
+
+# Asked to end
+
+def asked_to_end(work, sent, kind='train'):
+    "The command in `work`, sent a signal when the first epoch is done; (exit code, seconds until it ended, stderr)."
+    put(work, INPUTS[kind])
+    child = subprocess.Popen([sys.executable, '-m', *COMMANDS[kind]], cwd=work, env=environment(work.parent/'home'), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    told = ''
+    for line in child.stderr:
+        told += line
+        if 'epoch 1 of' in line: break
+    child.send_signal(sent)
+    begun = time.monotonic()
+    told += child.communicate(timeout=60)[1]
+    return child.returncode, time.monotonic() - begun, told
+
+
+@pytest.mark.parametrize('sent,code', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_asked_to_end_in_training(whole, tmp_path, sent, code):
+    work = tmp_path/'work'
+    returned, seconds, told = asked_to_end(work, sent)
+    assert returned == code and seconds < 30, told
+    assert f'To go on: classifier_model --input-hf-dataset ./ds' in told and 'Traceback' not in told
+    assert list((work/'model_run'/'train.part'/'checkpoints').glob('checkpoint-*')) and not (work/'model').exists()
+    done = well(start(work, 'train'))
+    assert re.search(r'going on from step \d+', done.stderr) and made(work) == whole['train'][0]
+
+
+def test_damaged_checkpoints_are_found(whole, tmp_path):
+    work = tmp_path/'work'
+    asked_to_end(work, signal.SIGTERM)
+    for checkpoint in (work/'model_run'/'train.part'/'checkpoints').iterdir():
+        data = bytearray((checkpoint/'optimizer.pt').read_bytes())
+        data[len(data) // 2] ^= 1
+        (checkpoint/'optimizer.pt').write_bytes(data)
+    done = well(start(work, 'train'))
+    assert 'is not used: ' in done.stderr and 'is not as it was made' in done.stderr and made(work) == whole['train'][0]
+
+
+# A run folder that was changed, or is in use
+
+@pytest.mark.parametrize('kind,name,stage', [('clean', 'out/letters_run/clean/ledger.parquet', 'clean'), ('clean', 'out/letters_run/read.json', 'read'), ('clean', 'out/letters_test.jsonl', 'write'),
+                                             ('train', 'model_run/tokenize/train.arrow', 'tokenize'), ('train', 'model_run/train.json', 'train'), ('train', 'res/results.jsonl', 'evaluate')])
+def test_what_was_damaged_is_done_again(whole, tmp_path, kind, name, stage):
+    expected, _, work = whole[kind]
+    shutil.copytree(work, tmp_path/'work')
+    path = tmp_path/'work'/name
+    path.write_bytes(path.read_bytes()[:-7])
+    done = well(start(tmp_path/'work', kind))
+    again = re.findall(r'stage (\w+): again', done.stderr)
+    assert again[0] == stage and len(again) <= 2, done.stderr  # what is made from it is the same, so it stands; the card is written by two stages
+    assert made(tmp_path/'work') == expected
+
+
+@pytest.mark.parametrize('kind,folder', [('clean', 'out/letters_run'), ('train', 'model_run')])
+def test_one_at_a_time(whole, kind, folder):
+    from libdocs.stages import held
+    expected, _, work = whole[kind]
+    with held(work/folder): done = start(work, kind)
+    assert done.returncode == 2 and f'in use by process {os.getpid()}' in done.stderr and done.stderr.count('\n') == 1
+    assert made(work) == expected
+
+
+# A disk that is full: files may have so many bytes and not more
+
+def limited(size):
+    def limit():
+        import resource
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    return limit
+
+
+@pytest.mark.parametrize('kind,size', [('clean', 100), ('clean', 9_000), ('clean', 22_000), ('train', 5_000), ('train', 120_000)])
+def test_full_disk(whole, tmp_path, kind, size):
+    work = tmp_path/'work'
+    put(work, INPUTS[kind])
+    done = start(work, kind, preexec_fn=limited(size))
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert 'File too large' in last and 'Traceback' not in done.stderr and ': error: ' in last, done.stderr
+    expected = whole[kind][0]
+    assert all(expected[name] == data for name, data in made(work).items() if name in expected and not name.endswith(('.md', '.html', '.json'))), 'half a file under a final name'
+    well(start(work, kind))
+    assert made(work) == expected
