@@ -61,7 +61,7 @@ def _tell_variants(labels:list, merged:bool):
         spelled = ', '.join(f'{label!r} ({n} rows)' for label, n in group.items())
         log.warning('labels that differ only in spelling: %s; %s', spelled, 'merged into the first' if merged else 'they stay apart unless --merge-labels is given')
 
-# %% ../nbs/70_preparation.ipynb #e54f7ba2
+# %% ../nbs/70_preparation.ipynb #ec4b026c
 class Corpus(NamedTuple):
     "What `read_stage` made."
     rows: Path           # rows.jsonl
@@ -86,6 +86,7 @@ def corpus_of(
     "The rows as they were read."
     return Corpus(read.folder/'rows.jsonl', read.facts['columns'], pd.read_parquet(read.folder/'table.parquet'))
 
+# %% ../nbs/70_preparation.ipynb #6df03814
 def ledger_of(
     stage:Stage,
 )->pd.DataFrame:  # one line a row of the corpus: reason ('': it stays), score, match (row, -1: none), cluster (its first row), part ('train', 'test', '')
@@ -98,7 +99,7 @@ def _keep(ledger:pd.DataFrame, folder:Path)->dict:
     counts = ledger['reason'].value_counts()
     return dict(kept=int(counts.get('', 0)), removed={k: int(n) for k, n in sorted(counts.items()) if k})
 
-# %% ../nbs/70_preparation.ipynb #2cc033ca
+# %% ../nbs/70_preparation.ipynb #1ed4497e
 shown_pairs = 10  # of each reason, in the report
 
 def clean_stage(
@@ -121,6 +122,7 @@ def clean_stage(
         return facts
     return run.stage('clean', dict(threshold=threshold, conflicts=conflicts), work, [read])
 
+# %% ../nbs/70_preparation.ipynb #15b97267
 def _close_calls(ledger:pd.DataFrame, corpus:Corpus)->pd.DataFrame:
     "The least similar pairs: score, label, text, matched_label, matched_text."
     some = pd.concat([ledger[ledger['reason'] == reason].sort_values('score', kind='stable').head(shown_pairs) for reason in ('near_duplicate', 'label_conflict')])
@@ -128,7 +130,7 @@ def _close_calls(ledger:pd.DataFrame, corpus:Corpus)->pd.DataFrame:
     return pd.DataFrame(dict(score=some['score'], label=label[some.index], text=[texts[i] for i in some.index],
                              matched_label=label[some['match']].to_numpy(), matched_text=[texts[i] for i in some['match']])).astype(dict(text=object, matched_text=object))
 
-# %% ../nbs/70_preparation.ipynb #4686cc6e
+# %% ../nbs/70_preparation.ipynb #580ceb33
 def normalize_stage(
     run:RunFolder,
     read:Stage,
@@ -150,6 +152,7 @@ def normalize_stage(
         return facts
     return run.stage('normalize', options, work, [read, cleaned])
 
+# %% ../nbs/70_preparation.ipynb #d4c03615
 def split_stage(
     run:RunFolder,
     read:Stage,
@@ -205,7 +208,7 @@ def issues_of(
     "What was found."
     return LabelIssues(*(pd.read_parquet(stage.folder/f'{name}.parquet') for name in ('suspects', 'confused', 'outliers')), stage.facts['rows'], tuple(stage.facts['unjudged']))
 
-# %% ../nbs/70_preparation.ipynb #19507097
+# %% ../nbs/70_preparation.ipynb #031aeed6
 def write_stage(
     run:RunFolder,
     read:Stage, cleaned:Stage, decided:Stage,  # `decided` has the last ledger
@@ -231,6 +234,7 @@ def write_stage(
     after = [read, cleaned, decided] + ([issues] if issues else [])
     return run.stage('write', dict(files={kind: os.fspath(path) for kind, path in paths.items()}, **facts), work, after, outside=paths.values())
 
+# %% ../nbs/70_preparation.ipynb #4495a470
 def _write_rows(corpus:Corpus, ledger:pd.DataFrame, paths:dict, folder:Path):
     ids = corpus.table['id'].to_numpy(object)
     with ExitStack() as stack:
