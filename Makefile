@@ -47,6 +47,7 @@ bench: .venv/made ## measure libdocs beside its peers on real corpora: make benc
 	for program in main_job scratch split_leakage cleaning duplicates label_issues intervals imbalance long_documents; do $(BIN)/python bench/$$program.py $(DATA) || exit 1; done
 	for work in mixed long zero-shot; do $(BIN)/python bench/classify.py --work $$work || exit 1; done
 	$(BIN)/python bench/train.py && $(BIN)/python bench/train.py $(DATA) --curve
+	$(BIN)/python bench/time_spent.py
 	for work in prepare evaluate; do $(BIN)/python bench/load.py --work $$work || exit 1; done
 
 clean: ## remove what was made, but for .venv

@@ -354,7 +354,8 @@ def _trained(job:_Job, model, tokenizer, tokenized:Stage, tracking:Tracking)->St
     "The best weights, as a checkpoint; all processes work on it."
     record, cut = job.record, tokenized.facts['train']
     log.info('%s rows, %d labels; %.1f %% of the train texts are longer than %d tokens and cut', ', '.join(f'{facts["rows"]} {name}' for name, facts in tokenized.facts.items()), len(job.task.schema), 100 * cut['truncated'], record['max_length'])
-    key = {k: record[k] for k in ('base_model', 'seed', 'device', 'dtype', 'versions')} | job.options | dict(weights=_weights(model), processes=processes(), downsample=None)
+    versions = {name: record['versions'].get(name) for name in ('libdocs', 'torch', 'transformers')}  # a new huggingface_hub is no reason to train again
+    key = {k: record[k] for k in ('base_model', 'seed', 'device', 'dtype')} | job.options | dict(weights=_weights(model), versions=versions, processes=processes(), downsample=None)
     def work(folder):
         with Leaving() as leaving:
             facts = _fit(job, model, tokenizer, _rows(tokenized), folder, tracking, leaving)
