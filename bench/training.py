@@ -4,15 +4,15 @@ import os
 import tempfile
 
 
-def tuned(train, test, seed: int, **options) -> tuple:
-    "(figures on `test`, the published classifier) of `scratch`, trained on `train` with `options` of `finetune`; one thread, no W&B, no log lines."
+def tuned(train, test, seed: int, threads: int = 1, **options) -> tuple:
+    "(figures on `test`, the published classifier) of `scratch`, trained on `train` with `options` of `finetune`; no W&B, no log lines."
     os.environ |= dict(WANDB_MODE='disabled', TOKENIZERS_PARALLELISM='false')
     import torch
     from libdocs.classifiers.deberta import DebertaZeroShot
     from libdocs.finetune.finetune import Task, finetune
     from libdocs.finetune.metrics import evaluate, outcomes
     from libdocs.labels import LabelSchema
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         task = Task('bench', train, test, LabelSchema.from_labels(train['label']))

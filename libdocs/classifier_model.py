@@ -18,7 +18,7 @@ log = logging.getLogger('libdocs.classifier_model')  # also under `python -m`, w
 
 default_base_model = 'MoritzLaurer/deberta-v3-base-zeroshot-v1.1-all-33'
 
-# %% ../nbs/81_classifier_model.ipynb #6198e863
+# %% ../nbs/81_classifier_model.ipynb #4929058c
 @dataclass(frozen=True, repr=False)
 class Evaluation:
     "The figures of an evaluation and where its files are."
@@ -31,6 +31,7 @@ class Evaluation:
 
     def _repr_html_(self): return self.run._repr_html_()
 
+# %% ../nbs/81_classifier_model.ipynb #58dec96a
 def _answer(model:str, test, train, results:Path, batch_size:int, text:str, subject:str, load:dict, base=None, frequencies=None)->dict:
     "Run the published model, opened with the options `load`, over `test`; write results and metrics: facts for the report."
     from libdocs.classifiers.deberta import DebertaZeroShot
@@ -50,22 +51,22 @@ def _found(results:Path)->Evaluation:
     metrics = json.loads(files.metrics.read_text(encoding='utf-8'))
     return Evaluation(metrics, files.predictions, files.report, RunResult(metrics, files.predictions, files.metrics))
 
-def _report(results:Path, about:dict, history=None)->str:
-    "The report on results that are there, written beside them; its HTML."
+def _report(found:Evaluation, about:dict, history=None)->str:
+    "The report on an evaluation, written beside its results; its HTML."
     from libdocs.finetune.run import read_results
     from libdocs.records import atomic_writer
     from libdocs.report import report_html
-    found = _found(results)
-    html = report_html(found.metrics, read_results(results), history, about)
+    html = report_html(found.metrics, read_results(found.results), history, about)
     with atomic_writer(found.report) as file: file.write(html)
     return html
 
 def _evaluate(model:str, test, train, results:Path, batch_size:int, load:dict, about:dict, frequencies=None)->Evaluation:
     "Answers and report."
-    found = _answer(model, test, train, results, batch_size, 'text', 'label', load, frequencies=frequencies)
-    log.info('seconds: evaluation %s', found['evaluation_seconds'])
-    _report(results, about | found)
-    return _found(results)
+    facts = _answer(model, test, train, results, batch_size, 'text', 'label', load, frequencies=frequencies)
+    log.info('seconds: evaluation %s', facts['evaluation_seconds'])
+    found = _found(results)
+    _report(found, about | facts)
+    return found
 
 # %% ../nbs/81_classifier_model.ipynb #a2a67ee0
 def results_file(
@@ -140,18 +141,18 @@ def train_and_evaluate(
     seed:int=42,                        # of head, order, dropout and sample
     device:str='auto',                  # see `pick_device`
     dtype:str='auto',                   # of training and evaluation, see `pick_dtype`
-    run_folder:str|os.PathLike=None,    # where the stages of the job are kept, to go on if it is interrupted; None: beside the model, see `default_run_folder`
+    run_folder:str|os.PathLike=None,    # where the stages of the job are kept, to go on if it is interrupted; None: beside the model
     fresh:bool=False,                   # forget what was done in the run folder
     zero_shot:str='auto',               # ask the base model too, before it is trained, if it can answer: 'auto' (unless it takes long), 'on', 'off'
     **options,                          # of `finetune`: base_model, epochs, learning_rate, train_batch_size, max_length, balance, long, overlap, pool, lora
 )->Evaluation:                          # None in a process that only helps to train
     "Fine-tune, publish, and evaluate the published model on the test split that was held aside."
-    from libdocs.finetune.finetune import check_target, default_run_folder, finetune, load_task
+    from libdocs.finetune.finetune import check_target, finetune, load_task, local_folder
     from libdocs.finetune.run import result_files
     from libdocs.finetune.tracking import Tracking
     from libdocs.hub import preflight
     from libdocs.records import InputError, check_folder, check_outputs, require_columns, unknown_name
-    from libdocs.stages import RunFolder
+    from libdocs.stages import RunFolder, run_folder_of
     results, load = results_file(model_name, output_classify_file), dict(token=token, device=device, dtype=dtype)
     files = result_files(results)
     if zero_shot not in zero_shot_ways: raise InputError(unknown_name('way with the zero-shot answer', zero_shot, zero_shot_ways))
@@ -162,7 +163,7 @@ def train_and_evaluate(
     preflight(model_name, 'model', token, private)
     task = load_task(dataset, token, downsample, seed)
     require_columns(task.test, (text, subject), f'{dataset}: the test split')
-    with RunFolder(run_folder or default_run_folder(model_name), fresh) as run, Tracking(Path(model_name).name, wandb_output, wandb_token) as tracking:
+    with RunFolder(run_folder or run_folder_of(local_folder(model_name)), fresh) as run, Tracking(Path(model_name).name, wandb_output, wandb_token) as tracking:
         trained = finetune(task, model_name, run_folder=run, tracking=tracking, token=token, downsample=downsample, seed=seed, device=device, dtype=dtype, private=private, **options)
         if not is_main(): return None
         def answer(folder): return _answer(model_name, task.test, task.train, results, eval_batch_size, text, subject, load, _zero_shot(base_model, zero_shot, task, load), task.frequencies)
@@ -181,7 +182,7 @@ def _told(run, answered, trained, results:Path, tracking, wandb_output, token, p
     about = {k: v for k, v in trained.record.items() if k not in ('history', 'repo', 'versions', 'labels', 'train_labels', 'evaluation', 'validation', 'around')} | answered.facts
     found, copy = _found(results), Path(wandb_output)/'report.html'
     def tell(folder):
-        html = _report(results, about, trained.record['history'])
+        html = _report(found, about, trained.record['history'])
         log_report(tracking.start({}), html)
         with atomic_writer(copy) as file: file.write(html)
     run.stage('report', dict(repo=trained.model), tell, [answered], outside=[found.report, copy])

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'held', 'digest', 'write_manifest', 'read_manifest', 'fingerprints', 'damage', 'Stage', 'unwritable',
-           'RunFolder']
+           'run_folder_of', 'RunFolder']
 
 # %% ../nbs/06_stages.ipynb #3a7d709e
 import hashlib, json, logging, os, re, shutil, time
@@ -181,6 +181,13 @@ class _Work(_Book):
         write_manifest(self._manifest(name), dict(stage=name, state='begun', key=key))
 
 # %% ../nbs/06_stages.ipynb #108f0de9
+def run_folder_of(
+    path:str|os.PathLike,  # what the job makes: a folder, or the prefix of files
+)->Path:
+    "The run folder of a job when the user does not say: beside what it makes."
+    path = Path(path).expanduser()
+    return path.with_name(f'{path.absolute().name}_run')
+
 class RunFolder(_Work):
     "A folder of stages, held by this process within `with`. In a process that only helps to train, it does what the main process says."
     def __init__(self,

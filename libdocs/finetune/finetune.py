@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'validation_share', 'patience', 'check_target', 'downsampled', 'Task', 'load_task', 'held_out', 'tokenize',
-           'cpu_seconds', 'local_folder', 'default_run_folder', 'publish', 'FinetuneResult', 'finetune']
+           'cpu_seconds', 'local_folder', 'publish', 'FinetuneResult', 'finetune']
 
 # %% ../../nbs/50_finetune.finetune.ipynb #5a652b27
 import hashlib, json, logging, math, os, shutil, sys, time
@@ -31,7 +31,7 @@ from ..linear import temperature
 from ..processes import Leaving, is_main, join, processes, shared
 from ..records import InputError, require_columns, unknown_name
 from ..report import model_card, versions
-from ..stages import RunFolder, Stage, digest
+from ..stages import RunFolder, Stage, digest, run_folder_of
 from ..utils.data_cleaner.tfidf import cluster_texts
 from ..utils.training.training import check_frequencies, frequencies_file, normalize, split_rows, test_quotas
 
@@ -180,12 +180,9 @@ def local_folder(
     "The local folder of a model repo."
     return Path(repo).expanduser() if is_folder(repo) else Path('models')/repo
 
-def default_run_folder(
-    repo:str,  # Hub name or folder of the model
-)->Path:
-    "The run folder of a training: beside the local folder of the model."
-    local = local_folder(repo)
-    return local.with_name(f'{local.absolute().name}_run')
+def _keep(files:dict, repo:str, message:str)->Pushed:
+    "Put `files` (path in the repo → bytes or Path) into the local folder of `repo`."
+    return push(files, str(local_folder(repo).absolute()), 'model', message)
 
 def publish(
     run:RunFolder,
@@ -198,9 +195,8 @@ def publish(
     after=(),           # the stages that made the files
 )->Pushed:
     "Put `files` into the local folder of `repo`, then send them, if it is on the Hub."
-    local = local_folder(repo)
-    push(files, repo if is_folder(repo) else f'./{local}', 'model', message)
-    return push_stage(run, name, {path: local/path for path in files}, repo, 'model', message, token, private, after)
+    _keep(files, repo, message)
+    return push_stage(run, name, {path: local_folder(repo)/path for path in files}, repo, 'model', message, token, private, after)
 
 # %% ../../nbs/50_finetune.finetune.ipynb #abe26fe1
 @dataclass(frozen=True)
@@ -294,7 +290,7 @@ def finetune(
     device:str='auto',                    # 'auto', 'cpu', 'cuda' or 'mps'
     dtype:str='auto',                     # what to compute in, see `pick_dtype`; weights are kept and updated in float32
     private:bool=True,                    # whether a new Hub repo is private
-    run_folder:str|os.PathLike|RunFolder=None, # where the stages are kept, to go on if it is interrupted; None: see `default_run_folder`
+    run_folder:str|os.PathLike|RunFolder=None, # where the stages are kept, to go on if it is interrupted; None: beside the model
     fresh:bool=False,                     # forget what was done in the run folder
     tracking:Tracking=None,               # to be used instead of `wandb_output`, and left open
 )->FinetuneResult:                        # None in a process that only helped to train
@@ -308,12 +304,9 @@ def finetune(
     task = dataset if isinstance(dataset, Task) else load_task(dataset, token, downsample, seed)
     transformers.set_seed(seed)
     model, tokenizer = load_base(base_model, task.schema, list(task.train['text']), max_length, token)
-    learning_rate = learning_rate or default_learning_rate(model.num_parameters(), base_model == scratch, lora)
-    recipe = scratch_recipe if base_model == scratch else dict.fromkeys(scratch_recipe, 0)
-    record = dict(repo=model_name, base_model=base_model, dataset=task.name, around=around(tokenizer), labels=list(task.schema.labels), schema_hash=task.schema.hash, seed=seed, device=device, dtype=dtype, max_length=tokenizer.model_max_length,
-                  hyperparameters=dict(epochs=epochs, learning_rate=learning_rate, train_batch_size=train_batch_size, weight_decay=0.01, warmup=0.1, balance=balance, **reading.to_dict(), lora=lora, **recipe, downsample=downsample),
-                  train_labels={k: int(v) for k, v in sorted(task.train['label'].value_counts().items())}, versions=versions())
-    with nullcontext(run_folder) if isinstance(run_folder, RunFolder) else RunFolder(run_folder or default_run_folder(model_name), fresh) as run:
+    options = dict(epochs=epochs, learning_rate=learning_rate or default_learning_rate(model.num_parameters(), base_model == scratch, lora), train_batch_size=train_batch_size, balance=balance, lora=lora, downsample=downsample)
+    record = _record(task, tokenizer, reading, options, repo=model_name, base_model=base_model, seed=seed, device=device, dtype=dtype)
+    with nullcontext(run_folder) if isinstance(run_folder, RunFolder) else RunFolder(run_folder or run_folder_of(local_folder(model_name)), fresh) as run:
         job = _Job(run, task, reading, record)
         tokenized = _tokenized(job, tokenizer, _loaded(job))
         with nullcontext(tracking) if tracking else Tracking(Path(model_name).name, wandb_output, wandb_token) as tracking: trained = _trained(job, model, tokenizer, tokenized, tracking)
@@ -324,6 +317,12 @@ def finetune(
     return FinetuneResult(model_name, local_folder(model_name), task.schema, saved.facts['evaluation'], saved.facts, pushed, saved)
 
 # %% ../../nbs/50_finetune.finetune.ipynb #6f616c18
+def _record(task:Task, tokenizer, reading:Reading, options:dict, **named)->dict:
+    "What is known before the training."
+    recipe = scratch_recipe if named['base_model'] == scratch else dict.fromkeys(scratch_recipe, 0)
+    return named | dict(dataset=task.name, around=around(tokenizer), labels=list(task.schema.labels), schema_hash=task.schema.hash, max_length=tokenizer.model_max_length, versions=versions(),
+                        hyperparameters=options | dict(weight_decay=0.01, warmup=0.1, **reading.to_dict(), **recipe), train_labels={k: int(v) for k, v in sorted(task.train['label'].value_counts().items())})
+
 def _check_options(epochs, learning_rate, train_batch_size, max_length, balance):
     "Raise `InputError` for an option that cannot be meant."
     for name, value, least in (('epochs', epochs, 0), ('learning_rate', learning_rate or 1, 0), ('train_batch_size', train_batch_size, 0), ('max_length', max_length, 3)):
@@ -339,15 +338,12 @@ def _parts(task:Task, balance:str, seed:int)->dict:
 # %% ../../nbs/50_finetune.finetune.ipynb #ec8cb3b5
 def _weights(model)->str:
     "What the weights of a model are known by."
+    import torch
     found = hashlib.sha256()
     for name, weight in model.state_dict().items():
         found.update(name.encode())
-        found.update(weight.detach().cpu().contiguous().flatten().view(_bytes()).numpy())
+        found.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return found.hexdigest()[:16]
-
-def _bytes():
-    import torch
-    return torch.uint8
 
 # %% ../../nbs/50_finetune.finetune.ipynb #cbb78228
 def _trained(job:_Job, model, tokenizer, tokenized:Stage, tracking:Tracking)->Stage:
@@ -404,7 +400,7 @@ def _saved(job:_Job, tokenized:Stage, trained:Stage)->Stage:
         save_schema(job.task.schema, folder/'labels.json')
         (folder/'training.json').write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding='utf-8')
         (folder/'README.md').write_text(model_card(found), encoding='utf-8')
-        push({p.name: p for p in sorted(folder.iterdir())}, str(local.absolute()), 'model', 'Fine-tuned model')
+        _keep({p.name: p for p in sorted(folder.iterdir())}, record['repo'], 'Fine-tuned model')
         for path in folder.iterdir(): path.unlink()
         return found
     return job.run.stage('save', dict(repo=record['repo'], folder=str(local)), work, [trained], outside=[local/name for name in _names(trained)], together=True)  # but for the card, which the evaluation writes anew

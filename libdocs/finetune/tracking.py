@@ -32,7 +32,7 @@ def wandb_mode(
         return 'offline'
     return 'online'
 
-# %% ../../nbs/48_finetune.tracking.ipynb #298493f7
+# %% ../../nbs/48_finetune.tracking.ipynb #60721622
 @contextmanager
 def wandb_run(
     name:str,                  # of the run
@@ -59,6 +59,7 @@ def wandb_run(
         try: run.finish() if run else None
         except Exception as error: log.warning('W&B did not finish (%s); its files are in %s', type(error).__name__, folder)
 
+# %% ../../nbs/48_finetune.tracking.ipynb #6496feba
 class Tracking(ExitStack):
     "A W&B run that starts when it is first asked for, in the main process, and ends with the `with` block."
     def __init__(self,
@@ -77,6 +78,7 @@ class Tracking(ExitStack):
         if not self.runs: self.runs.append(self.enter_context(wandb_run(name, config, folder, key)) if is_main() else None)
         return self.runs[0]
 
+# %% ../../nbs/48_finetune.tracking.ipynb #c8f690da
 def log_report(
     run,        # of `wandb_run`, or None
     html:str,   # a whole page

@@ -228,7 +228,6 @@ class _Step(_InParts):
         labels, parts, value = inputs['labels'].to(self.args.device), self._parts(inputs), 0.
         total = self.accelerator.reduce(self.loss.weights(labels).sum(), 'mean')
         for part in parts:
-            if self.accelerator.num_processes == 1: self._mind()
             with nullcontext() if part is parts[-1] else self.accelerator.no_sync(model):
                 with self.compute_loss_context_manager(): share = self.loss(self._logits(model, part), labels[part[0]], total)
                 self.accelerator.backward(share)
@@ -253,13 +252,16 @@ _sealed = 'libdocs.json'  # in a checkpoint: the digests of its files, written l
 class _Checkpoints:
     "Before transformers' Trainer: checkpoints that are whole or not there, and what training goes on with."
     progress, kept = None, (-1, math.inf)  # from the checkpoint that is gone on with; (step, time) of the last one
-    spent = 0.  # seconds, before the checkpoint that is gone on with
+
+    @property
+    def spent(self)->float: return self.progress['seconds'] if self.progress else 0.  # before that checkpoint
 
     def _save_checkpoint(self, model, trial):
+        from safetensors import SafetensorError
         folder = Path(self.args.output_dir)/f'checkpoint-{self.state.global_step}'
         (folder/_sealed).unlink(missing_ok=True)
         try: super()._save_checkpoint(model, trial)
-        except Exception as error: raise InputError(f'{folder}: the checkpoint cannot be written: {error}') from error
+        except (OSError, RuntimeError, SafetensorError) as error: raise InputError(f'{folder}: the checkpoint cannot be written: {error}') from error
         self.kept = self.state.global_step, time.monotonic()
         if not self.args.should_save: return
         progress = dict(tr_loss=float(self._tr_loss), total=self._total_loss_scalar, logged=self._globalstep_last_logged, tokens=self.tokens, seconds=self.spent + time.monotonic() - self.began)
@@ -270,13 +272,12 @@ class _Checkpoints:
     def go_on(self, checkpoint:Path):
         "Train from a checkpoint of `last_checkpoint`."
         self.progress = read_manifest(checkpoint/_sealed)['progress']
-        self.spent = self.progress['seconds']
         self.train(resume_from_checkpoint=str(checkpoint))
 
     def take(self, checkpoint:Path):
         "What the training that ended with a checkpoint had found: the best weights, and the history."
         from transformers import TrainerState
-        self.state, self.spent = TrainerState.load_from_json(str(checkpoint/'trainer_state.json')), read_manifest(checkpoint/_sealed)['progress']['seconds']
+        self.state, self.progress = TrainerState.load_from_json(str(checkpoint/'trainer_state.json')), read_manifest(checkpoint/_sealed)['progress']
         self._load_from_checkpoint(str(checkpoint.with_name(f'checkpoint-{self.state.best_global_step or self.state.global_step}')))
 
 # %% ../../nbs/49_finetune.trainer.ipynb #1bcd319d
@@ -285,8 +286,12 @@ class _Kept(_Checkpoints):
     leaving = None  # a `Leaving`
 
     def training_step(self, model, inputs, num_items_in_batch=None):
-        self._mind()
+        if self.accelerator.num_processes > 1: self._mind()
         return super().training_step(model, inputs, num_items_in_batch)
+
+    def _logits(self, model, part):
+        if model.training and self.accelerator.num_processes == 1: self._mind()
+        return super()._logits(model, part)
 
     def prediction_step(self, *args, **kwargs):
         if self.leaving and self.leaving.waited() > grace: raise self.leaving.why

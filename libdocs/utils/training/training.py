@@ -165,7 +165,7 @@ def to_csv_bytes(
     "A table as `csv_writer` writes it."
     text = io.StringIO(newline='')
     write = csv_writer(text, list(df.columns))
-    for row in df.to_dict('records'): write(row)
+    for row in df.itertuples(index=False, name=None): write(dict(zip(df.columns, row)))
     return io.BytesIO(text.getvalue().encode('utf-8'))
 
 # %% ../../../nbs/20_utils.training.training.ipynb #5e301b08
