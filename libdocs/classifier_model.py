@@ -11,7 +11,7 @@ import json, logging, os, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .console import Parser, command, count, number, positive, seed, share, token_advice
+from .console import Parser, command, count, number, positive, say, seed, share, token_advice
 from .processes import is_main
 
 log = logging.getLogger('libdocs.classifier_model')  # also under `python -m`, where __name__ is __main__
@@ -166,7 +166,7 @@ def train_and_evaluate(
     with RunFolder(run_folder or run_folder_of(local_folder(model_name)), fresh) as run, Tracking(Path(model_name).name, wandb_output, wandb_token) as tracking:
         trained = finetune(task, model_name, run_folder=run, tracking=tracking, token=token, downsample=downsample, seed=seed, device=device, dtype=dtype, private=private, **options)
         if not is_main(): return None
-        def answer(folder): return _answer(model_name, task.test, task.train, results, eval_batch_size, text, subject, load, _zero_shot(base_model, zero_shot, task, load), task.frequencies)
+        def answer(folder): return _answer(model_name, task.test, task.train, results, eval_batch_size, text, subject, load, _zero_shot(base_model, zero_shot, task, load | dict(allow_pickle=options.get('allow_pickle', False))), task.frequencies)
         answered = run.stage('evaluate', dict(text=text, subject=subject, zero_shot=zero_shot, frequencies=task.frequencies), answer, [trained.saved], outside=[file for file in files if file != files.report])
         log.info('seconds: training %s, evaluation %s', trained.record['seconds'], answered.facts['evaluation_seconds'])
         return _told(run, answered, trained, results, tracking, wandb_output, token, private)
@@ -256,6 +256,7 @@ def _what(group):
 def _training(group):
     a = group.add_argument
     a('--model-for-training-finetune', '-m', default=default_base_model, metavar='MODEL', help=f'base model: Hub name, folder, or scratch (default: {default_base_model})')
+    a('--allow-pickle', action='store_true', help='open a base model whose weights are pickled (pytorch_model.bin); a pickle can run code, so only from people you trust')
     a('--epochs', type=positive, default=2, metavar='N', help='times through the training split, at the most; a tenth of it is held out to choose the best epoch (default: 2)')
     a('--learning-rate', type=positive, metavar='RATE', help='peak learning rate (default: by model size, 2e-5 for base models)')
     a('--train-batch-size', type=count, default=32, metavar='N', help='texts a training step (default: 32)')
@@ -301,20 +302,20 @@ def _job(args, line:str):
     if args.examples: evaluation = evaluate_model(args.hf_model_name, args.input_dir, args.filename, dataset=args.input_hf_dataset, **shared)
     else: evaluation = train_and_evaluate(args.input_hf_dataset, args.hf_model_name, wandb_output=args.wandb_output, wandb_token=args.wandb_access_token, private=not args.public,
         base_model=args.model_for_training_finetune, epochs=args.epochs, learning_rate=args.learning_rate, train_batch_size=args.train_batch_size, max_length=args.max_length, balance=args.balance,
-        long=args.long, overlap=args.overlap, pool=args.pool, lora=args.lora, zero_shot=args.zero_shot, run_folder=args.run_folder, fresh=args.fresh, **shared)
+        long=args.long, overlap=args.overlap, pool=args.pool, lora=args.lora, allow_pickle=args.allow_pickle, zero_shot=args.zero_shot, run_folder=args.run_folder, fresh=args.fresh, **shared)
     if evaluation: _print(evaluation)
 
 def _print(evaluation:Evaluation):
     "The figures as a small table, what they mean, and where the files are."
     from libdocs.report import frequencies, memory, trust, verdict
     named = {'model': evaluation.metrics} | {k: v for k, v in evaluation.metrics['baselines'].items() if v}
-    print(f'{"":14}{"top-1":>8}{"top-2":>8}{"top-3":>8}{"macro-F1":>10}   95 % interval of top-1')
+    say(f'{"":14}{"top-1":>8}{"top-2":>8}{"top-3":>8}{"macro-F1":>10}   95 % interval of top-1')
     for name, figures in named.items():
         low, high = figures['intervals']['top_1']
-        print(f'{name:14}' + ''.join(f'{figures[k]:>8.4f}' for k in ('top_1', 'top_2', 'top_3')) + f'{figures["macro_f1"]:>10.4f}   {low:.4f} to {high:.4f}')
+        say(f'{name:14}' + ''.join(f'{figures[k]:>8.4f}' for k in ('top_1', 'top_2', 'top_3')) + f'{figures["macro_f1"]:>10.4f}   {low:.4f} to {high:.4f}')
     for told in (verdict(evaluation.metrics), frequencies(evaluation.metrics), trust(evaluation.metrics), memory(evaluation.metrics)):
-        if told: print(told)
-    for path in (evaluation.results, evaluation.run.metrics_path, evaluation.report): print(f'wrote {path}')
+        if told: say(told)
+    for path in (evaluation.results, evaluation.run.metrics_path, evaluation.report): say(f'wrote {path}')
 
 def main(argv:list=None)->int:
     "The command; returns the exit code."

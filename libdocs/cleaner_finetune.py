@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from .console import Parser, command, count, positive, proper_share, seed, share, token_advice
+from .console import Parser, command, count, positive, proper_share, say, seed, share, token_advice
 
 log = logging.getLogger('libdocs.cleaner_finetune')  # also under `python -m`, where __name__ is __main__
 
@@ -91,6 +91,8 @@ def prepare(
     bad_rows:str='stop',             # 'stop' or 'reject'
     merge_labels:bool=False,         # merge labels that differ only in spelling
     label_issues:str='report',       # training rows whose label is probably wrong: 'report', 'drop' or 'off'
+    csv_safe:bool=False,             # put ' before cells of train.csv and test.csv that a spreadsheet would run as formulas
+    limits=None,                     # `records.Limits` of what compressed files unpack to; None: 100 GB, 200 times the file
     private:bool=True,               # whether a new Hub repo is private
     dry_run:bool=False,              # True: do everything but write
     run_folder:str|os.PathLike=None, # where the stages are kept, to go on if it is interrupted; None: beside the local files, OUTPUT_run
@@ -98,7 +100,7 @@ def prepare(
     command:str=None,                # the command line, for the card
 )->Prepared:
     "Read, clean, normalize, split, write and publish a corpus; raises `InputError` naming what to mend."
-    options = {k: v for k, v in locals().items() if k not in ('token', 'command', 'run_folder', 'fresh', 'input_dir', 'output_filename', 'target_hf_dataset', 'seed')}
+    options = {k: v for k, v in locals().items() if k not in ('token', 'command', 'run_folder', 'fresh', 'limits', 'input_dir', 'output_filename', 'target_hf_dataset', 'seed')}
     from libdocs.stages import RunFolder, run_folder_of
     _check_ways(label_issues, balance)
     paths = _preflight(input_dir, input_filename, output_filename, target_hf_dataset, token, private)
@@ -106,7 +108,7 @@ def prepare(
     with ExitStack() as stack:
         if dry_run: run_folder = stack.enter_context(tempfile.TemporaryDirectory())
         run = stack.enter_context(RunFolder(run_folder or run_folder_of(str(output_filename).removesuffix('.jsonl')), fresh))
-        stages = _decided(run, paths, seed, options)
+        stages = _decided(run, paths, limits, seed, options)
         skipped = (['rejected'] if bad_rows == 'stop' else []) + (['label_issues', 'outliers'] if label_issues == 'off' else [])
         files = {kind: path for kind, path in output_files(Path(run_folder)/'dry' if dry_run else output_filename).items() if kind not in skipped}
         written = _written(run, stages, files, dict(repo=repo, seed=seed, options=options | dict(labels_to_filter=list(labels_to_filter)), command=command))
@@ -114,11 +116,12 @@ def prepare(
         return _prepared(stages, written, {} if dry_run else files, pushed)
 
 # %% ../nbs/80_cleaner_finetune.ipynb #904ae8b7
-def _decided(run, paths:list, seed:int, o:dict)->dict:
+def _decided(run, paths:list, limits, seed:int, o:dict)->dict:
     "The stages that decide what becomes of each row, by name, by the options `o` of `prepare`."
     from libdocs.preparation import clean_stage, issues_stage, normalize_stage, read_stage, split_stage
+    from libdocs.records import Limits
     cap = o['balance'] == 'cap'
-    read = read_stage(run, paths, o['text'], o['subject'], o['bad_rows'], o['merge_labels'])
+    read = read_stage(run, paths, o['text'], o['subject'], o['bad_rows'], o['merge_labels'], limits or Limits())
     clean = clean_stage(run, read, o['threshold'], o['conflicts'])
     normalize = normalize_stage(run, read, clean, o['labels_to_filter'], o['reduce_majority_to'], o['min_label_count'], seed, cap and not o['natural_test'])
     split = split_stage(run, read, normalize, o['test_size'], seed, o['reduce_majority_to'] if cap and o['natural_test'] else None)
@@ -177,6 +180,7 @@ def _from_to(group):
     a('--subject', '-s', default='label', metavar='COLUMN', help='column that holds the label (default: label)')
     a('--output-filename', '-o', required=True, metavar='PREFIX', help='prefix of the local files')
     a('--target-hf-dataset', metavar='REPO', help='dataset repo to publish to: Hub name or folder; without it only the local files are written')
+    a('--csv-safe', action='store_true', help="put ' before cells of train.csv and test.csv that a spreadsheet would run as formulas (they begin with = + - @); the classifier sees it too")
     a('--dry-run', action='store_true', help='do everything but write and publish')
     a('--run-folder', metavar='DIR', help='where the job keeps what is done, so that the same command goes on where it was interrupted (default: OUTPUT_run)')
     a('--fresh', action='store_true', help='forget what was done in the run folder and start over')
@@ -184,6 +188,8 @@ def _from_to(group):
 # %% ../nbs/80_cleaner_finetune.ipynb #f15bfa78
 def _cleaning(group):
     a = group.add_argument
+    a('--max-unpacked-gb', type=positive, default=100, metavar='N', help='stop at a .gz or .zst file that unpacks to more (default: 100)')
+    a('--max-unpacked-ratio', type=positive, default=200, metavar='N', help='stop at one that unpacks to more than so many times its size, beyond 0.1 GB (default: 200)')
     a('--bad-rows', choices=['stop', 'reject'], default='stop', help='stop at a row that cannot be read, or set it aside (default: stop)')
     a('--merge-labels', action='store_true', help='merge labels that differ only by case, space or Unicode form')
     a('--threshold', type=share, default=0.9, metavar='COSINE', help='TF-IDF cosine similarity from which two texts are copies (default: 0.9)')
@@ -214,11 +220,12 @@ def main(argv:list=None)->int:
 
 def _job(args, line:str):
     "What the parsed options ask for; `line` is the command line for the card."
-    options = vars(args) | dict(token=args.hf_access_token, private=not args.public, command=line)
-    prepared = prepare(**{k: v for k, v in options.items() if k not in ('hf_access_token', 'public')})
-    print(prepared)
-    for path in prepared.files.values(): print(f'wrote {path}')
-    if prepared.pushed: print(f'published {prepared.pushed.url}')
+    from libdocs.records import Limits
+    options = vars(args) | dict(token=args.hf_access_token, private=not args.public, command=line, limits=Limits(args.max_unpacked_gb, args.max_unpacked_ratio))
+    prepared = prepare(**{k: v for k, v in options.items() if k not in ('hf_access_token', 'public', 'max_unpacked_gb', 'max_unpacked_ratio')})
+    say(prepared)
+    for path in prepared.files.values(): say(f'wrote {path}')
+    if prepared.pushed: say(f'published {prepared.pushed.url}')
     log.info('seconds: %s', ', '.join(f'{step} {seconds:.1f}' for step, seconds in prepared.seconds.items()))
 
 # %% ../nbs/80_cleaner_finetune.ipynb #dc18ab1a

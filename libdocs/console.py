@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['count', 'positive', 'share', 'proper_share', 'seed', 'secret_options', 'token_advice', 'Parser', 'number',
-           'hide_secrets', 'redact', 'run_command', 'command']
+           'hide_secrets', 'redact', 'say', 'run_command', 'command']
 
 # %% ../nbs/75_console.ipynb #69592803
 import argparse, logging, math, os, re, shlex, signal, sys, threading
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
+from .markup import visible
 from .processes import Terminated, is_main, terminate
 
 # %% ../nbs/75_console.ipynb #4115c69d
@@ -68,7 +69,7 @@ class _Redact(logging.Formatter):
         super().__init__('%(levelname)s: %(message)s')
         self.secrets = [s for s in secrets if s]
 
-    def format(self, record): return redact(super().format(record), self.secrets)
+    def format(self, record): return visible(redact(super().format(record), self.secrets))
 
 def redact(
     text:str,                # any text
@@ -79,6 +80,13 @@ def redact(
     return text
 
 # %% ../nbs/75_console.ipynb #d17fcd2f
+def say(
+    result,  # anything
+):
+    "Print a result of a command."
+    text, encoding = visible(result), sys.stdout.encoding or 'utf-8'
+    print(text.encode(encoding, 'backslashreplace').decode(encoding))
+
 def run_command(
     prog:str,             # name of the command
     job:Callable,         # does the work; raises InputError for what the user can mend
@@ -101,7 +109,7 @@ def run_command(
         logging.getLogger('libdocs').debug('traceback', exc_info=True)
         code, line = 1, f'unexpected {type(error).__name__}: {error}. This is a defect of libdocs: please report it with the command (without tokens); --log-level debug shows where it happened'
     else: return 0
-    print(redact(' '.join(f'{prog}: {line}'.split()), secrets), file=sys.stderr)
+    print(visible(redact(' '.join(f'{prog}: {line}'.split()), secrets)), file=sys.stderr)
     return code
 
 def _log_to_stderr(level:str, secrets:list):

@@ -329,14 +329,18 @@ def _push_once(api, repo:str, repo_type:str, files:Mapping, message:str, private
     return commit
 
 # %% ../nbs/30_hub.ipynb #bfc1a13a
+def _check_inside(path:str, repo:str):
+    "Raise `InputError` for a path that is not inside the repo."
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith('/') or '\\' in path or {'..', '.git', '.cache'} & set(parts): raise InputError(f'{repo}: {path!r} is not a path inside a repo')
+
 def _check_paths(
     files:Mapping,   # path in the repo: bytes or Path
     repo:str,        # for the message
 ):
     "Raise `InputError` for a path that is not inside the repo, or a file that is not there."
     for path, content in files.items():
-        parts = PurePosixPath(path).parts
-        if not parts or path.startswith('/') or '\\' in path or {'..', '.git', '.cache'} & set(parts): raise InputError(f'{repo}: {path!r} is not a path inside a repo')
+        _check_inside(path, repo)
         if isinstance(content, Path) and not content.is_file(): raise InputError(f'{content}: no such file, so it cannot be published')
 
 def _push_folder(files:Mapping, repo:str):
@@ -420,13 +424,15 @@ def push_run(
 # %% ../nbs/30_hub.ipynb #2102a5d9
 def _damaged(api, repo:str, repo_type:str, folder:Path)->list:
     "The files in `folder`, a snapshot of a commit, that are not what the Hub says they are."
-    listing = api.list_repo_tree(repo, recursive=True, revision=folder.name, repo_type=repo_type)
+    listing = list(api.list_repo_tree(repo, recursive=True, revision=folder.name, repo_type=repo_type))
+    for entry in listing: _check_inside(entry.path, repo)
     return [folder/e.path for e in listing if (folder/e.path).is_file() and not _same(e, folder/e.path)]
 
 def _fetch(api, repo:str, repo_type:str, patterns:list)->Path:
     "A folder with the latest commit of a Hub repo, checked."
     from huggingface_hub import snapshot_download
-    api.repo_info(repo, repo_type=repo_type, timeout=_LONGEST)  # says what is wrong, where `snapshot_download` would take what it has kept
+    info = api.repo_info(repo, repo_type=repo_type, timeout=_LONGEST)  # says what is wrong, where `snapshot_download` would take what it has kept
+    for file in info.siblings or (): _check_inside(file.rfilename, repo)
     for _ in range(2):
         folder = Path(snapshot_download(repo, repo_type=repo_type, allow_patterns=patterns, token=api.token))
         if not (bad := _damaged(api, repo, repo_type, folder)): return folder
@@ -529,16 +535,18 @@ def require_split(
     return splits[name]
 
 # %% ../nbs/30_hub.ipynb #364b2c6e
-_MODEL_FILES = ['*.json', '*.txt', '*.model', '*.safetensors', '*.md', '*.jinja']
+_MODEL_FILES, _PICKLES = ['*.json', '*.txt', '*.model', '*.safetensors', '*.md', '*.jinja'], 'pytorch_model*.bin'
 
 def fetch_model(
-    repo:str,              # a folder, or a Hub id, with or without an owner
-    token:str|None=None,   # None: HF_TOKEN, or the stored login, if any
-)->Path:                   # a folder for `from_pretrained`
-    "A local folder with the model; pickles are never fetched."
+    repo:str,                 # a folder, or a Hub id, with or without an owner
+    token:str|None=None,      # None: HF_TOKEN, or the stored login, if any
+    allow_pickle:bool=False,  # take pickled weights where there are no others
+)->Path:                      # a folder for `from_pretrained`
+    "A local folder with the model; pickles are not fetched unless they are asked for."
     folder = _local_copy(repo, 'model', _MODEL_FILES, token)
     if not (folder/'config.json').is_file(): raise InputError(f'cannot fetch the model {repo}: it holds no config.json, so it is not a model that transformers can open; check the name')
-    if not any(folder.glob('*.safetensors')):
-        raise InputError(f'cannot fetch the model {repo}: it holds no weights in *.safetensors. Pickled weights (pytorch_model.bin) are not opened, because a pickle can run code; '
-                         'convert them where you trust them (from_pretrained, then save_pretrained), or choose another model')
-    return folder
+    if any(folder.glob('*.safetensors')): return folder
+    if allow_pickle: folder = _local_copy(repo, 'model', [*_MODEL_FILES, _PICKLES], token)
+    if any(folder.glob(_PICKLES)) and allow_pickle: return folder
+    raise InputError(f'cannot fetch the model {repo}: it holds no weights in *.safetensors. Pickled weights (pytorch_model.bin) are not opened, because a pickle can run code; choose another model, '
+                     'convert them where you trust them (from_pretrained, then save_pretrained), or insist with --allow-pickle')

@@ -10,7 +10,7 @@ import logging, os, sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from .console import Parser, command
+from .console import Parser, command, say
 
 # %% ../nbs/85_pipelines.ipynb #56d3e34d
 pipelines = ('prepare', 'finetune', 'evaluate')
@@ -89,7 +89,7 @@ def _job(args, line:str):
         for p in pipeline_parameters(args.name).values(): print(f'{p["name"]:22}{p["inferred_type_name"]:8}{p["default"]:28}{p["help"]}')
         return
     out = run_pipeline(args.name, {name: _value(value) for name, value in args.parameter}, args.out or f'{args.name}-executed.ipynb')
-    print(f'wrote {out}')
+    say(f'wrote {out}')
 
 def _value(
     text:str,  # as typed

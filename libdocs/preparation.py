@@ -19,13 +19,13 @@ import pandas as pd
 
 from .corpus_report import corpus_html
 from .labels import label_variants, merge_variants
-from .records import InputError, atomic_writer, base_id, file_sha256, iter_records, to_json_line, unique_ids, write_jsonl
+from .records import InputError, Limits, atomic_writer, base_id, file_sha256, iter_records, to_json_line, unique_ids, write_jsonl
 from .report import dataset_card, versions
 from .stages import RunFolder, Stage
 from .utils.data_cleaner.clean_data_tfidf import audited, decide, warn_of_losses
 from .utils.data_cleaner.label_issues import LabelIssues, label_issues, to_drop
 from .utils.data_cleaner.tfidf import cluster_texts
-from .utils.training.training import checked_split, csv_writer, frequencies_file, label_frequencies, normalize
+from .utils.training.training import checked_split, csv_writer, frequencies_file, guarded, label_frequencies, normalize
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +37,13 @@ def read_stage(
     subject:str,          # the column that holds the label
     bad_rows:str,         # 'stop' or 'reject'
     merge_labels:bool,    # merge labels that differ only in spelling
+    limits:Limits=Limits(),  # of what compressed files unpack to
 )->Stage:                 # rows.jsonl, table.parquet (id, label), rejected.jsonl
     "Every good row of the files; raises `InputError` with file, line and reason."
     def work(folder):
         rejected, columns, ids, labels = [], {}, [], []
         with open(folder/'rows.jsonl', 'w', encoding='utf-8', newline='\n') as file:
-            for record in iter_records(paths, text, subject, bad_rows, rejected):
+            for record in iter_records(paths, text, subject, bad_rows, rejected, limits):
                 ids.append(base_id(record))
                 labels.append(record['label'])
                 record.pop('id', None)
@@ -219,7 +220,7 @@ def write_stage(
     "The local files, and what is to be published."
     def work(folder):
         corpus, ledger = corpus_of(read), ledger_of(decided)
-        _write_rows(corpus, ledger, paths, folder)
+        _write_rows(corpus, ledger, paths, folder, facts['options']['csv_safe'])
         if 'rejected' in paths:
             with atomic_writer(paths['rejected'], 'wb') as file: file.write((read.folder/'rejected.jsonl').read_bytes())
         found = issues_of(issues) if issues else None
@@ -228,22 +229,26 @@ def write_stage(
         gone = ledger['reason'] != ''
         with atomic_writer(paths['report']) as file:
             file.write(corpus_html(told, pd.DataFrame(dict(label=corpus.table['label'][gone], reason=ledger['reason'][gone])), pd.read_parquet(cleaned.folder/'pairs.parquet'), found))
-        (folder/frequencies_file).write_text(json.dumps(told['frequencies'], ensure_ascii=False, indent=1), encoding='utf-8')
+        (folder/frequencies_file).write_text(json.dumps(_as_written(told['frequencies'], facts['options']['csv_safe']), ensure_ascii=False, indent=1), encoding='utf-8')
         (folder/'README.md').write_text(dataset_card(told), encoding='utf-8')
         return told
     after = [read, cleaned, decided] + ([issues] if issues else [])
     return run.stage('write', dict(files={kind: os.fspath(path) for kind, path in paths.items()}, **facts), work, after, outside=paths.values())
 
 # %% ../nbs/70_preparation.ipynb #4495a470
-def _write_rows(corpus:Corpus, ledger:pd.DataFrame, paths:dict, folder:Path):
+def _write_rows(corpus:Corpus, ledger:pd.DataFrame, paths:dict, folder:Path, csv_safe:bool):
     ids = corpus.table['id'].to_numpy(object)
     with ExitStack() as stack:
         lines = {part: stack.enter_context(atomic_writer(paths[part])) for part in ('train', 'test', 'removed')}
-        tables = {part: csv_writer(stack.enter_context(open(folder/f'{part}.csv', 'w', encoding='utf-8', newline='')), corpus.columns) for part in ('train', 'test')}
+        tables = {part: csv_writer(stack.enter_context(open(folder/f'{part}.csv', 'w', encoding='utf-8', newline='')), corpus.columns, csv_safe) for part in ('train', 'test')}
         for record, fate in zip(corpus, ledger.itertuples(index=False)):
             if fate.part: tables[fate.part](record)
             else: record = audited(record, reason=fate.reason, score=fate.score, matched_id=ids[fate.match] if fate.match >= 0 else None, cluster=None if fate.reason in ('filtered_label', 'rare_label', 'label_cap') else ids[fate.cluster])
             lines[fate.part or 'removed'].write(to_json_line(record) + '\n')
+
+def _as_written(frequencies:dict, csv_safe:bool)->dict:
+    "Label frequencies with the labels as they stand in the CSV."
+    return frequencies | dict(labels={guarded(label): n for label, n in frequencies['labels'].items()}) if csv_safe else frequencies
 
 def _counts(corpus:Corpus, ledger:pd.DataFrame, read:Stage, options:dict)->dict:
     "How many rows there were at each step, of each label, and why the others went."

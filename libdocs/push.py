@@ -8,7 +8,7 @@ __all__ = ['parser', 'main']
 # %% ../nbs/84_push.ipynb #847a878d
 import sys
 
-from .console import Parser, command, token_advice
+from .console import Parser, command, say, token_advice
 
 # %% ../nbs/84_push.ipynb #589f5031
 _epilog = '''example:
@@ -26,7 +26,7 @@ def parser()->Parser:
 
 def _job(args, line:str):
     from libdocs.hub import push_run
-    for pushed in push_run(args.run, args.hf_access_token): print(f'published {pushed.url}')
+    for pushed in push_run(args.run, args.hf_access_token): say(f'published {pushed.url}')
 
 def main(argv:list=None)->int:
     "The command; returns the exit code."

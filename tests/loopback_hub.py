@@ -4,7 +4,7 @@
     python tests/loopback_hub.py --port 8765        # by hand: HF_ENDPOINT=http://127.0.0.1:8765 HF_TOKEN=loopback-alice
 
 It speaks plain LFS (set HF_HUB_DISABLE_XET=1, as `env` does), knows users, organizations and roles, keeps every request and commit, and can be told
-to fail: `fail`, `cut`, `lose_reply`, `delay`, `corrupt`.
+to fail: `fail`, `cut`, `lose_reply`, `delay`, `drip`, `corrupt`.
 """
 import argparse, base64, hashlib, json, re, secrets, socket, tempfile, threading, time
 from dataclasses import dataclass, field
@@ -355,36 +355,41 @@ class LoopbackHub:
         if not request.user or not request.user.may_write(name): raise Fault(403, 'Forbidden: you must use a write token to upload to a repository.')
         return repo
 
-    # Faults: each is spent after `times` requests that match
+    # Faults: each is spent after `times` requests that match, of which the first `skip` are let through
 
-    def fail(self, method, pattern, status=500, times=1, headers=None, message='loopback fault', code=None):
+    def fail(self, method, pattern, status=500, times=1, headers=None, message='loopback fault', code=None, skip=0):
         "Answer with `status` instead of doing anything."
-        self._fault('fail', method, pattern, times, reply=Fault(status, message, code, **(headers or {})))
+        self._fault('fail', method, pattern, times, skip, reply=Fault(status, message, code, **(headers or {})))
 
-    def cut(self, method, pattern, times=1):
+    def cut(self, method, pattern, times=1, skip=0):
         "Close the connection without an answer, nothing done."
-        self._fault('cut', method, pattern, times)
+        self._fault('cut', method, pattern, times, skip)
 
-    def lose_reply(self, method=r'POST', pattern=r'/commit/', times=1):
+    def lose_reply(self, method=r'POST', pattern=r'/commit/', times=1, skip=0):
         "Do what was asked, then close the connection without an answer."
-        self._fault('lose', method, pattern, times)
+        self._fault('lose', method, pattern, times, skip)
 
-    def delay(self, method, pattern, seconds, times=1):
+    def delay(self, method, pattern, seconds, times=1, skip=0):
         "Answer after `seconds`."
-        self._fault('delay', method, pattern, times, seconds=seconds)
+        self._fault('delay', method, pattern, times, skip, seconds=seconds)
 
-    def corrupt(self, pattern, times=1):
+    def drip(self, method, pattern, seconds, times=1, skip=0):
+        "Send the answer in twenty pieces that take `seconds` together."
+        self._fault('drip', method, pattern, times, skip, seconds=seconds)
+
+    def corrupt(self, pattern, times=1, skip=0):
         "Send a download of the right size with wrong bytes."
-        self._fault('corrupt', 'GET', pattern, times)
+        self._fault('corrupt', 'GET', pattern, times, skip)
 
-    def _fault(self, what, method, pattern, times, **more): self.faults.append({'what': what, 'method': method, 'pattern': pattern, 'times': times} | more)
+    def _fault(self, what, method, pattern, times, skip, **more): self.faults.append({'what': what, 'method': method, 'pattern': pattern, 'times': times, 'skip': skip} | more)
 
     def take_fault(self, method, path):
         with self.lock:
             for fault in self.faults:
-                if fault['times'] > 0 and re.fullmatch(fault['method'], method) and re.search(fault['pattern'], path):
-                    fault['times'] -= 1
-                    return fault
+                if not fault['times'] or not re.fullmatch(fault['method'], method) or not re.search(fault['pattern'], path): continue
+                early = fault['skip'] > 0
+                fault['skip' if early else 'times'] -= 1
+                if not early: return fault
         return {'what': None}
 
 
@@ -403,7 +408,7 @@ class Handler(BaseHTTPRequestHandler):
         reply = self._answer(request, fault.get('reply'))
         if fault['what'] == 'lose': return self._hang_up(parts.path)
         if fault['what'] == 'corrupt': reply.body = bytes(255 - b for b in reply.body)
-        self._send(reply)
+        self._send(reply, fault['seconds'] if fault['what'] == 'drip' else 0)
 
     do_GET = do_HEAD = do_POST = do_PUT = do
 
@@ -435,14 +440,21 @@ class Handler(BaseHTTPRequestHandler):
         except (ConnectionError, ValueError):  # the client went away in the middle
             self.close_connection = True
 
-    def _send(self, reply):
+    def _send(self, reply, drip=0):
         self.hub.requests.append((self.command, urlsplit(self.path).path, reply.status))
         try:
             self.send_response(reply.status)
             for name, value in ({'Content-Length': str(len(reply.body))} | reply.headers).items(): self.send_header(name, value)
             self.end_headers()
-            if self.command != 'HEAD': self.wfile.write(reply.body)
+            if self.command != 'HEAD': self._write(reply.body, drip)
         except ConnectionError: self.close_connection = True
+
+    def _write(self, body, drip):
+        if not drip: return self.wfile.write(body)
+        size = -(-len(body) // 20) or 1
+        for start in range(0, len(body), size):
+            self.wfile.write(body[start:start + size])
+            threading.Event().wait(drip / 20)
 
     def _hang_up(self, path):
         self.hub.requests.append((self.command, path, 0))

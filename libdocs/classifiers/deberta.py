@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 
@@ -45,6 +46,7 @@ def load_checkpoint(
     folder:Path,  # a model folder
     name:str,     # what the user called it
     use:str,      # what it is to be, for the error, as in "a text classifier"
+    allow_pickle:bool=False,  # open pickled weights where there are no others
     **options,    # of `from_pretrained`
 )->tuple:         # (model, tokenizer, names of the weights that the checkpoint lacks)
     "Sequence classifier and tokenizer of `folder`, in float32; raises `InputError` for one that cannot be opened."
@@ -52,13 +54,13 @@ def load_checkpoint(
     from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     try:
-        model, loading = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, **options)
-        return model, AutoTokenizer.from_pretrained(folder), sorted(loading['missing_keys'])
-    except (OSError, ValueError, KeyError, SafetensorError) as error: raise InputError(f'{name}: cannot be loaded as {use}: {str(error).splitlines()[0]}') from error
+        model, loading = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, trust_remote_code=False, use_safetensors=None if allow_pickle else True, **options)
+        return model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False), sorted(loading['missing_keys'])
+    except (OSError, ValueError, KeyError, SafetensorError, UnpicklingError) as error: raise InputError(f'{name}: cannot be loaded as {use}: {str(error).splitlines()[0]}') from error
 
-def _load(folder:Path, name:str)->tuple:
+def _load(folder:Path, name:str, allow_pickle:bool)->tuple:
     "(model, tokenizer) of a checkpoint that was trained to classify."
-    model, tokenizer, missing = load_checkpoint(folder, name, 'a text classifier')
+    model, tokenizer, missing = load_checkpoint(folder, name, 'a text classifier', allow_pickle)
     if missing: raise InputError(f'{name}: has no trained classification head ({missing[0]} is missing): fine-tune it first with classifier_model --train')
     return model.eval(), tokenizer
 
@@ -71,9 +73,10 @@ class DebertaZeroShot:
         device:str='auto',        # see `pick_device`
         hypothesis_template:str='This text is about {}.',  # NLI: the sentence in which a label is put
         dtype:str='auto',         # see `pick_dtype`
+        allow_pickle:bool=False,  # open pickled weights where there are no others; only from people you trust
     ):
-        self.name, self.folder, self.device = model, Path(fetch_model(model, token)), pick_device(device)
-        self.model, self.tokenizer = _load(self.folder, model)
+        self.name, self.folder, self.device = model, Path(fetch_model(model, token, allow_pickle)), pick_device(device)
+        self.model, self.tokenizer = _load(self.folder, model, allow_pickle)
         self.forward, self.template = Forward(self.model, self.tokenizer.pad_token_id or 0, self.device, dtype), hypothesis_template
         if self.tokenizer.model_max_length > 8192: self.tokenizer.model_max_length = 512
         about = getattr(self.model.config, 'libdocs', None) or {}
@@ -99,7 +102,7 @@ class DebertaZeroShot:
     def fingerprint(self)->str:
         "Sixteen hex digits that change with weights, configuration or tokenizer."
         digest = hashlib.sha256()
-        for path in sorted(p for p in self.folder.glob('*') if p.suffix in ('.safetensors', '.model') or p.name in ('config.json', 'tokenizer.json')):
+        for path in sorted(p for p in self.folder.glob('*') if p.suffix in ('.safetensors', '.bin', '.model') or p.name in ('config.json', 'tokenizer.json')):
             digest.update(f'{path.name} {file_sha256(path)}'.encode())
         return digest.hexdigest()[:16]
 

@@ -188,19 +188,20 @@ def load_base(
     texts:Iterable[str],   # of the training split, for `scratch`
     max_length:int=512,    # tokens a text may have, if the model allows it
     token:str=None,        # for private repos
+    allow_pickle:bool=False,  # open pickled weights where there are no others
 )->tuple:                  # (model, tokenizer); the tokenizer's model_max_length is what will be used
     "A classifier for `schema` to be fine-tuned, and its tokenizer; seed torch first."
     if name == scratch:
         tokenizer = scratch_tokenizer(texts, max_length=max_length)
         return with_company(scratch_model(schema, tokenizer), tokenizer, texts), tokenizer
-    model, tokenizer = _load(fetch_model(name, token), name, schema)
+    model, tokenizer = _load(fetch_model(name, token, allow_pickle), name, schema, allow_pickle)
     ensure_pad_token(model, tokenizer)
     tokenizer.model_max_length = usable_length(model.config, tokenizer, max_length)
     return fresh_head(model), tokenizer
 
-def _load(folder:Path, name:str, schema:LabelSchema)->tuple:
+def _load(folder:Path, name:str, schema:LabelSchema, allow_pickle:bool)->tuple:
     "The checkpoint in float32 with `schema`'s labels, and its fast tokenizer."
     labels = dict(num_labels=len(schema), id2label=schema.id2label, label2id=schema.label2id, problem_type='single_label_classification')
-    model, tokenizer, _ = load_checkpoint(folder, name, 'a base model', ignore_mismatched_sizes=True, **labels)
+    model, tokenizer, _ = load_checkpoint(folder, name, 'a base model', allow_pickle, ignore_mismatched_sizes=True, **labels)
     if not tokenizer.is_fast: raise InputError(f'{name}: has no fast tokenizer (tokenizer.json), which libdocs needs')
     return model, tokenizer

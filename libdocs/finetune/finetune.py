@@ -289,6 +289,7 @@ def finetune(
     seed:int=42,                          # of head, order, dropout, validation rows and sample
     device:str='auto',                    # 'auto', 'cpu', 'cuda' or 'mps'
     dtype:str='auto',                     # what to compute in, see `pick_dtype`; weights are kept and updated in float32
+    allow_pickle:bool=False,              # open pickled weights of the base model where there are no others
     private:bool=True,                    # whether a new Hub repo is private
     run_folder:str|os.PathLike|RunFolder=None, # where the stages are kept, to go on if it is interrupted; None: beside the model
     fresh:bool=False,                     # forget what was done in the run folder
@@ -303,7 +304,7 @@ def finetune(
     join(device)
     task = dataset if isinstance(dataset, Task) else load_task(dataset, token, downsample, seed)
     transformers.set_seed(seed)
-    model, tokenizer = load_base(base_model, task.schema, list(task.train['text']), max_length, token)
+    model, tokenizer = load_base(base_model, task.schema, list(task.train['text']), max_length, token, allow_pickle)
     options = dict(epochs=epochs, learning_rate=learning_rate or default_learning_rate(model.num_parameters(), base_model == scratch, lora), train_batch_size=train_batch_size, balance=balance, lora=lora, downsample=downsample)
     record = _record(task, tokenizer, reading, options, repo=model_name, base_model=base_model, seed=seed, device=device, dtype=dtype)
     with nullcontext(run_folder) if isinstance(run_folder, RunFolder) else RunFolder(run_folder or run_folder_of(local_folder(model_name)), fresh) as run:

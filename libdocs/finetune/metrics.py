@@ -190,8 +190,20 @@ def intervals(
     without, names = _without_each(o, groups, w), list(found)
     pseudo = np.stack([n * found[k] - (n - 1) * without[k] for k in names], axis=1)
     means, errors = _drawn(pseudo, max(200, min(draws, 20_000_000 // n)), np.random.default_rng(seed))
-    most = len(groups)**2 / (np.bincount(groups)**2).sum()
-    return {k: _studentized(pseudo[:, i], means[:, i], errors[:, i]) if k in _losses else _of_share(found[k], pseudo[:, i].mean(), means[:, i].std(), most) for i, k in enumerate(names)}
+    most, hidden = len(groups)**2 / (np.bincount(groups)**2).sum(), _hidden_variance(*_label_counts(o, w))
+    def interval(i, k):
+        if k in _losses: return _studentized(pseudo[:, i], means[:, i], errors[:, i])
+        return _of_share(found[k], pseudo[:, i].mean(), math.sqrt(means[:, i].var() + hidden.get(k, 0)), most)
+    return {k: interval(i, k) for i, k in enumerate(names)}
+
+def _hidden_variance(hits:np.ndarray, rows:np.ndarray, answers:np.ndarray)->dict:
+    "What the draws do not show of the variance of means over labels, because labels with few rows seem certain."
+    def of(hits, rows):
+        hits, rows = hits[rows > 1e-9], rows[rows > 1e-9]
+        share = hits / rows
+        likely = (hits + 2 * share.mean()) / (rows + 2)
+        return max(0., ((likely * (1 - likely) - share * (1 - share)) / rows).sum() / len(rows)**2)
+    return dict(macro_f1=of(hits, (rows + answers) / 2), balanced_accuracy=of(hits, rows))
 
 def _drawn(values:np.ndarray, draws:int, rng)->tuple:
     "Means of the columns of `values` (groups, figures) in bootstrap samples of groups, and their standard errors: two arrays (draws, figures)."
@@ -207,12 +219,18 @@ def _of_share(value:float, middle:float, error:float, most:float)->list:
     low, high = wilson(middle, min(max(rows, 1.), most))
     return [min(low, value), max(high, value)]
 
+def _widening(pseudo:np.ndarray)->float:
+    "Student's quantile over the normal one, for as many rows as make up the most of a loss."
+    from scipy.stats import t
+    rows = pseudo.sum()**2 / (pseudo**2).sum()
+    return t.ppf(.975, max(1., rows - 1)) / 1.959964
+
 def _studentized(pseudo:np.ndarray, means:np.ndarray, errors:np.ndarray)->list:
     "The interval of a mean of positive values, on a logarithmic scale."
     mean, error = pseudo.mean(), pseudo.std(ddof=1) / np.sqrt(len(pseudo))
     usable = (means > 0) & (errors > 0)
     if mean <= 0 or error == 0 or not usable.any(): return [max(0., mean)] * 2
-    low, high = np.quantile(np.log(means[usable] / mean) / (errors[usable] / means[usable]), [.025, .975])
+    low, high = np.quantile(np.log(means[usable] / mean) / (errors[usable] / means[usable]), [.025, .975]) * _widening(pseudo)
     return [float(mean * np.exp(-t * error / mean)) for t in (high, low)]
 
 # %% ../../nbs/35_finetune.metrics.ipynb #d80d783d

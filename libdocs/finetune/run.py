@@ -6,7 +6,7 @@
 __all__ = ['log', 'kept_labels', 'result_row', 'ResultFiles', 'result_files', 'classified', 'read_results', 'RunResult', 'run']
 
 # %% ../../nbs/60_finetune.run.ipynb #c8672ff9
-import hashlib, json, logging, os
+import hashlib, json, logging, math, os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,12 +77,22 @@ def _done(
     with open(path, 'rb') as file:
         for line, (id, label) in zip(file, zip(rows['id'], rows['label'])):
             try: row = json.loads(line) if line.endswith(b'\n') else None
-            except ValueError: row = None
-            if not isinstance(row, dict) or (row.get('id'), row.get('label')) != (id, label): break
+            except (ValueError, RecursionError): row = None
+            if not _fits(row, id, label): break
             done += _right(row)
             size += len(line)
     if size != path.stat().st_size: os.truncate(path, size)
     return done
+
+def _fits(row, id:str, label:str)->bool:
+    "Whether `row` can be what `result_row` made of the row `id`."
+    if not isinstance(row, dict) or (row.get('id'), row.get('label')) != (id, label): return False
+    names, scores, facts = row.get('predictions'), row.get('scores'), [row.get(k, '') for k in ('label_score', 'squared_error')]
+    if not (isinstance(names, list) and isinstance(scores, list) and 0 < len(names) == len(scores) and all(isinstance(name, str) for name in names)): return False
+    if not _numbers(scores) or not (_numbers(facts) or facts == [None, None]): return False
+    return all(row.get(f'top_{k}') is correct_at(label, names, k) for k in (1, 2, 3))
+
+def _numbers(values:list)->bool: return all(type(x) in (int, float) and math.isfinite(x) for x in values)
 
 def _right(row:dict)->tuple: return 1, row['top_1'], row['top_2'], row['top_3']
 

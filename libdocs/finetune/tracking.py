@@ -48,9 +48,10 @@ def wandb_run(
     key, run = key or os.environ.get('WANDB_API_KEY'), None
     if (mode := wandb_mode(key)) != 'disabled':
         try:
+            os.environ.setdefault('WANDB_ERROR_REPORTING', 'false')  # else it reports on itself, and waits when the server hangs
             import wandb
             Path(folder).mkdir(parents=True, exist_ok=True)
-            settings = wandb.Settings(api_key=key if mode == 'online' else None, init_timeout=10, finish_timeout=10, finish_timeout_raises=False, silent=True, console='off',
+            settings = wandb.Settings(api_key=key if mode == 'online' else None, init_timeout=6, finish_timeout=6, finish_timeout_raises=False, silent=True, console='off',
                                       x_disable_meta=True, x_disable_machine_info=True, disable_git=True, disable_code=True, save_code=False)
             run = wandb.init(project='libdocs', name=name, config=config, dir=str(folder), mode=mode, settings=settings)
         except Exception as error: log.warning('W&B did not start (%s); the training goes on without it', type(error).__name__)

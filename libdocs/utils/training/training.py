@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'frequencies_file', 'label_cap', 'Normalized', 'normalize', 'normalize_data', 'test_quotas', 'split_rows',
-           'csv_writer', 'to_csv_bytes', 'Splits', 'checked_split', 'df_to_train_test_bytes', 'label_frequencies',
-           'check_frequencies']
+           'guarded', 'csv_writer', 'to_csv_bytes', 'Splits', 'checked_split', 'df_to_train_test_bytes',
+           'label_frequencies', 'check_frequencies']
 
 # %% ../../../nbs/20_utils.training.training.ipynb #84a951a6
 import csv, io, json, logging, math
@@ -150,14 +150,21 @@ def _cell(value)->str:
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)): return ''
     return json.dumps(value, ensure_ascii=False, default=str)
 
+def guarded(
+    value,  # of any JSON type
+):          # the same; a string that a spreadsheet would take for a formula has ' before it
+    "A value that no spreadsheet takes for a formula."
+    return f"'{value}" if isinstance(value, str) and value.startswith(('=', '+', '-', '@', '\t', '\r')) else value
+
 def csv_writer(
     file,                   # a text file, opened with newline=''
     columns:Sequence[str],  # of the header, which is written
+    safe:bool=False,        # put ' before what a spreadsheet would take for a formula
 )->Callable:                # takes a row, a dict
     "Rows as CSV in which every value is a quoted string; missing values are empty."
-    writer = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator='\n')
-    writer.writerow(columns)
-    return lambda row: writer.writerow([_cell(row.get(column)) for column in columns])
+    writer, guard = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator='\n'), guarded if safe else (lambda value: value)
+    writer.writerow([guard(column) for column in columns])
+    return lambda row: writer.writerow([_cell(guard(row.get(column))) for column in columns])
 
 def to_csv_bytes(
     df:pd.DataFrame,  # any columns

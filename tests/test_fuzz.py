@@ -1,0 +1,161 @@
+"""Readers of what comes from outside, given damaged and hostile bytes: each answers with what it could read or with one `InputError`, never with another exception.
+FUZZ=600 in the environment fuzzes each for so many seconds (`make fuzz`); otherwise each gets some dozens of tries, the same ones every time."""
+import gzip, io, json, os, shutil, time
+from itertools import count
+from pathlib import Path
+
+import pytest
+from corpora import csv_bytes, documents, jsonl, tiny_bert
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+
+from libdocs.records import InputError
+
+SECONDS, TRIES = float(os.environ.get('FUZZ', 0)), 60
+ROWS = documents(6)
+NASTY = [b'', b'\x00', b'\xff', b'"', b'\n', b'\r', b'{', b'[' * 200, b']', b'null', b'NaN', b'-1', b'1e999', b'9' * 5000, b'true', b'\\ud800', b'{}', b'""', b'\xef\xbb\xbf', b"'", b',', b':', b'---', b'!!python/object/apply:os.system [x]', b'../', b'&a [*a]', '\u202e\U0001f4c4'.encode()]
+
+
+@st.composite
+def damaged(draw, originals):
+    "One of `originals` with some cuts, insertions and repeats, or any bytes at all."
+    data = draw(st.sampled_from(originals))
+    if draw(st.integers(0, 9)) == 0: return draw(st.binary(max_size=200))
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(data)))
+        end = min(len(data), start + draw(st.sampled_from([0, 0, 1, 3, 20, 200])))
+        data = data[:start] + draw(st.one_of(st.sampled_from(NASTY), st.binary(max_size=4), st.just(data[start:end] * 2))) + data[end:]
+    return data
+
+
+def fuzz(target, data):
+    "Give `target` what `data` draws."
+    def tried(value): target(value)
+    begun = time.monotonic()
+    for n in count():
+        run = given(data)(tried)
+        seed(n)(settings(max_examples=TRIES, deadline=None, database=None, suppress_health_check=list(HealthCheck))(run))()
+        if time.monotonic() - begun >= SECONDS: return
+
+
+def parquet(rows):
+    import pandas as pd
+    out = io.BytesIO()
+    pd.DataFrame(rows).to_parquet(out)
+    return out.getvalue()
+
+
+def packed(data, ending):
+    import zstandard
+    return {'.gz': gzip.compress, '.zst': zstandard.ZstdCompressor().compress}.get(ending, bytes)(data)
+
+
+CORPORA = {'.jsonl': jsonl(ROWS + [{'text': 'a\u2028b', 'label': 7, 'more': {'x': [1, None, {'y': 2.5}]}}]), '.csv': csv_bytes(ROWS), '.parquet': parquet(ROWS)}
+FILES = {ending + how: packed(data, how) for ending, data in CORPORA.items() for how in ('', '.gz', '.zst') if ending != '.parquet' or not how}
+
+
+@pytest.mark.parametrize('ending', FILES)
+def test_records(tmp_path, ending):
+    from libdocs.records import read_records, write_jsonl
+    path = tmp_path/f'corpus{ending}'
+    def read(data):
+        path.write_bytes(data)
+        try: found = read_records(path, bad_rows='reject')
+        except InputError as error: return one_line(error)
+        back = read_records(write_jsonl(tmp_path/'back.jsonl', found.df))
+        assert back.df[['id', 'text', 'label']].values.tolist() == found.df[['id', 'text', 'label']].values.tolist()
+        write_jsonl(tmp_path/'rejected.jsonl', found.rejected)
+    fuzz(read, damaged([FILES[ending]]) if '.' not in ending[1:] else st.one_of(damaged([FILES[ending]]), damaged([CORPORA[ending.rsplit('.', 1)[0]]]).map(lambda data: packed(data, '.' + ending.rsplit('.', 1)[1]))))
+
+
+def one_line(error): assert str(error).strip() and 'Traceback' not in str(error), repr(error)
+
+
+def test_manifests(tmp_path):
+    "A damaged manifest is known as one: the stage is done again, with the same result; a damaged plan to push is refused."
+    from libdocs.hub import push_run
+    from libdocs.stages import RunFolder
+    def work(folder):
+        (folder/'out.txt').write_text('made')
+        return dict(n=1)
+    with RunFolder(tmp_path/'run') as run: run.stage('first', dict(a=1), work)
+    whole = (tmp_path/'run'/'first.json').read_bytes()
+    def read(data):
+        (tmp_path/'run'/'first.json').write_bytes(data)
+        with RunFolder(tmp_path/'run') as run: stage = run.stage('first', dict(a=1), work)
+        assert (stage.folder/'out.txt').read_text() == 'made' and stage.facts == dict(n=1)
+        (tmp_path/'run'/'first.push').write_bytes(data)
+        try: push_run(tmp_path/'run')
+        except InputError as error: one_line(error)
+        (tmp_path/'run'/'first.push').unlink()
+    fuzz(read, damaged([whole]))
+
+
+class Clerk:
+    "A classifier that reads the answer off the text."
+    labels = ('contract', 'invoice', 'minutes')
+    def classify(self, texts): return [sorted(((label, .8 if label in text else .1) for label in self.labels), key=lambda pair: -pair[1]) for text in texts]
+
+
+def test_results(tmp_path):
+    "Whatever an interrupted run left, the results are in the end those of an undisturbed one."
+    import pandas as pd
+    from libdocs.finetune.run import classified
+    rows, path = pd.DataFrame(ROWS)[['id', 'text', 'label']], tmp_path/'results.jsonl'
+    classified(Clerk(), rows, path)
+    whole = path.read_bytes()
+    def read(data):
+        path.write_bytes(data)
+        outcome = classified(Clerk(), rows, path)
+        assert outcome.right.all() and len(path.read_bytes().splitlines()) == len(rows)
+        assert [json.loads(line)['id'] for line in path.read_bytes().splitlines()] == list(rows['id'])
+    fuzz(read, damaged([whole]))
+
+
+CARD = '''---
+license: mit
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: train.csv
+  - split: test
+    path: test.csv
+dataset_info:
+  features:
+  - name: id
+    dtype: string
+  - name: text
+    dtype: string
+  - name: label
+    dtype: string
+---
+# Letters
+'''
+
+
+def test_dataset_cards(tmp_path):
+    from libdocs.finetune.finetune import load_task
+    folder = tmp_path/'data'
+    folder.mkdir()
+    frequencies = json.dumps(dict(labels=dict(contract=5, invoice=4, minutes=3), test='capped')).encode()
+    files = {'train.csv': csv_bytes(ROWS), 'test.csv': csv_bytes(ROWS[:3]), 'README.md': CARD.encode(), 'label_frequencies.json': frequencies}
+    def read(hostile):
+        name, data = hostile
+        for other, whole in files.items(): (folder/other).write_bytes(data if other == name else whole)
+        try: load_task(str(folder))
+        except InputError as error: one_line(error)
+    fuzz(read, st.one_of(*(st.tuples(st.just(name), damaged([data])) for name, data in files.items())))
+
+
+def test_model_configs(tmp_path):
+    from libdocs.classifiers.deberta import DebertaZeroShot
+    whole = tiny_bert(tmp_path/'model', [row['text'] for row in ROWS], ['contract', 'invoice', 'minutes'])
+    names = ['config.json', 'tokenizer_config.json']
+    files = {name: (whole/name).read_bytes() for name in names}
+    def read(hostile):
+        name, data = hostile
+        for other in names: (whole/other).write_bytes(data if other == name else files[other])
+        try: DebertaZeroShot(str(whole), device='cpu').classify(['invoice3 invoice4'])
+        except InputError as error: one_line(error)
+    fuzz(read, st.one_of(*(st.tuples(st.just(name), damaged([data])) for name, data in files.items())))
