@@ -4,7 +4,7 @@ BIN := .venv/bin
 DATA ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak docs bench clean
+.PHONY: help venv demo test soak fuzz docs bench clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 8
@@ -34,8 +34,11 @@ test: .venv/made ## notebooks clean and exported, their tests, and pytest
 	OMP_NUM_THREADS=1 $(BIN)/nbdev-test --n-workers 2 --do-print
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
-soak: .venv/made ## kill each command at twenty places and give it again; a quarter of an hour
-	SOAK=20 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 tests/test_faults.py
+soak: .venv/made ## kill each command at twenty places, spoil every call to the Hub in every way; an hour
+	SOAK=20 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --timeout 7200 tests/test_faults.py tests/test_hub_faults.py
+
+fuzz: .venv/made ## damaged and hostile bytes for every reader, ten minutes each; an hour and a half
+	FUZZ=600 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --timeout 7200 tests/test_fuzz.py
 
 docs: .venv/made ## the documentation site, in _docs
 	$(BIN)/python docs/build.py
@@ -49,6 +52,7 @@ bench: .venv/made ## measure libdocs beside its peers on real corpora: make benc
 	$(BIN)/python bench/train.py && $(BIN)/python bench/train.py $(DATA) --curve
 	$(BIN)/python bench/time_spent.py
 	for work in prepare evaluate; do $(BIN)/python bench/load.py --work $$work || exit 1; done
+	for program in many_pipelines faults; do $(BIN)/python bench/$$program.py || exit 1; done
 
 clean: ## remove what was made, but for .venv
 	rm -rf demo _docs _proc build dist *.egg-info .pytest_cache .hypothesis

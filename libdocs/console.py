@@ -104,13 +104,18 @@ def run_command(
     except KeyboardInterrupt as error:
         code, line = (143, 'asked to end') if isinstance(error, Terminated) else (130, 'interrupted')
         line += '; what was finished is kept, and nothing else was written under a final name' + (f'. To go on: {again}' if again else '')
-    except MemoryError: code, line = 2, 'error: memory ran out; use a smaller batch size or a machine with more'
     except Exception as error:
         logging.getLogger('libdocs').debug('traceback', exc_info=True)
-        code, line = 1, f'unexpected {type(error).__name__}: {error}. This is a defect of libdocs: please report it with the command (without tokens); --log-level debug shows where it happened'
+        code, line = (2, 'error: memory ran out; use a smaller batch size, a smaller model or a machine with more') if _short_of_memory(error) else (1,
+            f'unexpected {type(error).__name__}: {error}. This is a defect of libdocs: please report it with the command (without tokens); --log-level debug shows where it happened')
     else: return 0
     print(visible(redact(' '.join(f'{prog}: {line}'.split()), secrets)), file=sys.stderr)
     return code
+
+def _short_of_memory(error:Exception)->bool:
+    if isinstance(error, MemoryError) or 'torch' not in sys.modules: return isinstance(error, MemoryError)
+    from libdocs.classifiers.forward import is_out_of_memory
+    return is_out_of_memory(error)
 
 def _log_to_stderr(level:str, secrets:list):
     "One handler for libdocs' log; the libraries below only speak up when something is wrong."

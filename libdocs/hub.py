@@ -208,9 +208,13 @@ def _reach(repo:str, doing:str):
     "Raise `InputError` within about ten seconds if the Hub gives no answer."
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
-    try:
-        with _quiet(): get_session().head(constants.ENDPOINT, timeout=_REACH)
-    except Exception as error: raise explain(error, repo, doing) from None
+    begun = time.monotonic()
+    for pause in (1, 1, None):
+        try:
+            with _quiet(): return get_session().head(constants.ENDPOINT, timeout=_REACH)
+        except Exception as error:
+            if pause is None or not _passing(error) or time.monotonic() - begun > 2: raise explain(error, repo, doing) from None
+        time.sleep(pause)
 
 def _api(token:str|None):
     "The Hub's client."

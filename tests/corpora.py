@@ -64,14 +64,16 @@ def tokenizer(texts, tokens=BERT):
     return PreTrainedTokenizerFast(tokenizer_object=inner, **tokens)
 
 
-def tiny_bert(folder, texts, labels=None, dtype=None):
-    "A one-layer BERT classifier with random weights in `folder`; `labels` are the names of its outputs."
+def tiny_bert(folder, texts, labels=None, dtype=None): return bert(folder, texts, labels, dtype, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=128)
+
+
+def bert(folder, texts, labels=None, dtype=None, **sizes):
+    "A BERT classifier with random weights in `folder`; `labels` are the names of its outputs."
     from transformers import BertConfig, BertForSequenceClassification, set_seed
     set_seed(0)
     tok = tokenizer(texts)
     names = dict(id2label=dict(enumerate(labels)), label2id={name: i for i, name in enumerate(labels)}) if labels else {}
-    config = BertConfig(vocab_size=len(tok), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=128, **names)
-    model = BertForSequenceClassification(config)
+    model = BertForSequenceClassification(BertConfig(vocab_size=len(tok), **sizes, **names))
     (model.to(dtype) if dtype else model).save_pretrained(folder)
     tok.save_pretrained(folder)
     return folder

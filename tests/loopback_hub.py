@@ -292,7 +292,7 @@ class LoopbackHub:
 
     def reset(self):
         self.repos, self.users, self.lfs, self.parts = {}, {}, {}, {}
-        self.requests, self.faults, self.lock = [], [], threading.Lock()
+        self.requests, self.faults, self.lock, self.received = [], [], threading.Lock(), 0  # bytes of large files
         self.page, self.lfs_over, self.part_size = 1000, 10_000_000, 1 << 40
 
     def close(self):
@@ -401,6 +401,7 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         body = self._body()
         if body is None: return
+        if self.command == 'PUT': self.hub.received += len(body)
         fault = self.hub.take_fault(self.command, parts.path)
         if fault['what'] == 'delay': time.sleep(fault['seconds'])
         if fault['what'] == 'cut': return self._hang_up(parts.path)

@@ -1,11 +1,11 @@
 """Faults made on purpose: killed at any change of a file, asked to end, a disk that is full, a damaged run folder. Whatever happens, the same command given again
 ends with the same files. SOAK=20 in the environment kills each command at twenty places instead of two."""
-import json, os, re, shutil, signal, subprocess, sys, time
+import json, os, re, shutil, signal, subprocess, sys, tempfile, time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from corpora import Jobs, csv_bytes, documents, environment, jsonl, put, read_jsonl, snapshot
+from corpora import Jobs, bert, csv_bytes, documents, environment, jsonl, put, read_jsonl, snapshot
 
 PLACES = int(os.environ.get('SOAK', 2))
 ROWS = documents(240)
@@ -14,6 +14,41 @@ CLEAN = ['libdocs.cleaner_finetune', '-i', 'data', '-f', 'raw.jsonl', '-o', 'out
 TRAIN = ['libdocs.classifier_model', '--input-hf-dataset', './ds', '-o', './model', '-m', 'scratch', '--epochs', '4', '--device', 'cpu', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
 INPUTS = {'clean': {'data/raw.jsonl': RAW}, 'train': {'ds/train.csv': csv_bytes(ROWS[:180]), 'ds/test.csv': csv_bytes(ROWS[180:])}}
 COMMANDS = {'clean': CLEAN, 'train': TRAIN}
+
+# Run by python -c: the module argv[2] as a program, which may not write in the folder argv[1]; and with a clock that runs backwards; and, in MEMORY, with so much and no more
+READ_ONLY = '''
+import errno, os, runpy, sys
+name = os.path.abspath(sys.argv[1])
+def watch(event, args):
+    writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR) or event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod") and args[-1] == -1
+    if writes and isinstance(args[0], (str, os.PathLike)) and (os.path.abspath(os.fspath(args[0])) + os.sep).startswith(name + os.sep): raise OSError(errno.EROFS, os.strerror(errno.EROFS), args[0])
+sys.addaudithook(watch)
+sys.argv = sys.argv[2:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+'''
+STRANGE = '''
+import time
+now, begun = time.time, time.time()
+time.time = lambda: begun - 1e6 - (now() - begun)
+''' + READ_ONLY
+MEMORY = '''
+import os, resource, runpy, sys
+def limited(function, more):
+    def run(*args, **kwargs):
+        size = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (size + more, resource.RLIM_INFINITY))
+        try: return function(*args, **kwargs)
+        finally: resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    return run
+more, when, sys.argv = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+if when == "train":
+    import transformers
+    transformers.Trainer.train = limited(transformers.Trainer.train, more)
+else:
+    import libdocs.classifiers.forward as room
+    room.Forward._into, room.batch_tokens = limited(room.Forward._into, more), lambda model, device: 16_384
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+'''
 
 # Run by python -c: the module argv[2] as a program, killed at its change number argv[1] of a file in this folder; how many there were is written to ../changes
 KILLER = '''
@@ -57,7 +92,9 @@ def whole(tmp_path_factory):
         work = tmp_path_factory.mktemp(f'whole-{kind}')/'work'
         def run():
             put(work, INPUTS[kind])
+            begun = time.monotonic()
             well(start(work, kind))
+            (work.parent/'seconds').write_text(str(time.monotonic() - begun))
             return made(work), int((work.parent/'changes').read_text()), work
         return run
     jobs = Jobs({kind: recipe(kind) for kind in COMMANDS})
@@ -69,21 +106,26 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize('kind', COMMANDS)
 @pytest.mark.parametrize('place', range(PLACES))
-def test_killed_and_given_again(whole, tmp_path, kind, place):
+def test_killed_and_given_again(whole, tmp_path, kind, place, record_property):
     expected, changes, _ = whole[kind]
     assert changes > 30
     put(tmp_path/'work', INPUTS[kind])
     at = 1 + (changes - 1) * (2 * place + 1) // (2 * PLACES)
+    begun = time.monotonic()
     assert start(tmp_path/'work', kind, at).returncode == -signal.SIGKILL
+    killed = time.monotonic()
     well(start(tmp_path/'work', kind))
+    record_property('seconds before', killed - begun)
+    record_property('seconds again', time.monotonic() - killed)
     assert made(tmp_path/'work') == expected
     left = [p for p in (tmp_path/'work').rglob('*') if p.name.endswith('.part') and 'wb' not in p.parts]
     assert not [p for p in left if p.is_dir()], 'a stage was left half done'
 
 
 @pytest.mark.parametrize('kind', COMMANDS)
-def test_given_again_nothing_is_done(whole, kind):
+def test_given_again_nothing_is_done(whole, kind, record_property):
     expected, _, work = whole[kind]
+    record_property('seconds whole', (work.parent/'seconds').read_text())
     before = {p: p.stat().st_mtime_ns for p in work.rglob('*') if p.is_file() and not p.name.endswith(('.push', '.lock', '.md', 'metrics.json', 'report.html'))}
     done = well(start(work, kind))
     assert 'again, because' not in done.stderr and done.stderr.count('done before') >= 6
@@ -174,3 +216,74 @@ def test_full_disk(whole, tmp_path, kind, size):
     assert all(expected[name] == data for name, data in made(work).items() if name in expected and not name.endswith(('.md', '.html', '.json'))), 'half a file under a final name'
     well(start(work, kind))
     assert made(work) == expected
+
+
+# Memory that is short: the process may have so much more than it had when the work began
+
+@pytest.fixture(scope='module')
+def heavy(tmp_path_factory):
+    "A folder with long texts and a base model that needs hundreds of megabytes to learn two of them, trained and evaluated without a limit."
+    work = tmp_path_factory.mktemp('heavy')/'work'
+    rows = documents(18)
+    for row in rows: row['text'] = ' '.join([row['text']] * 28)
+    put(work, {'ds/train.csv': csv_bytes(rows[:12]), 'ds/test.csv': csv_bytes(rows[12:])})
+    bert(work/'base', [row['text'] for row in rows], hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024, max_position_embeddings=512, hidden_dropout_prob=0., attention_probs_dropout_prob=0.)
+    well(short_of_memory(work, 'train', 1 << 40))
+    return work
+
+
+HEAVY = ['--input-hf-dataset', './ds', '-o', './model', '-m', './base', '--epochs', '1', '--device', 'cpu', '--dtype', 'float32', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
+
+
+def short_of_memory(work, when, more):
+    "The job in `work` with at most `more` bytes beyond what it has when it begins to train, or to evaluate."
+    return subprocess.run([sys.executable, '-c', MEMORY, str(more), when, 'libdocs.classifier_model', *HEAVY], cwd=work, env=environment(work.parent/'home'), capture_output=True, text=True, timeout=300)
+
+
+def same_answers(one, other):
+    pairs = list(zip(read_jsonl(one/'res'/'results.jsonl'), read_jsonl(other/'res'/'results.jsonl'), strict=True))
+    return all(a['predictions'] == b['predictions'] and max(abs(x - y) for x, y in zip(a['scores'], b['scores'])) < 1e-4 for a, b in pairs)
+
+
+@pytest.mark.parametrize('when,more', [('train', 100 << 20), ('evaluate', 10 << 20)])
+def test_smaller_batches_when_memory_is_short(heavy, tmp_path, when, more):
+    work = tmp_path/'work'
+    shutil.copytree(heavy, work)
+    shutil.rmtree(work/'res')
+    if when == 'train': shutil.rmtree(work/'model'), shutil.rmtree(work/'model_run')
+    done = well(short_of_memory(work, when, more))
+    assert 'the memory of cpu ran out' in done.stderr and same_answers(heavy, work), done.stderr
+
+
+@pytest.mark.parametrize('when', ['train', 'evaluate'])
+def test_one_text_that_does_not_fit_is_named(heavy, tmp_path, when):
+    work = tmp_path/'work'
+    shutil.copytree(heavy, work)
+    shutil.rmtree(work/'res')
+    if when == 'train': shutil.rmtree(work/'model'), shutil.rmtree(work/'model_run')
+    done = short_of_memory(work, when, 2 << 20)
+    assert done.returncode == 2 and re.search(r"error: a text of \d+ tokens does not fit into the memory of cpu: .* It begins: '\w+\d+ \w+\d+ ", done.stderr), done.stderr
+
+
+# Strange surroundings
+
+@pytest.mark.parametrize('kind,inputs', [('clean', 'data'), ('train', 'ds')])
+def test_strange_surroundings(whole, tmp_path, kind, inputs):
+    """On another filesystem than the home and the temporary folder, at the end of more than 300 characters of path with emoji and spaces in it, in a locale that knows
+    neither, with a clock that runs backwards and inputs that cannot be written."""
+    shm = Path('/dev/shm')
+    with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else tmp_path) as there:
+        work = Path(there)/('\U0001f4c4 caf\u00e9 ' + 'x' * 140)/('a b ' + 'y' * 140)/'work'
+        assert len(str(work)) > 300
+        put(work, INPUTS[kind])
+        plain = dict(LC_ALL='C', PYTHONUTF8='0', PYTHONCOERCECLOCALE='0', PYTHONIOENCODING=None, TMPDIR=str(tmp_path))
+        done = subprocess.run([sys.executable, '-c', STRANGE, inputs, *COMMANDS[kind]], cwd=work, env=environment(tmp_path/'home', **plain), capture_output=True, timeout=300)
+        assert done.returncode == 0, done.stderr.decode(errors='replace')
+        assert made(work) == whole[kind][0]
+
+
+@pytest.mark.parametrize('kind,outputs', [('clean', 'out'), ('clean', 'ds'), ('train', 'model'), ('train', 'res')])
+def test_outputs_that_cannot_be_written(tmp_path, kind, outputs):
+    put(tmp_path/'work', INPUTS[kind])
+    done = subprocess.run([sys.executable, '-c', READ_ONLY, outputs, *COMMANDS[kind]], cwd=tmp_path/'work', env=environment(tmp_path/'home'), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and 'Read-only file system' in done.stderr and done.stderr.count('error: ') == 1 and 'Traceback' not in done.stderr, done.stderr

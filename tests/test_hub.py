@@ -314,6 +314,20 @@ def test_large_files_are_sent_once(hub, bert, naps):
     assert len(hub.asked('PUT', '/lfs/')) == 1 and hub.commits('alice/model') == ['first']
 
 
+@pytest.mark.parametrize('interrupted,parts', [('PUT .*/1$', 1), ('PUT .*/2$', 1), ('POST /complete', 0), ('POST /commit/', 0), ('POST objects/batch', 0)])
+def test_bytes_sent_again(hub, bert, naps, monkeypatch, record_property, interrupted, parts):
+    "After an upload that was cut, at most one part of a file goes again."
+    hub.login('alice')
+    monkeypatch.setattr('time.sleep', naps)
+    hub.part_size, size = 5_000_000, (bert/'model.safetensors').stat().st_size
+    hub.cut(*interrupted.split())
+    push(model_files(bert), 'alice/model', 'model', 'first', sleep=naps)
+    assert hub.files('alice/model')['model.safetensors'] == (bert/'model.safetensors').read_bytes() and hub.commits('alice/model') == ['first']
+    assert hub.received - size <= parts * hub.part_size
+    record_property('bytes again', hub.received - size)
+    record_property('bytes', size)
+
+
 def test_unchanged_push_makes_no_commit(hub):
     hub.login('alice')
     first = push(DATA, 'alice/contracts', 'dataset', 'first')

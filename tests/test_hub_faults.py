@@ -1,6 +1,6 @@
 """Every call that the two commands make to the Hub, spoilt in every way a Hub can spoil it. What may pass is tried again and the command ends well, with no commit twice;
 what may not is told in one line, nothing that was done is lost, and the line `libdocs push RUN` completes the publishing. SOAK in the environment spoils every
-call in every way instead of each call in one."""
+call in every way instead of every third call in one."""
 import json, os, re, shlex, shutil
 from pathlib import Path
 
@@ -17,9 +17,10 @@ ROWS = documents(90)
 CLEAN = '-i data -f raw.jsonl -o out/letters --target-hf-dataset alice/letters'
 TRAIN = '--input-hf-dataset alice/data -o alice/model -m scratch --epochs 1 --device cpu --output-classify-file res/results.jsonl --wandb-output wb'
 COMMANDS = {'clean': (cleaner_finetune.main, CLEAN), 'train': (classifier_model.main, TRAIN)}
-RUNS = {'clean': 'out/letters_run', 'train': 'model_run'}
+RUNS = {'clean': 'out/letters_run', 'train': 'models/alice/model_run'}
 MADE = {'clean': ('alice/letters', 'dataset'), 'train': ('alice/model', 'model')}
 COMMITS = {'clean': 1, 'train': 2}
+EVERY = 3  # call is spoilt, without SOAK
 CALLS = {'clean': 9, 'train': 32}  # at least; checked
 
 
@@ -65,7 +66,8 @@ def whole(kind, hub, work, capfd, keep):
     del hub.repos[MADE[kind][1], MADE[kind][0]]
     hub.requests.clear()
     forget_cache()
-    assert run(kind, capfd)[0] == 0 and published(hub, kind) == first and len(hub.commits(*MADE[kind])) == COMMITS[kind]
+    code, said = run(kind, capfd)
+    assert code == 0 and published(hub, kind) == first and len(hub.commits(*MADE[kind])) == COMMITS[kind], said
     WHOLE[kind] = keep, [(method, path) for method, path, _ in hub.requests], first
     return WHOLE[kind]
 
@@ -74,21 +76,24 @@ def forget_cache():
     for folder in ('hub', 'datasets', 'modules'): shutil.rmtree(Path(os.environ['HF_HOME'])/folder, ignore_errors=True)
 
 
-def spoil(hub, call, fault):
-    "The faults that begin with call number `call`: a token that is taken away stays away, other things pass."
+DOWNLOAD = '/resolve/|/lfs/'
+
+
+def spoil(hub, calls, call, fault):
+    "The faults that begin with number `call` of `calls`: a token that is taken away stays away, other things pass."
     if fault == 'gone': hub.cut('.*', '', times=10**6, skip=call)
     elif fault in LASTING: hub.fail('.*', '', fault, times=10**6, skip=call)
     elif fault == 'cut': hub.cut('.*', '', skip=call)
     elif fault == 'lose': hub.lose_reply('.*', '', skip=call)
     elif fault == 'drip': hub.drip('.*', '', 1, skip=call)
-    elif fault == 'corrupt': hub.corrupt('', skip=call)
+    elif fault == 'corrupt': hub.corrupt(DOWNLOAD, skip=sum(method == 'GET' and bool(re.search(DOWNLOAD, path)) for method, path in calls[:call]))
     else: hub.fail('.*', '', fault, skip=call, headers={'Retry-After': '3'} if fault == 429 else None)
 
 
-def faults_of(call, path):
+def faults_of(call, method, path):
     "What call number `call` is spoilt with."
-    fitting = [f for f in FAULTS if f != 'corrupt' or re.search('/resolve/|/lfs/', path)]
-    return fitting if 'SOAK' in os.environ else [fitting[call % len(fitting)]]
+    fitting = [f for f in FAULTS if f != 'corrupt' or method == 'GET' and re.search(DOWNLOAD, path)]
+    return fitting if 'SOAK' in os.environ else [] if call % EVERY else [fitting[call // EVERY % len(fitting)]]
 
 
 @pytest.mark.parametrize('kind', COMMANDS)
@@ -97,9 +102,9 @@ def test_every_call_spoilt(hub, work, kind, capfd, tmp_path, tmp_path_factory, r
     assert len(calls) >= CALLS[kind], calls
     tried = 0
     for call, (method, path) in enumerate(calls):
-        for fault in faults_of(call, path):
+        for fault in faults_of(call, method, path):
             begin_again(hub, kind, work, kept)
-            spoil(hub, call, fault)
+            spoil(hub, calls, call, fault)
             try: survives(hub, kind, work, capfd, fault, expected)
             except AssertionError as error: raise AssertionError(f'{fault} at call {call}, {method} {path}: {error}') from error
             tried += 1

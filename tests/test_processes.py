@@ -1,5 +1,5 @@
 "Several processes that train one model, started by torchrun and by accelerate, on a CPU with gloo."
-import json, subprocess, sys
+import json, signal, subprocess, sys, time
 from types import SimpleNamespace
 
 import pytest
@@ -56,3 +56,22 @@ def test_an_error_ends_them_all(tmp_path):
     "A dataset that is not there: one line and no waiting for each other."
     done = subprocess.run([sys.executable, '-m', *LAUNCHERS['torchrun'], 'libdocs.classifier_model', '--input-hf-dataset', './none', '-o', './model'], cwd=tmp_path, env=environment(tmp_path/'home'), capture_output=True, text=True, timeout=120)
     assert done.returncode != 0 and 'there is no such folder' in done.stderr and 'unexpected' not in done.stderr
+
+
+def test_asked_to_end_all_leave_and_go_on(trained):
+    "SIGTERM to torchrun, as a preempted machine gets it: a checkpoint within 30 seconds; given again, the training ends as the undisturbed one, to the last digit."
+    options = trained.done['torchrun'].args[:-1] + ['again/wandb']
+    options = [word.replace('torchrun/', 'again/') for word in options]
+    env = environment(trained.folder/'home')
+    job, told = subprocess.Popen(options, cwd=trained.folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True), ''
+    for line in job.stderr:
+        told += line
+        if 'epoch 1 of' in line: break
+    job.send_signal(signal.SIGTERM)
+    begun = time.monotonic()
+    told += job.communicate(timeout=60)[1]
+    assert job.returncode != 0 and time.monotonic() - begun < 30, told
+    assert list((trained.folder/'again').rglob('checkpoint-*/libdocs.json')) and not (trained.folder/'again'/'model').exists(), told
+    done = subprocess.run(options, cwd=trained.folder, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and 'going on from step' in done.stderr, done.stderr
+    assert (trained.folder/'again'/'model'/'model.safetensors').read_bytes() == (trained.folder/'torchrun'/'model'/'model.safetensors').read_bytes()

@@ -14,7 +14,7 @@ from pickle import UnpicklingError
 
 import numpy as np
 
-from .forward import Forward, ahead
+from .forward import Forward, ahead, naming
 from .reading import Reading, pool_windows, read_tokens
 from ..finetune.metrics import rank
 from ..hub import fetch_model
@@ -180,7 +180,7 @@ def predict_proba(self:DebertaZeroShot,
     if self.is_nli and not labels: raise InputError(f'{self.name} is an NLI model: give it the labels to choose from')
     if not texts: return np.empty((0, len(labels or self.labels)))
     from scipy.special import softmax
-    scores = self.entailment(texts, list(labels)) if self.is_nli else self.logits(texts)
+    with naming(self.tokenizer): scores = self.entailment(texts, list(labels)) if self.is_nli else self.logits(texts)
     return softmax(scores.astype(np.float64), axis=1)
 
 @patch

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['log', 'dtypes', 'token_batches', 'padding', 'batch_tokens', 'cheap_padding', 'pick_dtype', 'bfloat16_pays',
-           'keep_memory', 'is_out_of_memory', 'ahead', 'Forward', 'padded']
+           'keep_memory', 'is_out_of_memory', 'ahead', 'Forward', 'padded', 'TooLarge', 'naming']
 
 # %% ../../nbs/39_classifiers.forward.ipynb #9b018d0c
 import ctypes, logging, math, platform, time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
@@ -108,7 +109,8 @@ def is_out_of_memory(
 )->bool:
     "Whether it says that memory ran out, on whatever device."
     import torch
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or isinstance(error, RuntimeError) and any(told in str(error) for told in ('out of memory', "can't allocate memory"))
+    told = 'out of memory', "can't allocate memory", 'Cannot allocate memory', 'could not create a primitive'  # CUDA's, torch's, the system's and oneDNN's words
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or isinstance(error, RuntimeError) and any(words in str(error) for words in told)
 
 # %% ../../nbs/39_classifiers.forward.ipynb #7323b509
 def _side_by_side(work:Callable, items:list, device:str):
@@ -180,6 +182,23 @@ def _logits(self:Forward, inputs:list, types:list|None)->np.ndarray:
     with torch.inference_mode(): return self.model(**{k: torch.from_numpy(v).to(self.device) for k, v in batch.items()}).logits.float().cpu().numpy()
 
 # %% ../../nbs/39_classifiers.forward.ipynb #6a5bdfa9
+class TooLarge(InputError):
+    "A text that does not fit into the memory, even alone."
+    def __init__(self,
+        ids:list,    # its tokens
+        device:str,  # whose memory it is
+    ):
+        super().__init__(f'a text of {len(ids)} tokens does not fit into the memory of {device}: use a smaller --max-length or a smaller model')
+        self.ids = ids
+
+@contextmanager
+def naming(
+    tokenizer,  # that made the tokens
+)->Iterator:
+    "Let a `TooLarge` in the block say how the text begins."
+    try: yield
+    except TooLarge as error: raise InputError(f'{error}. It begins: {tokenizer.decode(list(error.ids[:40]), skip_special_tokens=True)[:80]!r}') from error
+
 @patch
 def _into(self:Forward, out, rows, inputs, types):
     "The logits of some inputs, written into `out`; in halves if they do not fit into the memory."
@@ -190,7 +209,7 @@ def _into(self:Forward, out, rows, inputs, types):
         return
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error): raise
-        if len(rows) == 1: raise InputError(f'a text of {size} tokens does not fit into the memory of {self.device}; a smaller --max-length or a smaller model needs less') from error
+        if len(rows) == 1: raise TooLarge(inputs[rows[0]], self.device) from error
     if size <= self.tokens:
         self.tokens = max(1, size // 2)
         log.warning('the memory of %s ran out; batches have at most %d tokens from here on', self.device, self.tokens)

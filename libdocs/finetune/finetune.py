@@ -19,7 +19,7 @@ import pandas as pd
 
 from ..classifiers.attention import speed_up
 from ..classifiers.deberta import load_checkpoint, pick_device
-from ..classifiers.forward import keep_memory, pick_dtype
+from ..classifiers.forward import keep_memory, naming, pick_dtype
 from ..classifiers.reading import Reading, around, read_tokens
 from .base import cool_head, default_base_model, default_learning_rate, load_base, merged_from, scratch, scratch_recipe, split_tokens
 from .metrics import confidence_thresholds, figures, trainer_metrics, trainer_outcomes
@@ -377,9 +377,10 @@ def _fit(job:_Job, model, tokenizer, rows:dict, folder:Path, tracking:Tracking, 
     trainer = _trainer(job, with_lora(model) if options['lora'] else model, tokenizer, rows, folder/'checkpoints', tracked=tracking.start(record) is not None)
     trainer.leaving, checkpoint = leaving, shared(last_checkpoint(folder/'checkpoints') if is_main() else None)
     if checkpoint: log.info('going on from step %s', checkpoint.name.split('-')[1])
-    if not checkpoint: trainer.train()
-    elif is_last(checkpoint): trainer.take(checkpoint)
-    else: trainer.go_on(checkpoint)
+    with naming(tokenizer):
+        if not checkpoint: trainer.train()
+        elif is_last(checkpoint): trainer.take(checkpoint)
+        else: trainer.go_on(checkpoint)
     trainer.accelerator.wait_for_everyone()  # before the main process takes the checkpoints away
     if not is_main(): return {}
     best = merged(trainer.model)

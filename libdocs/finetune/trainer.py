@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..classifiers.attention import dropped
-from ..classifiers.forward import cheap_padding, is_out_of_memory, padded, token_batches
+from ..classifiers.forward import TooLarge, cheap_padding, is_out_of_memory, padded, token_batches
 from ..classifiers.reading import Reading, pool_windows, read_tokens
 from ..processes import Terminated
 from ..records import InputError
@@ -235,13 +235,14 @@ class _Step(_InParts):
         return value
 
     def _need_less(self, inputs):
-        "Halve the parts, or checkpoint; `InputError` when there is nothing left to do."
-        largest = max(len(rows) for rows, _, _ in self._parts(inputs))
+        "Halve the parts, or checkpoint; `TooLarge` when there is nothing left to do."
+        parts = self._parts(inputs)
+        largest = max(len(rows) for rows, _, _ in parts)
         if largest > 1: self.tokens //= 2
         elif not self.args.gradient_checkpointing:
             self.args.gradient_checkpointing = True
             self.model.gradient_checkpointing_enable(dict(use_reentrant=False))
-        else: raise InputError(f'a single text does not fit into the memory of {self.args.device}: use a smaller --max-length, a smaller base model or --lora')
+        else: raise TooLarge(max((ids for _, texts, _ in parts for ids in texts), key=len), str(self.args.device))
         log.warning('the memory of %s ran out: a step is now taken in parts of at most %d tokens%s', self.args.device, self.tokens, '' if largest > 1 else ', and layers compute their insides twice')
 
 # %% ../../nbs/49_finetune.trainer.ipynb #f7dc9ce9
