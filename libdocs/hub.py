@@ -407,6 +407,8 @@ def push_stage(
     write_manifest(run.folder/f'{name}.push', plan)
     return _push_stage(run, plan, token)
 
+_plan_fields = {'repo', 'repo_type', 'message', 'private', 'files', 'after'}
+
 def _push_stage(run, plan:Mapping, token)->Pushed:
     key = plan['key']
     def work(folder):
@@ -421,7 +423,7 @@ def push_run(
 )->list:                     # of `Pushed`
     "Complete what a run could not publish."
     folder = Path(folder).expanduser()
-    plans = [plan for path in sorted(folder.glob('*.push')) if (plan := read_manifest(path))]
+    plans = [plan for path in sorted(folder.glob('*.push')) if (plan := read_manifest(path)) and _plan_fields <= set(plan.get('key', ()))]
     if not plans: raise InputError(f'{folder}: holds nothing that was to be published; give the run folder that the command named')
     with RunFolder(folder) as run: return [_push_stage(run, plan, token) for plan in plans]
 

@@ -203,6 +203,9 @@ def _csv_rows(file)->Iterator:
     csv.field_size_limit(most_bytes)
     reader = csv.reader(_csv_lines(file))
     header, line = next(reader, []), 2
+    if not all(map(_encodable, header)):
+        yield 1, b'', None, 'invalid UTF-8 in the header'
+        return
     try:
         for values in reader:
             raw = ','.join(values).encode('utf-8', 'surrogateescape')

@@ -107,8 +107,7 @@ def test_results(tmp_path):
     def read(data):
         path.write_bytes(data)
         outcome = classified(Clerk(), rows, path)
-        assert outcome.right.all() and len(path.read_bytes().splitlines()) == len(rows)
-        assert [json.loads(line)['id'] for line in path.read_bytes().splitlines()] == list(rows['id'])
+        assert outcome.right.all() and [json.loads(line)['id'] for line in path.read_bytes().split(b'\n')[:-1]] == list(rows['id'])
     fuzz(read, damaged([whole]))
 
 

@@ -10,11 +10,10 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from pickle import UnpicklingError
 
 import numpy as np
 
-from .forward import Forward, ahead, naming
+from .forward import Forward, ahead, is_out_of_memory, naming
 from .reading import Reading, pool_windows, read_tokens
 from ..finetune.metrics import rank
 from ..hub import fetch_model
@@ -51,17 +50,19 @@ def load_checkpoint(
 )->tuple:         # (model, tokenizer, names of the weights that the checkpoint lacks)
     "Sequence classifier and tokenizer of `folder`, in float32; raises `InputError` for one that cannot be opened."
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     try:
         model, loading = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, trust_remote_code=False, use_safetensors=None if allow_pickle else True, **options)
         return model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False), sorted(loading['missing_keys'])
-    except (OSError, ValueError, KeyError, SafetensorError, UnpicklingError) as error: raise InputError(f'{name}: cannot be loaded as {use}: {str(error).splitlines()[0]}') from error
+    except Exception as error:  # what transformers makes of a configuration that is not one may be any
+        if is_out_of_memory(error): raise
+        raise InputError(f'{name}: cannot be loaded as {use}: {(str(error).splitlines() or [type(error).__name__])[0]}') from error
 
 def _load(folder:Path, name:str, allow_pickle:bool)->tuple:
     "(model, tokenizer) of a checkpoint that was trained to classify."
     model, tokenizer, missing = load_checkpoint(folder, name, 'a text classifier', allow_pickle)
     if missing: raise InputError(f'{name}: has no trained classification head ({missing[0]} is missing): fine-tune it first with classifier_model --train')
+    if set(model.config.id2label) != set(range(model.config.num_labels)): raise InputError(f'{name}: its configuration does not name its {model.config.num_labels} outputs (id2label)')
     return model.eval(), tokenizer
 
 # %% ../../nbs/40_classifiers.deberta.ipynb #e74baa04

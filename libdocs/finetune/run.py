@@ -142,7 +142,7 @@ def read_results(
     path:str|os.PathLike,  # JSONL of predictions
 )->Iterator:               # its rows, as `result_row` made them
     "The rows of a results file, one at a time."
-    with open(path, encoding='utf-8') as file:
+    with open(path, encoding='utf-8', newline='\n') as file:
         for line in file: yield json.loads(line)
 
 def _facts(row:dict)->tuple:
