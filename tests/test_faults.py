@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import warm
 from corpora import Jobs, bert, csv_bytes, documents, environment, jsonl, put, read_jsonl, snapshot
 
 PLACES = int(os.environ.get('SOAK', 2))
@@ -15,7 +16,7 @@ TRAIN = ['libdocs.classifier_model', '--input-hf-dataset', './ds', '-o', './mode
 INPUTS = {'clean': {'data/raw.jsonl': RAW}, 'train': {'ds/train.csv': csv_bytes(ROWS[:180]), 'ds/test.csv': csv_bytes(ROWS[180:])}}
 COMMANDS = {'clean': CLEAN, 'train': TRAIN}
 
-# Run by python -c: the module argv[2] as a program, which may not write in the folder argv[1]; and with a clock that runs backwards; and, in MEMORY, with so much and no more
+# Programs of their own: the module argv[2] as a program, which may not write in the folder argv[1]; and with a clock that runs backwards; and, in MEMORY, with so much and no more
 READ_ONLY = '''
 import errno, os, runpy, sys
 name = os.path.abspath(sys.argv[1])
@@ -50,7 +51,7 @@ else:
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 '''
 
-# Run by python -c: the module argv[2] as a program, killed at its change number argv[1] of a file in this folder; how many there were is written to ../changes
+# Programs of their own: the module argv[2] as a program, killed at its change number argv[1] of a file in this folder; how many there were is written to ../changes
 KILLER = '''
 import atexit, os, runpy, signal, sys
 here, at, seen = os.getcwd(), int(sys.argv[1]), [0]
@@ -69,7 +70,7 @@ runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 def start(work, kind, at=0, **options):
     "The command in the folder `work`, killed at change `at`; 0: never."
-    return subprocess.run([sys.executable, '-c', KILLER, str(at), *COMMANDS[kind]], cwd=work, env=environment(work.parent/'home'), capture_output=True, text=True, timeout=300, **options)
+    return warm.run(KILLER, ['-c', at, *COMMANDS[kind]], work, environment(work.parent/'home'), **options)
 
 
 def made(work):
@@ -137,15 +138,14 @@ def test_given_again_nothing_is_done(whole, kind, record_property):
 def asked_to_end(work, sent, kind='train'):
     "The command in `work`, sent a signal when the first epoch is done; (exit code, seconds until it ended, stderr)."
     put(work, INPUTS[kind])
-    child = subprocess.Popen([sys.executable, '-m', *COMMANDS[kind]], cwd=work, env=environment(work.parent/'home'), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    told = ''
-    for line in child.stderr:
+    job, told = warm.Job(warm.MODULE, COMMANDS[kind], work, environment(work.parent/'home')), ''
+    for line in job.stderr:
         told += line
         if 'epoch 1 of' in line: break
-    child.send_signal(sent)
+    job.send_signal(sent)
     begun = time.monotonic()
-    told += child.communicate(timeout=60)[1]
-    return child.returncode, time.monotonic() - begun, told
+    code, _, rest = job.wait()
+    return code, time.monotonic() - begun, told + rest
 
 
 @pytest.mark.parametrize('sent,code', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -196,19 +196,11 @@ def test_one_at_a_time(whole, kind, folder):
 
 # A disk that is full: files may have so many bytes and not more
 
-def limited(size):
-    def limit():
-        import resource
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-    return limit
-
-
 @pytest.mark.parametrize('kind,size', [('clean', 100), ('clean', 9_000), ('clean', 22_000), ('train', 5_000), ('train', 120_000)])
 def test_full_disk(whole, tmp_path, kind, size):
     work = tmp_path/'work'
     put(work, INPUTS[kind])
-    done = start(work, kind, preexec_fn=limited(size))
+    done = start(work, kind, file_size=size)
     assert done.returncode == 2, done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert 'File too large' in last and 'Traceback' not in done.stderr and ': error: ' in last, done.stderr
@@ -225,7 +217,7 @@ def heavy(tmp_path_factory):
     "A folder with long texts and a base model that needs hundreds of megabytes to learn two of them, trained and evaluated without a limit."
     work = tmp_path_factory.mktemp('heavy')/'work'
     rows = documents(18)
-    for row in rows: row['text'] = ' '.join([row['text']] * 28)
+    for row in rows: row['text'] = ' '.join([row['text']] * 56)
     put(work, {'ds/train.csv': csv_bytes(rows[:12]), 'ds/test.csv': csv_bytes(rows[12:])})
     bert(work/'base', [row['text'] for row in rows], hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024, max_position_embeddings=512, hidden_dropout_prob=0., attention_probs_dropout_prob=0.)
     well(short_of_memory(work, 'train', 1 << 40))
@@ -237,7 +229,7 @@ HEAVY = ['--input-hf-dataset', './ds', '-o', './model', '-m', './base', '--epoch
 
 def short_of_memory(work, when, more):
     "The job in `work` with at most `more` bytes beyond what it has when it begins to train, or to evaluate."
-    return subprocess.run([sys.executable, '-c', MEMORY, str(more), when, 'libdocs.classifier_model', *HEAVY], cwd=work, env=environment(work.parent/'home'), capture_output=True, text=True, timeout=300)
+    return warm.run(MEMORY, ['-c', more, when, 'libdocs.classifier_model', *HEAVY], work, environment(work.parent/'home'))
 
 
 def same_answers(one, other):
@@ -245,7 +237,7 @@ def same_answers(one, other):
     return all(a['predictions'] == b['predictions'] and max(abs(x - y) for x, y in zip(a['scores'], b['scores'])) < 1e-4 for a, b in pairs)
 
 
-@pytest.mark.parametrize('when,more', [('train', 100 << 20), ('evaluate', 10 << 20)])
+@pytest.mark.parametrize('when,more', [('train', 95 << 20), ('evaluate', 18 << 20)])
 def test_smaller_batches_when_memory_is_short(heavy, tmp_path, when, more):
     work = tmp_path/'work'
     shutil.copytree(heavy, work)
@@ -261,7 +253,7 @@ def test_one_text_that_does_not_fit_is_named(heavy, tmp_path, when):
     shutil.copytree(heavy, work)
     shutil.rmtree(work/'res')
     if when == 'train': shutil.rmtree(work/'model'), shutil.rmtree(work/'model_run')
-    done = short_of_memory(work, when, 2 << 20)
+    done = short_of_memory(work, when, 0)
     assert done.returncode == 2 and re.search(r"error: a text of \d+ tokens does not fit into the memory of cpu: .* It begins: '\w+\d+ \w+\d+ ", done.stderr), done.stderr
 
 
@@ -285,5 +277,5 @@ def test_strange_surroundings(whole, tmp_path, kind, inputs):
 @pytest.mark.parametrize('kind,outputs', [('clean', 'out'), ('clean', 'ds'), ('train', 'model'), ('train', 'res')])
 def test_outputs_that_cannot_be_written(tmp_path, kind, outputs):
     put(tmp_path/'work', INPUTS[kind])
-    done = subprocess.run([sys.executable, '-c', READ_ONLY, outputs, *COMMANDS[kind]], cwd=tmp_path/'work', env=environment(tmp_path/'home'), capture_output=True, text=True, timeout=300)
+    done = warm.run(READ_ONLY, ['-c', outputs, *COMMANDS[kind]], tmp_path/'work', environment(tmp_path/'home'))
     assert done.returncode == 2 and 'Read-only file system' in done.stderr and done.stderr.count('error: ') == 1 and 'Traceback' not in done.stderr, done.stderr

@@ -267,7 +267,7 @@ def test_unreachable_hub_is_told_in_time(hub, monkeypatch, tmp_path):
     monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', 'http://127.0.0.1:9')
     for action in (lambda: preflight('alice/x', 'model'), lambda: load_splits('alice/x'), lambda: fetch_model('alice/x')):
         assert './x' in fails('http://127.0.0.1:9 cannot be reached', action)
-    hub.delay('HEAD', '^/$', 60)
+    hub.delay('HEAD', '^/$', 60, times=9)
     monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', hub.url)
     monkeypatch.setattr(room, '_REACH', 0.5)
     start = time.time()

@@ -22,7 +22,7 @@ def timed(work, **env):
 
 
 @pytest.fixture(scope='module')
-def usual(tmp_path_factory): return timed(tmp_path_factory.mktemp('usual')/'work', WANDB_MODE='disabled')[0]
+def usual(tmp_path_factory): return timed(tmp_path_factory.mktemp('usual')/'work', WANDB_MODE='offline')[0]
 
 
 SERVERS = [('answer', 'hang'), ('refuse', 'refuse'), ('hang', 'hang'), ('answer', 'answer'), ('answer', 'cut'), ('answer', 'refuse'), None, 'no key']

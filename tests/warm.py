@@ -1,0 +1,121 @@
+"""Processes that begin warm: one process imports what every job imports, which takes seconds, and forks for each job. A job has a process of its own, with its own folder,
+environment, limits and exit code, as if it had been started; only what is read when a library is imported (where the Hub is, for one) is that of the first process.
+
+    done = run(PROGRAM, argv, cwd=folder, env={...})          # as subprocess.run(…, capture_output=True, text=True)
+    job = Job(PROGRAM, argv, cwd=folder, env={...})           # as subprocess.Popen(…, stderr=PIPE, text=True): pid, send_signal, stderr, wait
+"""
+import atexit, json, os, signal, socket, subprocess, sys, tempfile, threading
+from pathlib import Path
+
+MODULE = 'import runpy, sys; runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)'
+
+
+class Job:
+    "A program (source text, which finds argv in sys.argv) in a process of its own."
+    def __init__(self, program, argv, cwd, env, file_size=None):
+        self.args, self.folder = argv, tempfile.TemporaryDirectory()
+        out, err = (str(Path(self.folder.name)/name) for name in ('out', 'err'))
+        os.mkfifo(err)
+        self.link = socket.socket(socket.AF_UNIX)
+        self.link.connect(_server())
+        self.link.sendall(json.dumps(dict(program=program, argv=[str(word) for word in argv], cwd=str(cwd), env=env, out=out, err=err, file_size=file_size)).encode() + b'\n')
+        self.answers, self.out = self.link.makefile(), Path(out)
+        self.stderr = open(err, encoding='utf-8', errors='backslashreplace')
+        self.pid = int(self.answers.readline())
+
+    def send_signal(self, sent): os.kill(self.pid, sent)
+
+    def wait(self):
+        "(exit code, stdout, what is left of stderr)."
+        left = self.stderr.read()
+        self.returncode = int(self.answers.readline())
+        self.stderr.close(), self.answers.close(), self.link.close()
+        stdout = self.out.read_text(encoding='utf-8', errors='backslashreplace')
+        self.folder.cleanup()
+        return self.returncode, stdout, left
+
+
+def run(program, argv, cwd, env, file_size=None, timeout=300):
+    job = Job(program, argv, cwd, env, file_size)
+    late = threading.Timer(timeout, lambda: job.send_signal(signal.SIGKILL))
+    late.start()
+    try: code, stdout, stderr = job.wait()
+    finally: late.cancel()
+    return subprocess.CompletedProcess(argv, code, stdout, stderr)
+
+
+_servers, _lock = {}, threading.Lock()
+
+
+def _server():
+    "The address of this process's first process, which is started when it is first asked for."
+    with _lock:
+        if os.getpid() not in _servers:
+            folder = tempfile.mkdtemp()
+            quiet = dict(TRANSFORMERS_VERBOSITY='error', DATASETS_VERBOSITY='error', HF_HUB_DISABLE_PROGRESS_BARS='1', TOKENIZERS_PARALLELISM='true', OMP_NUM_THREADS='1', HF_HOME=f'{folder}/hf')
+            process = subprocess.Popen([sys.executable, __file__, f'{folder}/socket'], env=os.environ | quiet, stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+            while process.stdout.readline() not in (b'ready\n', b''): pass  # libraries greet too
+            _servers[os.getpid()] = f'{folder}/socket'
+            atexit.register(process.kill)
+        return _servers[os.getpid()]
+
+
+# In the first process
+
+def serve(address):
+    import datasets, numba, pandas, scipy.stats, sklearn.linear_model, torch, transformers
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, ModernBertForSequenceClassification, Trainer  # what is found only when it is asked for
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen(16)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    print('ready', flush=True)
+    while True:
+        link, _ = listener.accept()
+        if os.fork() == 0:
+            listener.close()
+            attend(link)
+        link.close()
+
+
+def attend(link):
+    "Between the first process and the job: tells the pid and, in the end, the exit code."
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    asked = json.loads(link.makefile().readline())
+    if (pid := os.fork()) == 0:
+        link.close()
+        os._exit(work(asked))
+    link.sendall(f'{pid}\n'.encode())
+    link.sendall(f'{os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}\n'.encode())
+    os._exit(0)
+
+
+def work(asked):
+    "The job; its exit code."
+    os.setsid()
+    os.chdir(asked['cwd'])
+    os.environ.clear()
+    os.environ.update(asked['env'])
+    for number, name in ((1, 'out'), (2, 'err')): os.dup2(os.open(asked[name], os.O_WRONLY | os.O_CREAT), number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    tempfile.tempdir = None
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, 'w', encoding='utf-8'), os.fdopen(2, 'w', buffering=1, encoding='utf-8', errors='backslashreplace')
+    sys.argv, sys.path[0] = asked['argv'], asked['cwd']
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if asked['file_size']:
+        import resource
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (asked['file_size'], asked['file_size']))
+    try: exec(asked['program'], {'__name__': '__main__'})
+    except SystemExit as end: code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        import traceback
+        traceback.print_exc()
+        code = 1
+    else: code = 0
+    atexit._run_exitfuncs()
+    sys.stdout.flush(), sys.stderr.flush()
+    return code
+
+
+if __name__ == '__main__': serve(sys.argv[1])
