@@ -11,7 +11,7 @@ import json, logging, os, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .console import Parser, command, count, number, positive, say, seed, share, token_advice
+from .console import Parser, command, count, number, positive, say, seed, share, token_advice, unpacking_options
 from .processes import is_main
 
 log = logging.getLogger('libdocs.classifier_model')  # also under `python -m`, where __name__ is __main__
@@ -93,15 +93,16 @@ def evaluate_model(
     token:str=None,            # of the Hub
     device:str='auto',         # see `pick_device`
     dtype:str='auto',          # see `pick_dtype`
+    limits=None,               # `records.Limits` of what compressed files unpack to; None: 100 GB, 200 times the file
 )->Evaluation:
     "Evaluate an existing model on a local file."
     from libdocs.finetune.finetune import downsampled
     from libdocs.hub import load_splits, require_split
     from libdocs.finetune.run import result_files
-    from libdocs.records import check_outputs, find_files, read_records
+    from libdocs.records import Limits, check_outputs, find_files, read_records
     results, files = results_file(model, output_classify_file), find_files(input_dir, filename)
     check_outputs(result_files(results), inputs=files)
-    test = downsampled(read_records(files, text=text, label=subject).df, downsample, seed)
+    test = downsampled(read_records(files, text=text, label=subject, limits=limits or Limits()).df, downsample, seed)
     train = require_split(load_splits(dataset, token), 'train', dataset) if dataset else None
     about = dict(test_data=filename, dataset=dataset, rows=dict(test=len(test)), downsample=downsample)
     # the frequencies of the dataset are not those of this file, so they are not used
@@ -278,6 +279,7 @@ def _evaluation(group):
     a = group.add_argument
     a('--text', default='text', metavar='COLUMN', help='column of the evaluation data that holds the document (default: text)')
     a('--subject-column', default='label', metavar='COLUMN', help='column of the evaluation data that holds the label (default: label)')
+    unpacking_options(group)
     a('--eval-batch-size', type=count, default=256, metavar='N', help='texts that are classified and written at a time (default: 256)')
     a('--zero-shot', choices=zero_shot_ways, default='auto', help='let an NLI base model answer before training, to see what training bought; auto leaves it out where a CPU would take long (default: auto)')
     a('--output-classify-file', metavar='FILE', help='JSONL of every prediction (default: results/MODEL/results.jsonl)')
@@ -293,13 +295,13 @@ def _access(group):
 # %% ../nbs/81_classifier_model.ipynb #aa8c0c6b
 def _job(args, line:str):
     "What the parsed options ask for."
-    from libdocs.records import InputError
+    from libdocs.records import InputError, Limits
     if args.train and args.examples: raise InputError('--train and --examples exclude each other: train first, then evaluate the file with --examples')
     if args.examples and not args.filename: raise InputError('--examples needs --filename, the file to evaluate on')
     if not args.examples and not args.input_hf_dataset: raise InputError('--input-hf-dataset is needed to train; to evaluate a model on a file, give --examples')
     shared = dict(text=args.text, subject=args.subject_column, output_classify_file=args.output_classify_file, eval_batch_size=args.eval_batch_size,
                   downsample=args.downsample, seed=args.seed, token=args.hf_access_token, device=args.device, dtype=args.dtype)
-    if args.examples: evaluation = evaluate_model(args.hf_model_name, args.input_dir, args.filename, dataset=args.input_hf_dataset, **shared)
+    if args.examples: evaluation = evaluate_model(args.hf_model_name, args.input_dir, args.filename, dataset=args.input_hf_dataset, limits=Limits(args.max_unpacked_gb, args.max_unpacked_ratio), **shared)
     else: evaluation = train_and_evaluate(args.input_hf_dataset, args.hf_model_name, wandb_output=args.wandb_output, wandb_token=args.wandb_access_token, private=not args.public,
         base_model=args.model_for_training_finetune, epochs=args.epochs, learning_rate=args.learning_rate, train_batch_size=args.train_batch_size, max_length=args.max_length, balance=args.balance,
         long=args.long, overlap=args.overlap, pool=args.pool, lora=args.lora, allow_pickle=args.allow_pickle, zero_shot=args.zero_shot, run_folder=args.run_folder, fresh=args.fresh, **shared)

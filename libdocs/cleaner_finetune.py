@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from .console import Parser, command, count, positive, proper_share, say, seed, share, token_advice
+from .console import Parser, command, count, positive, proper_share, say, seed, share, token_advice, unpacking_options
 
 log = logging.getLogger('libdocs.cleaner_finetune')  # also under `python -m`, where __name__ is __main__
 
@@ -188,8 +188,7 @@ def _from_to(group):
 # %% ../nbs/80_cleaner_finetune.ipynb #f15bfa78
 def _cleaning(group):
     a = group.add_argument
-    a('--max-unpacked-gb', type=positive, default=100, metavar='N', help='stop at a .gz or .zst file that unpacks to more (default: 100)')
-    a('--max-unpacked-ratio', type=positive, default=200, metavar='N', help='stop at one that unpacks to more than so many times its size, beyond 0.1 GB (default: 200)')
+    unpacking_options(group)
     a('--bad-rows', choices=['stop', 'reject'], default='stop', help='stop at a row that cannot be read, or set it aside (default: stop)')
     a('--merge-labels', action='store_true', help='merge labels that differ only by case, space or Unicode form')
     a('--threshold', type=share, default=0.9, metavar='COSINE', help='TF-IDF cosine similarity from which two texts are copies (default: 0.9)')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['count', 'positive', 'share', 'proper_share', 'seed', 'secret_options', 'token_advice', 'Parser', 'number',
-           'hide_secrets', 'redact', 'say', 'run_command', 'command']
+           'unpacking_options', 'hide_secrets', 'redact', 'say', 'run_command', 'command']
 
 # %% ../nbs/75_console.ipynb #69592803
 import argparse, logging, math, os, re, shlex, signal, sys, threading
@@ -51,6 +51,13 @@ seed = number(int, lambda n: 0 <= n < 2**32, 'a whole number from 0 to 429496729
 # %% ../nbs/75_console.ipynb #d76a4620
 secret_options = ('--hf-access-token', '--wandb-access-token')
 token_advice = 'better not here: a token on the command line can be read by everyone on the machine and stays in the shell history.'
+
+def unpacking_options(
+    group,  # of a parser
+):
+    "Let the limits of `records.Limits` be raised."
+    group.add_argument('--max-unpacked-gb', type=positive, default=100, metavar='N', help='stop at a .gz or .zst file that unpacks to more (default: 100)')
+    group.add_argument('--max-unpacked-ratio', type=positive, default=200, metavar='N', help='stop at one that unpacks to more than so many times its size, beyond 0.1 GB (default: 200)')
 
 def hide_secrets(
     argv:list,  # arguments, changed in place

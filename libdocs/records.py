@@ -340,10 +340,11 @@ def read_records(
     text:str='text',        # the column that holds the document
     label:str='label',      # the column that holds its label
     bad_rows:str='stop',    # 'stop' or 'reject', see `iter_records`
+    limits:Limits=Limits(), # of what compressed files unpack to
 )->Records:                 # one row a record, in the order of the files
     "Read record files into one table; raises `InputError` with file, line and reason."
     rejected = []
-    records = list(iter_records(paths, text, label, bad_rows, rejected))
+    records = list(iter_records(paths, text, label, bad_rows, rejected, limits))
     return Records(_table(records), pd.DataFrame(rejected, columns=['file', 'line', 'reason', 'raw']))
 
 # %% ../nbs/00_records.ipynb #1bad8806

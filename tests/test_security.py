@@ -60,6 +60,10 @@ def test_limits_are_raised_by_options(run, tmp_path):
     refused(run('cleaner_finetune', *clean), '--max-unpacked-ratio')
     refused(run('cleaner_finetune', *clean, '--max-unpacked-ratio', '2000', '--max-unpacked-gb', '0.05'), '0.05 GB', '--max-unpacked-gb')
     succeeds(run('cleaner_finetune', *clean, '--max-unpacked-ratio', '2000'))
+    tiny_bert(tmp_path/'model', [row['text'] for row in ROWS], ['contract', 'invoice', 'minutes'])
+    examples = ['--examples', '--input-dir', 'data', '--filename', 'raw.jsonl.gz', '-o', './model', '--output-classify-file', 'res/results.jsonl', '--device', 'cpu']
+    refused(run('classifier_model', *examples), '--max-unpacked-ratio')
+    succeeds(run('classifier_model', *examples, '--max-unpacked-ratio', '2000'))
 
 
 def test_lines_without_end_and_values_without_bottom(run, tmp_path):
