@@ -3,6 +3,8 @@ import csv, io, json, os, random, subprocess, sys, threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import warm
+
 LABELS = ('invoice', 'contract', 'minutes')
 MODULES = {'cleaner_finetune': 'libdocs.cleaner_finetune', 'classifier_model': 'libdocs.classifier_model', 'libdocs-pipeline': 'libdocs.pipelines'}
 
@@ -88,9 +90,9 @@ def environment(home, **more):
 
 
 def command(name, *argv, cwd, env, script=False, timeout=300):
-    "Run a command as `python -m`, or by its console script; the CompletedProcess with text outputs."
-    start = [str(Path(sys.executable).parent/name)] if script else [sys.executable, '-m', MODULES[name]]
-    return subprocess.run([*start, *map(str, argv)], cwd=cwd, env=env, capture_output=True, text=True, encoding='utf-8', timeout=timeout, stdin=subprocess.DEVNULL)
+    "Run a command as `python -m`, in a process that is warm, or by its console script; the CompletedProcess with text outputs."
+    if not script: return warm.run(warm.MODULE, [MODULES[name], *argv], cwd, env, hub=True, timeout=timeout)
+    return subprocess.run([str(Path(sys.executable).parent/name), *map(str, argv)], cwd=cwd, env=env, capture_output=True, text=True, encoding='utf-8', timeout=timeout, stdin=subprocess.DEVNULL)
 
 
 def succeeds(done):

@@ -1,5 +1,6 @@
 """Processes that begin warm: one process imports what every job imports, which takes seconds, and forks for each job. A job has a process of its own, with its own folder,
-environment, limits and exit code, as if it had been started; only what is read when a library is imported (where the Hub is, for one) is that of the first process.
+environment, limits and exit code, as if it had been started. There are two such first processes: one has imported everything, so that what the Hub's client and transformers
+read from the environment when they are imported (where the Hub is, for one) is settled; with `hub=True` they are left for the job to import.
 
     done = run(PROGRAM, argv, cwd=folder, env={...})          # as subprocess.run(…, capture_output=True, text=True)
     job = Job(PROGRAM, argv, cwd=folder, env={...})           # as subprocess.Popen(…, stderr=PIPE, text=True): pid, send_signal, stderr, wait
@@ -12,12 +13,12 @@ MODULE = 'import runpy, sys; runpy.run_module(sys.argv[0], run_name="__main__", 
 
 class Job:
     "A program (source text, which finds argv in sys.argv) in a process of its own."
-    def __init__(self, program, argv, cwd, env, file_size=None):
+    def __init__(self, program, argv, cwd, env, file_size=None, hub=False):
         self.args, self.folder = argv, tempfile.TemporaryDirectory()
         out, err = (str(Path(self.folder.name)/name) for name in ('out', 'err'))
         os.mkfifo(err)
         self.link = socket.socket(socket.AF_UNIX)
-        self.link.connect(_server())
+        self.link.connect(_server(hub))
         self.link.sendall(json.dumps(dict(program=program, argv=[str(word) for word in argv], cwd=str(cwd), env=env, out=out, err=err, file_size=file_size)).encode() + b'\n')
         self.answers, self.out = self.link.makefile(), Path(out)
         self.stderr = open(err, encoding='utf-8', errors='backslashreplace')
@@ -35,8 +36,8 @@ class Job:
         return self.returncode, stdout, left
 
 
-def run(program, argv, cwd, env, file_size=None, timeout=300):
-    job = Job(program, argv, cwd, env, file_size)
+def run(program, argv, cwd, env, file_size=None, hub=False, timeout=300):
+    job = Job(program, argv, cwd, env, file_size, hub)
     late = threading.Timer(timeout, lambda: job.send_signal(signal.SIGKILL))
     late.start()
     try: code, stdout, stderr = job.wait()
@@ -47,24 +48,26 @@ def run(program, argv, cwd, env, file_size=None, timeout=300):
 _servers, _lock = {}, threading.Lock()
 
 
-def _server():
-    "The address of this process's first process, which is started when it is first asked for."
+def _server(hub):
+    "The address of a first process of this one, which is started when it is first asked for."
     with _lock:
-        if os.getpid() not in _servers:
+        if (key := (os.getpid(), hub)) not in _servers:
             folder = tempfile.mkdtemp()
             quiet = dict(TRANSFORMERS_VERBOSITY='error', DATASETS_VERBOSITY='error', HF_HUB_DISABLE_PROGRESS_BARS='1', TOKENIZERS_PARALLELISM='true', OMP_NUM_THREADS='1', HF_HOME=f'{folder}/hf')
-            process = subprocess.Popen([sys.executable, __file__, f'{folder}/socket'], env=os.environ | quiet, stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+            process = subprocess.Popen([sys.executable, __file__, f'{folder}/socket', str(int(hub))], env=os.environ | quiet, stdout=subprocess.PIPE, stdin=subprocess.PIPE)
             while process.stdout.readline() not in (b'ready\n', b''): pass  # libraries greet too
-            _servers[os.getpid()] = f'{folder}/socket'
+            _servers[key] = f'{folder}/socket'
             atexit.register(process.kill)
-        return _servers[os.getpid()]
+        return _servers[key]
 
 
 # In the first process
 
-def serve(address):
-    import datasets, numba, pandas, scipy.stats, sklearn.linear_model, torch, transformers
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer, ModernBertForSequenceClassification, Trainer  # what is found only when it is asked for
+def serve(address, hub):
+    import numba, pandas, pyarrow.parquet, scipy.stats, sklearn.linear_model, torch
+    if not hub:
+        import datasets
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer, ModernBertForSequenceClassification, Trainer  # what is found only when it is asked for
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen(16)
@@ -118,4 +121,4 @@ def work(asked):
     return code
 
 
-if __name__ == '__main__': serve(sys.argv[1])
+if __name__ == '__main__': serve(sys.argv[1], sys.argv[2] == '1')
