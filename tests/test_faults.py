@@ -1,8 +1,7 @@
 """Faults made on purpose: killed at any change of a file, asked to end, a disk that is full, a damaged run folder. Whatever happens, the same command given again
 ends with the same files. SOAK=20 in the environment kills each command at twenty places instead of two."""
-import json, os, re, shutil, signal, subprocess, sys, tempfile, time
+import os, re, shutil, signal, subprocess, sys, tempfile, time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import warm
@@ -153,7 +152,7 @@ def test_asked_to_end_in_training(whole, tmp_path, sent, code):
     work = tmp_path/'work'
     returned, seconds, told = asked_to_end(work, sent)
     assert returned == code and seconds < 30, told
-    assert f'To go on: classifier_model --input-hf-dataset ./ds' in told and 'Traceback' not in told
+    assert 'To go on: classifier_model --input-hf-dataset ./ds' in told and 'Traceback' not in told
     assert list((work/'model_run'/'train.part'/'checkpoints').glob('checkpoint-*')) and not (work/'model').exists()
     done = well(start(work, 'train'))
     assert re.search(r'going on from step \d+', done.stderr) and made(work) == whole['train'][0]

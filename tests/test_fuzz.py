@@ -1,8 +1,7 @@
 """Readers of what comes from outside, given damaged and hostile bytes: each answers with what it could read or with one `InputError`, never with another exception.
 FUZZ=600 in the environment fuzzes each for so many seconds (`make fuzz`); otherwise each gets some dozens of tries, the same ones every time."""
-import gzip, io, json, os, shutil, time
+import gzip, io, json, os, time
 from itertools import count
-from pathlib import Path
 
 import pytest
 from corpora import csv_bytes, documents, jsonl, tiny_bert

@@ -1,13 +1,12 @@
 """Every call that the two commands make to the Hub, spoilt in every way a Hub can spoil it. What may pass is tried again and the command ends well, with no commit twice;
 what may not is told in one line, nothing that was done is lost, and the line `libdocs push RUN` completes the publishing. SOAK in the environment spoils every
 call in every way instead of every third call in one."""
-import json, os, re, shlex, shutil
+import os, re, shlex, shutil
 from pathlib import Path
 
 import pytest
-from corpora import csv_bytes, documents, jsonl, put, snapshot
+from corpora import csv_bytes, documents, jsonl, put
 
-import libdocs.hub as room
 from libdocs import classifier_model, cleaner_finetune
 from libdocs import push as pusher
 

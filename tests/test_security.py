@@ -1,6 +1,6 @@
 """Corpora, datasets and models that mean harm: files that fill a machine, paths that lead out, code in weights and cards, text that a terminal or a spreadsheet obeys; and tokens
 that must not be seen by anyone."""
-import csv, gzip, json, os, pickle, re, signal, subprocess, sys, threading, time
+import csv, gzip, json, os, re, signal, subprocess, sys, threading, time
 from pathlib import Path
 
 import pytest
