@@ -320,7 +320,8 @@ def _push_once(api, repo:str, repo_type:str, files:Mapping, message:str, private
     "Bring `files` into the repo in one commit, unless they are there; returns the id of the commit that has them."
     from huggingface_hub import CommitOperationAdd
     info, missing = _look(api, repo, repo_type, files)
-    if info is None:
+    for _ in range(3):  # status 409 says that the repo exists, or only that someone is busy with it
+        if info is not None: break
         api.create_repo(repo, repo_type=repo_type, private=private, exist_ok=True)
         info, missing = _look(api, repo, repo_type, files)
     if info is None: raise InputError(f'cannot publish to {repo}: it exists, but this token may not see it; use a token that may, or choose another name')
