@@ -95,8 +95,10 @@ def _similarity(X, given:np.ndarray)->np.ndarray:
     from scipy.sparse import csr_matrix
     from sklearn.preprocessing import normalize
     member = csr_matrix((np.ones(len(given)), (given, np.arange(len(given)))), shape=(given.max(initial=-1) + 1, len(given)))
-    means = normalize(member @ X)
-    return np.asarray(X.multiply(means[given]).sum(axis=1)).ravel()
+    means, found = normalize(member @ X), np.empty(len(given))
+    for label, rows in enumerate(np.split(np.argsort(given, kind='stable'), np.cumsum(np.bincount(given))[:-1])):
+        found[rows] = X[rows] @ means[label].toarray().ravel()  # one dense mean at a time: a row of it for each row of X would fill the memory
+    return found
 
 # %% ../../../nbs/16_utils.data_cleaner.label_issues.ipynb #ba2a41e2
 def label_issues(
