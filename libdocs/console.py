@@ -48,16 +48,17 @@ share = number(float, lambda x: 0 < x <= 1, 'a share in (0, 1]')
 proper_share = number(float, lambda x: 0 < x < 1, 'a share between 0 and 1')
 seed = number(int, lambda n: 0 <= n < 2**32, 'a whole number from 0 to 4294967295')  # what numpy and torch both take
 
-# %% ../nbs/75_console.ipynb #d76a4620
-secret_options = ('--hf-access-token', '--wandb-access-token')
-token_advice = 'better not here: a token on the command line can be read by everyone on the machine and stays in the shell history.'
-
+# %% ../nbs/75_console.ipynb #b7a3cba6
 def unpacking_options(
     group,  # of a parser
 ):
     "Let the limits of `records.Limits` be raised."
     group.add_argument('--max-unpacked-gb', type=positive, default=100, metavar='N', help='stop at a .gz or .zst file that unpacks to more (default: 100)')
     group.add_argument('--max-unpacked-ratio', type=positive, default=200, metavar='N', help='stop at one that unpacks to more than so many times its size, beyond 0.1 GB (default: 200)')
+
+# %% ../nbs/75_console.ipynb #d76a4620
+secret_options = ('--hf-access-token', '--wandb-access-token')
+token_advice = 'better not here: a token on the command line can be read by everyone on the machine and stays in the shell history.'
 
 def hide_secrets(
     argv:list,  # arguments, changed in place
@@ -70,6 +71,7 @@ def hide_secrets(
         elif word in secret_options and i + 1 < len(argv): secrets.append(argv[i + 1]); argv[i + 1] = '***'
     return [s for s in secrets if s and s != '***']
 
+# %% ../nbs/75_console.ipynb #065acd03
 class _Redact(logging.Formatter):
     "Strikes secrets out of log lines and tracebacks."
     def __init__(self, secrets:Iterable[str]):
@@ -94,6 +96,7 @@ def say(
     text, encoding = visible(result), sys.stdout.encoding or 'utf-8'
     print(text.encode(encoding, 'backslashreplace').decode(encoding))
 
+# %% ../nbs/75_console.ipynb #57dceabd
 def run_command(
     prog:str,             # name of the command
     job:Callable,         # does the work; raises InputError for what the user can mend
@@ -113,11 +116,16 @@ def run_command(
         line += '; what was finished is kept, and nothing else was written under a final name' + (f'. To go on: {again}' if again else '')
     except Exception as error:
         logging.getLogger('libdocs').debug('traceback', exc_info=True)
-        code, line = (2, 'error: memory ran out; use a smaller batch size, a smaller model or a machine with more') if _short_of_memory(error) else (1,
-            f'unexpected {type(error).__name__}: {error}. This is a defect of libdocs: please report it with the command (without tokens); --log-level debug shows where it happened')
+        code, line = _unforeseen(error)
     else: return 0
     print(visible(redact(' '.join(f'{prog}: {line}'.split()), secrets)), file=sys.stderr)
     return code
+
+# %% ../nbs/75_console.ipynb #48f751b2
+def _unforeseen(error:Exception)->tuple:
+    "(exit code, line) of an error that is nobody's in particular."
+    if _short_of_memory(error): return 2, 'error: memory ran out; use a smaller batch size, a smaller model or a machine with more'
+    return 1, f'unexpected {type(error).__name__}: {error}. This is a defect of libdocs: please report it with the command (without tokens); --log-level debug shows where it happened'
 
 def _short_of_memory(error:Exception)->bool:
     if isinstance(error, MemoryError) or 'torch' not in sys.modules: return isinstance(error, MemoryError)

@@ -7,7 +7,7 @@ __all__ = ['is_folder', 'check_repo', 'find_token', 'explain', 'preflight', 'Pus
            'load_splits', 'load_note', 'require_split', 'fetch_model']
 
 # %% ../nbs/30_hub.ipynb #672241c9
-import contextlib, hashlib, json, logging, os, re, shlex, shutil, sys, tempfile, time, warnings
+import contextlib, hashlib, json, logging, math, os, re, shlex, shutil, sys, tempfile, time, warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -190,14 +190,17 @@ def _patiently(
     doing:str,                      # the same
     token:str|None=None,            # to strike out
     sleep:Callable=time.sleep,      # takes seconds
+    pauses:tuple=_PAUSES,           # seconds between tries
+    patience:float=math.inf,        # seconds after which it is not tried again
 ):                                  # what `action` returns
     "Do `action`, again after a pause if the fault may pass; raises `InputError`."
-    for pause in (*_PAUSES, None):
+    begun = time.monotonic()
+    for pause in (*pauses, None):
         try:
             with _quiet(): return action()
         except _BUGS: raise
         except Exception as error:
-            if pause is None or not _passing(error): raise explain(error, repo, doing, token) from None
+            if pause is None or not _passing(error) or time.monotonic() - begun > patience: raise explain(error, repo, doing, token) from None
             pause = _wait(error, pause)
         sleep(pause)
 
@@ -208,13 +211,7 @@ def _reach(repo:str, doing:str):
     "Raise `InputError` within about ten seconds if the Hub gives no answer."
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
-    begun = time.monotonic()
-    for pause in (1, 1, None):
-        try:
-            with _quiet(): return get_session().head(constants.ENDPOINT, timeout=_REACH)
-        except Exception as error:
-            if pause is None or not _passing(error) or time.monotonic() - begun > 2: raise explain(error, repo, doing) from None
-        time.sleep(pause)
+    _patiently(lambda: get_session().head(constants.ENDPOINT, timeout=_REACH), repo, doing, pauses=(1, 1), patience=2)
 
 def _api(token:str|None):
     "The Hub's client."
@@ -502,13 +499,21 @@ def _table(split)->pd.DataFrame:
         if isinstance(feature, ClassLabel): columns[name] = [None if v is None or v < 0 else feature.names[v] for v in columns[name]]
     return pd.DataFrame(columns, columns=list(split.features), dtype=object)
 
+@contextlib.contextmanager
+def _as_described(repo:str)->Iterator:
+    "A card that describes what cannot be makes `datasets` fail in any way; here it is the card's fault."
+    try: yield
+    except MemoryError: raise
+    except _BUGS as error: raise InputError(f'cannot read the dataset {repo}: its card (README.md) describes what its files cannot be: {type(error).__name__}: {error}') from error
+
 def _read_splits(folder:Path, repo:str)->dict:
     "The splits in `folder`, by name."
     import datasets
     with tempfile.TemporaryDirectory() as cache, _quiet():
         place = str(folder.absolute())
-        options = _csv_options(datasets.load_dataset_builder(place, cache_dir=cache), repo)
-        loaded = datasets.load_dataset(place, cache_dir=cache, verification_mode='no_checks', **options)
+        with _as_described(repo): builder = datasets.load_dataset_builder(place, cache_dir=cache)
+        options = _csv_options(builder, repo)
+        with _as_described(repo): loaded = datasets.load_dataset(place, cache_dir=cache, verification_mode='no_checks', **options)
         return {str(name): _table(split) for name, split in loaded.items()}
 
 # %% ../nbs/30_hub.ipynb #b74ebd36
@@ -553,7 +558,6 @@ def fetch_model(
     folder = _local_copy(repo, 'model', _MODEL_FILES, token)
     if not (folder/'config.json').is_file(): raise InputError(f'cannot fetch the model {repo}: it holds no config.json, so it is not a model that transformers can open; check the name')
     if any(folder.glob('*.safetensors')): return folder
-    if allow_pickle: folder = _local_copy(repo, 'model', [*_MODEL_FILES, _PICKLES], token)
-    if any(folder.glob(_PICKLES)) and allow_pickle: return folder
+    if allow_pickle and any((folder := _local_copy(repo, 'model', [*_MODEL_FILES, _PICKLES], token)).glob(_PICKLES)): return folder
     raise InputError(f'cannot fetch the model {repo}: it holds no weights in *.safetensors. Pickled weights (pytorch_model.bin) are not opened, because a pickle can run code; choose another model, '
                      'convert them where you trust them (from_pretrained, then save_pretrained), or insist with --allow-pickle')

@@ -37,6 +37,7 @@ def held(
         finally:
             if [p.name for p in folder.iterdir()] == ['.lock']: shutil.rmtree(folder, ignore_errors=True)  # nothing was done
 
+# %% ../nbs/06_stages.ipynb #38e05cee
 def _lock(file, folder:Path):
     try: import fcntl
     except ImportError: return  # on Windows there is none
@@ -109,8 +110,11 @@ class Stage(NamedTuple):
     digest: str    # of its key and its files
     seconds: float # that it took
 
-class _Book:
-    "The manifests of a run `folder`."
+# %% ../nbs/06_stages.ipynb #458b9ccf
+class _Names:
+    "The files and folders of the stages in a run `folder`."
+    def _manifest(self, name:str)->Path: return self.folder/f'{name}.json'
+
     def _settle(self, name:str, resumes:str|None):
         "Give what was made its name."
         part, final = self.folder/f'{name}.part', self.folder/name
@@ -119,6 +123,14 @@ class _Book:
             os.replace(part, final)
         if resumes: shutil.rmtree(final/resumes, ignore_errors=True)
 
+    def _forget(self):
+        for path in self.folder.glob('*.json'):
+            for folder in (path.with_suffix(''), path.with_suffix('.part')): shutil.rmtree(folder, ignore_errors=True)
+            for file in (path, path.with_suffix('.push')): file.unlink(missing_ok=True)
+
+# %% ../nbs/06_stages.ipynb #39db4a03
+class _Book(_Names):
+    "The manifests in it."
     def _done(self, name:str, key:dict, resumes:str|None)->Stage|None:
         "The stage as it was done before, if that is still good; else the log says why not."
         manifest = read_manifest(self._manifest(name))
@@ -136,13 +148,6 @@ class _Book:
         made = digest([manifest['key'], sorted(sha256 for _, sha256 in manifest['outputs'].values())])
         return Stage(self.folder/name, manifest['facts'], made, manifest['seconds'])
 
-    def _manifest(self, name:str)->Path: return self.folder/f'{name}.json'
-
-    def _forget(self):
-        for path in self.folder.glob('*.json'):
-            for folder in (path.with_suffix(''), path.with_suffix('.part')): shutil.rmtree(folder, ignore_errors=True)
-            for file in (path, path.with_suffix('.push')): file.unlink(missing_ok=True)
-
 # %% ../nbs/06_stages.ipynb #32620685
 _full = re.compile('No space left on device|File too large|Disk quota exceeded|Read-only file system')
 
@@ -153,6 +158,7 @@ def unwritable(
     if isinstance(error, InputError) or not isinstance(error, Exception) or not (found := _full.search(str(error))): return None
     return f'{found[0]}' + (f': {error.filename}' if getattr(error, 'filename', None) else '')
 
+# %% ../nbs/06_stages.ipynb #f3da59e4
 class _Work(_Book):
     "How a stage is done."
     def _do(self, name:str, key:dict, work:Callable, outside:Iterable, resumes:str|None)->Stage:
@@ -188,8 +194,9 @@ def run_folder_of(
     path = Path(path).expanduser()
     return path.with_name(f'{path.absolute().name}_run')
 
-class RunFolder(_Work):
-    "A folder of stages, held by this process within `with`. In a process that only helps to train, it does what the main process says."
+# %% ../nbs/06_stages.ipynb #5e994363
+class _Held(_Work):
+    "A folder that this process holds within `with`; in a process that only helps to train, the main process does."
     def __init__(self,
         folder:str|os.PathLike,  # made if it is not there
         fresh:bool=False,        # forget what was done in it
@@ -204,6 +211,13 @@ class RunFolder(_Work):
 
     def __exit__(self, *error): return self.lock.__exit__(*error) if self.lock else None
 
+    def part(self):
+        "From here on the main process works alone."
+        self.shared = lambda value: value
+
+# %% ../nbs/06_stages.ipynb #23f5c6f7
+class RunFolder(_Held):
+    "A folder of stages, held by this process within `with`. In a process that only helps to train, it does what the main process says."
     def stage(self,
         name:str,            # of the stage
         key:Mapping,         # what its result depends on; JSON can hold it; a key from a manifest will do too
@@ -222,7 +236,3 @@ class RunFolder(_Work):
         if is_main(): return self.shared(self._do(name, key, work, outside, resumes))
         if together: work(self.folder/f'{name}.part')
         return self.shared(None)
-
-    def part(self):
-        "From here on the main process works alone."
-        self.shared = lambda value: value

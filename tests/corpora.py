@@ -11,6 +11,28 @@ MODULES = {'cleaner_finetune': 'libdocs.cleaner_finetune', 'classifier_model': '
 
 # Corpora
 
+CARD = '''---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: train.csv
+  - split: test
+    path: test.csv
+  keep_default_na: false
+  na_filter: false
+  features:
+  - name: id
+    dtype: string
+  - name: text
+    dtype: string
+  - name: label
+    dtype: string
+---
+# Contracts
+'''
+
+
 def documents(n, labels=LABELS, seed=0):
     "`n` rows with a text whose words tell the label, no two alike; ids d0, d1, …"
     draw = random.Random(seed)

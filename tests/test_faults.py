@@ -17,22 +17,21 @@ COMMANDS = {'clean': CLEAN, 'train': TRAIN}
 
 # Programs of their own: the module argv[2] as a program, which may not write in the folder argv[1]; and with a clock that runs backwards; and, in MEMORY, with so much and no more
 READ_ONLY = '''
-import errno, os, runpy, sys
+import errno, os, sys
 name = os.path.abspath(sys.argv[1])
 def watch(event, args):
     writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR) or event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod") and args[-1] == -1
     if writes and isinstance(args[0], (str, os.PathLike)) and (os.path.abspath(os.fspath(args[0])) + os.sep).startswith(name + os.sep): raise OSError(errno.EROFS, os.strerror(errno.EROFS), args[0])
 sys.addaudithook(watch)
 sys.argv = sys.argv[2:]
-runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-'''
+''' + warm.MODULE
 STRANGE = '''
 import time
 now, begun = time.time, time.time()
 time.time = lambda: begun - 1e6 - (now() - begun)
 ''' + READ_ONLY
 MEMORY = '''
-import os, resource, runpy, sys
+import os, resource, sys
 def limited(function, more):
     def run(*args, **kwargs):
         size = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
@@ -47,12 +46,11 @@ if when == "train":
 else:
     import libdocs.classifiers.forward as room
     room.Forward._into, room.batch_tokens = limited(room.Forward._into, more), lambda model, device: 16_384
-runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-'''
+''' + warm.MODULE
 
 # Programs of their own: the module argv[2] as a program, killed at its change number argv[1] of a file in this folder; how many there were is written to ../changes
 KILLER = '''
-import atexit, os, runpy, signal, sys
+import atexit, os, signal, sys
 here, at, seen = os.getcwd(), int(sys.argv[1]), [0]
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
 def watch(event, args):
@@ -62,9 +60,8 @@ def watch(event, args):
     if seen[0] == at: os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(watch)
 atexit.register(lambda: open("../changes", "w").write(str(seen[0])))
-module, sys.argv = sys.argv[2], sys.argv[2:]
-runpy.run_module(module, run_name="__main__", alter_sys=True)
-'''
+sys.argv = sys.argv[2:]
+''' + warm.MODULE
 
 
 def start(work, kind, at=0, **options):

@@ -4,7 +4,7 @@ import gzip, io, json, os, time
 from itertools import count
 
 import pytest
-from corpora import csv_bytes, documents, jsonl, tiny_bert
+from corpora import CARD, csv_bytes, documents, jsonl, tiny_bert
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
@@ -108,28 +108,6 @@ def test_results(tmp_path):
         outcome = classified(Clerk(), rows, path)
         assert outcome.right.all() and [json.loads(line)['id'] for line in path.read_bytes().split(b'\n')[:-1]] == list(rows['id'])
     fuzz(read, damaged([whole]))
-
-
-CARD = '''---
-license: mit
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: train.csv
-  - split: test
-    path: test.csv
-dataset_info:
-  features:
-  - name: id
-    dtype: string
-  - name: text
-    dtype: string
-  - name: label
-    dtype: string
----
-# Letters
-'''
 
 
 def test_dataset_cards(tmp_path):

@@ -3,6 +3,7 @@ import io, os, subprocess, sys, threading, time
 
 import pandas as pd
 import pytest
+from corpora import CARD
 
 from libdocs import hub as room
 from libdocs.hub import fetch_model, find_token, load_splits, preflight, push
@@ -11,26 +12,6 @@ from libdocs.records import InputError
 HARD = [['001', 'None', '001'], ['002', 'NA', '1e5'], ['003', '', '2'], ['004', ' a "b", c\nd\r\ne\rf ', '3'], ['005', '=1+1', '4'], ['006', '\U0001f4c4 \u00e9', 'nan'],
         ['007', 'null', '-0'], ['008', 'True', '2020-01-01']]
 NAMES = ['id', 'text', 'label']
-CARD = '''---
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: train.csv
-  - split: test
-    path: test.csv
-  keep_default_na: false
-  na_filter: false
-  features:
-  - name: id
-    dtype: string
-  - name: text
-    dtype: string
-  - name: label
-    dtype: string
----
-# Contracts
-'''
 
 
 def csv_bytes(rows, names=NAMES):

@@ -48,12 +48,8 @@ def published(hub, kind):
     return {name: b'' if name.endswith(('.md', '.html', 'metrics.json', 'libdocs.json')) else data for name, data in hub.files(*MADE[kind]).items()}
 
 
-WHOLE = {}  # kind → (folder with all that comes before publishing, the calls, what was published)
-
-
 def whole(kind, hub, work, capfd, keep):
-    "An undisturbed run; afterwards the Hub is as it was before."
-    if kind in WHOLE: return WHOLE[kind]
+    "(The calls of an undisturbed run that has only publishing and what comes after it to do, what it published); `keep` is the folder that it begins with."
     code, said = run(kind, capfd)
     assert code == 0, said
     for path in (work/RUNS[kind]).glob('publish*'): path.unlink() if path.is_file() else shutil.rmtree(path)
@@ -67,8 +63,7 @@ def whole(kind, hub, work, capfd, keep):
     forget_cache()
     code, said = run(kind, capfd)
     assert code == 0 and published(hub, kind) == first and len(hub.commits(*MADE[kind])) == COMMITS[kind], said
-    WHOLE[kind] = keep, [(method, path) for method, path, _ in hub.requests], first
-    return WHOLE[kind]
+    return [(method, path) for method, path, _ in hub.requests], first
 
 
 def forget_cache():
@@ -97,7 +92,8 @@ def faults_of(call, method, path):
 
 @pytest.mark.parametrize('kind', COMMANDS)
 def test_every_call_spoilt(hub, work, kind, capfd, tmp_path, tmp_path_factory, record_property):
-    kept, calls, expected = whole(kind, hub, work, capfd, tmp_path_factory.mktemp(kind)/'kept')
+    kept = tmp_path_factory.mktemp(kind)/'kept'
+    calls, expected = whole(kind, hub, work, capfd, kept)
     assert len(calls) >= CALLS[kind], calls
     tried = 0
     for call, (method, path) in enumerate(calls):

@@ -3,27 +3,19 @@ import json, signal, subprocess, sys, time
 from types import SimpleNamespace
 
 import pytest
-from corpora import csv_bytes, documents, environment, put, read_jsonl, tokenizer
+from corpora import bert, csv_bytes, documents, environment, put, read_jsonl
 
 ROWS = documents(150)
 LAUNCHERS = {'one': [], 'torchrun': ['torch.distributed.run', '--standalone', '--nproc-per-node', '2', '-m'],
              'accelerate': 'accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --num_cpu_threads_per_process 1 -m'.split()}  # without --multi_gpu it starts processes by MPI alone
 
 
-def bert(folder):
-    "A base model without dropout, which processes could not draw alike; texts of all lengths come in parts of few tokens all the same."
-    from transformers import BertConfig, BertModel, set_seed
-    set_seed(0)
-    tok = tokenizer([row['text'] for row in ROWS])
-    BertModel(BertConfig(vocab_size=len(tok), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, hidden_dropout_prob=0., attention_probs_dropout_prob=0.)).save_pretrained(folder)
-    tok.save_pretrained(folder)
-
-
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
     "The same training in one process and in two, by either launcher; the rows have weights, so that each half of a batch weighs something else."
     root = tmp_path_factory.mktemp('processes')
-    bert(root/'base')
+    still = dict(hidden_dropout_prob=0., attention_probs_dropout_prob=0.)  # processes could not draw dropout alike; texts of all lengths come in parts of few tokens all the same
+    bert(root/'base', [row['text'] for row in ROWS], hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, **still)
     put(root, {'ds/train.csv': csv_bytes(ROWS[:101] + ROWS[102:120:3]), 'ds/test.csv': csv_bytes(ROWS[120:])})
     done = {}
     for name, launcher in LAUNCHERS.items():

@@ -71,6 +71,7 @@ class Task(NamedTuple):
     validation:pd.DataFrame=None  # the same, to choose by; None: `finetune` holds a part of train out
     frequencies:dict=None    # of the corpus that the dataset was made from, see `frequencies_file`; None: not known
 
+# %% ../../nbs/50_finetune.finetune.ipynb #f25065bd
 def load_task(
     dataset:str,         # Hub name or folder
     token:str=None,      # for private repos
@@ -151,6 +152,7 @@ def _arguments(folder:Path, rows:int, chooses:bool, options:dict, seed:int, devi
         logging_steps=max(1, int(steps / 50)), logging_nan_inf_filter=False, report_to=['wandb'] if tracked else [], disable_tqdm=not sys.stderr.isatty(),
         use_cpu=device == 'cpu', bf16=dtype == 'bfloat16', dataloader_pin_memory=False)
 
+# %% ../../nbs/50_finetune.finetune.ipynb #ccc5c969
 def _trainer(job, model, tokenizer, rows:dict, folder:Path, tracked:bool):
     "The trainer, with its callbacks; `rows` are those of train and, perhaps, validation; checkpoints go to `folder`."
     import transformers
@@ -210,6 +212,7 @@ class _Job:
     @property
     def options(self)->dict: return self.record['hyperparameters']
 
+# %% ../../nbs/50_finetune.finetune.ipynb #dfb88777
 def _fingerprint(frames:dict)->str:
     "What texts and labels are known by."
     found = hashlib.sha256()
@@ -307,17 +310,21 @@ def finetune(
     model, tokenizer = load_base(base_model, task.schema, list(task.train['text']), max_length, token, allow_pickle)
     options = dict(epochs=epochs, learning_rate=learning_rate or default_learning_rate(model.num_parameters(), base_model == scratch, lora), train_batch_size=train_batch_size, balance=balance, lora=lora, downsample=downsample)
     record = _record(task, tokenizer, reading, options, repo=model_name, base_model=base_model, seed=seed, device=device, dtype=dtype)
+    tracked = nullcontext(tracking) if tracking else Tracking(Path(model_name).name, wandb_output, wandb_token)
     with nullcontext(run_folder) if isinstance(run_folder, RunFolder) else RunFolder(run_folder or run_folder_of(local_folder(model_name)), fresh) as run:
-        job = _Job(run, task, reading, record)
-        tokenized = _tokenized(job, tokenizer, _loaded(job))
-        with nullcontext(tracking) if tracking else Tracking(Path(model_name).name, wandb_output, wandb_token) as tracking: trained = _trained(job, model, tokenizer, tokenized, tracking)
-        saved = _saved(job, tokenized, trained)
-        run.part()
-        if not is_main(): return None
-        pushed = _published(job, trained, saved, token, private)
-    return FinetuneResult(model_name, local_folder(model_name), task.schema, saved.facts['evaluation'], saved.facts, pushed, saved)
+        return _all_stages(_Job(run, task, reading, record), model, tokenizer, tracked, token, private)
 
 # %% ../../nbs/50_finetune.finetune.ipynb #6f616c18
+def _all_stages(job:_Job, model, tokenizer, tracked, token:str|None, private:bool)->FinetuneResult|None:
+    "From the rows to the published model; `tracked` is entered for the training."
+    tokenized = _tokenized(job, tokenizer, _loaded(job))
+    with tracked as tracking: trained = _trained(job, model, tokenizer, tokenized, tracking)
+    saved, repo = _saved(job, tokenized, trained), job.record['repo']
+    job.run.part()
+    if not is_main(): return None
+    pushed = _published(job, trained, saved, token, private)
+    return FinetuneResult(repo, local_folder(repo), job.task.schema, saved.facts['evaluation'], saved.facts, pushed, saved)
+
 def _record(task:Task, tokenizer, reading:Reading, options:dict, **named)->dict:
     "What is known before the training."
     recipe = scratch_recipe if named['base_model'] == scratch else dict.fromkeys(scratch_recipe, 0)
@@ -409,6 +416,7 @@ def _saved(job:_Job, tokenized:Stage, trained:Stage)->Stage:
 
 def _names(trained:Stage)->list: return [*sorted(p.name for p in trained.folder.iterdir()), 'labels.json', 'training.json']
 
+# %% ../../nbs/50_finetune.finetune.ipynb #3398be90
 def _measured(job:_Job, model, tokenizer, rows:dict, folder:Path)->dict:
     "What the validation rows say about the confidence of `model`, which is put into it, and what the test rows say about it then."
     trainer = _trainer(job, model, tokenizer, rows, folder, tracked=False)

@@ -83,6 +83,7 @@ def outcomes_of(
     position = np.argsort([ids[name] for name in names])
     return Outcomes(names, position[truth], position[first], place, np.array(chances).reshape(-1, 3))
 
+# %% ../../nbs/35_finetune.metrics.ipynb #0e5db088
 def outcomes(
     labels:list,       # n true labels
     predictions:list,  # n lists of labels, best first: at least three, or all there are
@@ -107,6 +108,7 @@ def figures(
     if o.probable: found['ece'] = _calibration_error(o, w)
     return {k: float(found[k]) if k in found else None for k in headline}
 
+# %% ../../nbs/35_finetune.metrics.ipynb #6d4c8a7b
 def _row_values(o:Outcomes)->dict:
     "Those figures that are means over rows: their value for each row."
     values = {top: ((o.place > 0) & (o.place <= k)).astype(float) for k, top in enumerate(_tops, 1)}
@@ -116,6 +118,7 @@ def _label_counts(o:Outcomes, w:np.ndarray)->tuple:
     "Right answers, rows and answers of each label, weighted."
     return tuple(np.bincount(at, v, len(o.names)) for at, v in ((o.truth, w * o.right), (o.truth, w), (o.first, w)))
 
+# %% ../../nbs/35_finetune.metrics.ipynb #1f8f09c9
 def _label_figures(hits:np.ndarray, rows:np.ndarray, answers:np.ndarray)->np.ndarray:
     "(…, 3) macro-F1, weighted F1 and balanced accuracy from counts by label, (…, labels)."
     occur, there = rows > 1e-9, rows + answers > 1e-9
@@ -158,6 +161,7 @@ def _without_each(
         by_label[start:start + chunk] = _label_figures(*_counts_without(o, groups, w, examples[start:start + chunk]))
     return found | dict(zip(_by_label, by_label[kind].T))
 
+# %% ../../nbs/35_finetune.metrics.ipynb #ad45a19d
 def _kinds(o:Outcomes, groups:np.ndarray, w:np.ndarray)->tuple:
     "((groups,) number of its kind, an example group of each kind): groups of one kind have the same truths, answers and weights."
     row = pd.DataFrame(dict(truth=o.truth, first=o.first, weight=w)).groupby(['truth', 'first', 'weight']).ngroup().to_numpy()
@@ -196,6 +200,7 @@ def intervals(
         return _of_share(found[k], pseudo[:, i].mean(), math.sqrt(means[:, i].var() + hidden.get(k, 0)), most)
     return {k: interval(i, k) for i, k in enumerate(names)}
 
+# %% ../../nbs/35_finetune.metrics.ipynb #e435a0fa
 def _hidden_variance(hits:np.ndarray, rows:np.ndarray, answers:np.ndarray)->dict:
     "What the draws do not show of the variance of means over labels, because labels with few rows seem certain."
     def of(hits, rows):
@@ -212,6 +217,7 @@ def _drawn(values:np.ndarray, draws:int, rng)->tuple:
     means, squares = np.split(np.array(sums) / n, 2, axis=1)
     return means, np.sqrt(np.maximum(squares - means**2, 0) / (n - 1))
 
+# %% ../../nbs/35_finetune.metrics.ipynb #21ab7eeb
 def _of_share(value:float, middle:float, error:float, most:float)->list:
     "Wilson's interval around `middle`, for the number of independent rows that has the standard error `error`, at most `most`."
     middle = min(max(middle, 0.), 1.)

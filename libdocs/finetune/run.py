@@ -67,6 +67,18 @@ def _state(
     for row in rows.itertuples(index=False): digest.update(json.dumps([row.id, row.text, row.label]).encode())
     return dict(version=2, model=str(getattr(model, 'fingerprint', getattr(model, 'name', type(model).__name__))), rows=digest.hexdigest()[:16], labels=list(labels or []))
 
+# %% ../../nbs/60_finetune.run.ipynb #99a0f1a0
+def _fits(row, id:str, label:str)->bool:
+    "Whether `row` can be what `result_row` made of the row `id`."
+    if not isinstance(row, dict) or (row.get('id'), row.get('label')) != (id, label): return False
+    names, scores, facts = row.get('predictions'), row.get('scores'), [row.get(k, '') for k in ('label_score', 'squared_error')]
+    if not (isinstance(names, list) and isinstance(scores, list) and 0 < len(names) == len(scores) and all(isinstance(name, str) for name in names)): return False
+    if not _numbers(scores) or not (_numbers(facts) or facts == [None, None]): return False
+    return all(row.get(f'top_{k}') is correct_at(label, names, k) for k in (1, 2, 3))
+
+def _numbers(values:list)->bool: return all(type(x) in (int, float) and math.isfinite(x) for x in values)
+
+# %% ../../nbs/60_finetune.run.ipynb #337d9581
 def _done(
     path:Path,          # the results file
     rows:pd.DataFrame,  # id, text, label
@@ -84,18 +96,9 @@ def _done(
     if size != path.stat().st_size: os.truncate(path, size)
     return done
 
-def _fits(row, id:str, label:str)->bool:
-    "Whether `row` can be what `result_row` made of the row `id`."
-    if not isinstance(row, dict) or (row.get('id'), row.get('label')) != (id, label): return False
-    names, scores, facts = row.get('predictions'), row.get('scores'), [row.get(k, '') for k in ('label_score', 'squared_error')]
-    if not (isinstance(names, list) and isinstance(scores, list) and 0 < len(names) == len(scores) and all(isinstance(name, str) for name in names)): return False
-    if not _numbers(scores) or not (_numbers(facts) or facts == [None, None]): return False
-    return all(row.get(f'top_{k}') is correct_at(label, names, k) for k in (1, 2, 3))
-
-def _numbers(values:list)->bool: return all(type(x) in (int, float) and math.isfinite(x) for x in values)
-
 def _right(row:dict)->tuple: return 1, row['top_1'], row['top_2'], row['top_3']
 
+# %% ../../nbs/60_finetune.run.ipynb #ab5781db
 def _resume(path:Path, state:dict, rows:pd.DataFrame)->np.ndarray:
     "What can be kept, as `_done` says it, after setting aside results of another model or test set."
     beside = path.with_name(path.name + '.state.json')
@@ -123,6 +126,7 @@ def classified(
     _classify(model, rows, path, batch_size, labels, done)
     return outcomes_of(_facts(row) for row in read_results(path))
 
+# %% ../../nbs/60_finetune.run.ipynb #4531852e
 def _classify(model, rows:pd.DataFrame, path:Path, batch_size:int, labels, done:np.ndarray):
     "Classify what is not `done` batch by batch, appending to the file."
     tenth = max(1, len(rows) // 10)
@@ -138,6 +142,7 @@ def _classify(model, rows:pd.DataFrame, path:Path, batch_size:int, labels, done:
             bar.set_postfix_str(f'top-1 {done[1] / done[0]:.3f}')
             if done[0] // tenth > before[0] // tenth: log.info('%d rows: top-1 %.4f, top-2 %.4f, top-3 %.4f', done[0], *(done[1:] / done[0]))
 
+# %% ../../nbs/60_finetune.run.ipynb #ac44fda9
 def read_results(
     path:str|os.PathLike,  # JSONL of predictions
 )->Iterator:               # its rows, as `result_row` made them

@@ -162,9 +162,10 @@ def csv_writer(
     safe:bool=False,        # put ' before what a spreadsheet would take for a formula
 )->Callable:                # takes a row, a dict
     "Rows as CSV in which every value is a quoted string; missing values are empty."
-    writer, guard = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator='\n'), guarded if safe else (lambda value: value)
-    writer.writerow([guard(column) for column in columns])
-    return lambda row: writer.writerow([_cell(guard(row.get(column))) for column in columns])
+    writer = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator='\n')
+    def write(values): writer.writerow([_cell(guarded(value) if safe else value) for value in values])
+    write(columns)
+    return lambda row: write([row.get(column) for column in columns])
 
 def to_csv_bytes(
     df:pd.DataFrame,  # any columns
