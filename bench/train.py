@@ -47,7 +47,7 @@ def libdocs(model, tokenizer, texts: list, labels: list, args):
     from libdocs.finetune.trainer import as_rows, classifier_trainer, collate, loss_function
     keep_memory()
     rows = as_rows(read_tokens(tokenizer, texts, Reading())[0], labels)
-    options = arguments(args.folder, args, remove_unused_columns=False, bf16=pick_dtype('auto', args.device) == 'bfloat16')
+    options = arguments(args.folder, args, remove_unused_columns=False, bf16=pick_dtype('auto', args.device, model) == 'bfloat16')
     return classifier_trainer(loss_function('none', np.ones(model.config.num_labels)), 'mean', tokenizer.pad_token_id, model=speed_up(model), args=options, train_dataset=rows, data_collator=collate)
 
 

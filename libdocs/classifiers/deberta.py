@@ -87,7 +87,7 @@ class DebertaZeroShot:
     def __repr__(self): return f'DebertaZeroShot({self.name!r}, {"NLI" if self.is_nli else f"{len(self.labels)} labels"}, {self.device})'
 
     @cached_property
-    def _entailment(self): return next((i for name, i in self.model.config.label2id.items() if name.lower() == 'entailment'), None)
+    def _entailment(self): return next((i for i, name in self.model.config.id2label.items() if str(name).lower() == 'entailment'), None)
 
     @property
     def is_nli(self)->bool:
@@ -97,7 +97,7 @@ class DebertaZeroShot:
     @property
     def labels(self)->tuple:
         "The labels of a fine-tuned model, in the order of its outputs; an NLI checkpoint has none of its own."
-        return () if self.is_nli else tuple(self.model.config.id2label[i] for i in range(self.model.config.num_labels))
+        return () if self.is_nli else tuple(str(self.model.config.id2label[i]) for i in range(self.model.config.num_labels))
 
     @cached_property
     def fingerprint(self)->str:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'dtypes', 'token_batches', 'padding', 'batch_tokens', 'cheap_padding', 'pick_dtype', 'bfloat16_pays',
-           'keep_memory', 'is_out_of_memory', 'ahead', 'Forward', 'padded', 'TooLarge', 'naming']
+           'keep_memory', 'is_out_of_memory', 'ahead', 'pack', 'Forward', 'padded', 'TooLarge', 'naming']
 
 # %% ../../nbs/39_classifiers.forward.ipynb #9b018d0c
 import ctypes, logging, math, platform, time
@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 from fastcore.basics import patch
 
-from .attention import speed_up
+from .attention import kept_until_changed, put_before, speed_up
 from ..records import InputError, unknown_name
 
 log = logging.getLogger(__name__)
@@ -68,14 +68,17 @@ dtypes = ('auto', 'float32', 'bfloat16')
 def pick_dtype(
     dtype:str,    # one of `dtypes`
     device:str,   # a name that torch knows
+    model,        # of transformers
 )->str:           # 'float32' or 'bfloat16'
-    "`dtype`, or the fastest that `device` computes well in."
+    "`dtype`, or the fastest that `device` computes this model well in."
     import torch
     if dtype not in dtypes: raise InputError(unknown_name('precision', dtype, dtypes))
     if dtype != 'auto': return dtype
     if device.startswith('cuda'): fast = torch.cuda.is_bf16_supported()
-    else: fast = device == 'cpu' and bfloat16_pays()
+    else: fast = device == 'cpu' and getattr(model.config, 'hidden_size', _wide) >= _wide and bfloat16_pays()
     return 'bfloat16' if fast else 'float32'
+
+_wide = 256  # numbers a token, from which on a model is faster with 16 bits on a processor
 
 @cache
 def bfloat16_pays()->bool:
@@ -136,6 +139,43 @@ def ahead(
             waiting = following
         if waiting: yield waiting.result()
 
+# %% ../../nbs/39_classifiers.forward.ipynb #3930a696
+def _linear(layer, x, attribute:str, algorithm:str):
+    "What the layer makes of x, by oneDNN; None: this call is not for it."
+    import torch
+    if torch.is_grad_enabled() or torch.is_autocast_enabled('cpu') or x.device.type != 'cpu' or x.dtype != layer.weight.dtype: return None
+    packed = kept_until_changed(layer, [layer.weight], lambda: torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach()))
+    return torch.ops.mkldnn._linear_pointwise(x, packed, layer.bias, attribute, [], algorithm)
+
+class _Linear:
+    "Before torch's Linear: the weights arranged once."
+    def forward(self, input):
+        done = _linear(self, input, 'none', '')
+        return super().forward(input) if done is None else done
+
+class _Widening:
+    "Before the modules of transformers that have a linear layer and then GELU: both at once."
+    def forward(self, hidden_states):
+        done = _linear(self.dense, hidden_states, 'gelu', 'none')
+        return super().forward(hidden_states) if done is None else done
+
+def _widens(module)->bool:
+    "Whether it is a linear layer and then GELU, and not packed yet."
+    import torch
+    from transformers.activations import GELUActivation
+    return not isinstance(module, _Widening) and isinstance(getattr(module, 'dense', None), torch.nn.Linear) and type(getattr(module, 'intermediate_act_fn', None)) is GELUActivation
+
+def pack(
+    model,  # of transformers, on a processor, in float32 or bfloat16
+):          # the same model
+    "Have its linear layers keep their weights as the kernels want them; does nothing where torch has no such kernels."
+    import torch
+    able = platform.machine() in ('x86_64', 'AMD64') and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
+    for module in model.modules() if able else ():
+        if type(module) is torch.nn.Linear: module.__class__ = put_before(_Linear, torch.nn.Linear)
+        elif _widens(module): module.__class__ = put_before(_Widening, type(module))
+    return model
+
 # %% ../../nbs/39_classifiers.forward.ipynb #cf7bbbe5
 class Forward:
     "A sequence classifier that turns lists of tokens into logits."
@@ -146,10 +186,10 @@ class Forward:
         dtype:str='auto',    # one of `dtypes`
     ):
         import torch
-        self.dtype = pick_dtype(dtype, device)
+        self.dtype = pick_dtype(dtype, device, model)
         self.model, self.pad, self.device = speed_up(model, first_only=True).eval().to(device, getattr(torch, self.dtype)), pad, device
         self.tokens, self.waste = batch_tokens(self.model, device), cheap_padding(self.model, device)
-        if device == 'cpu': keep_memory()
+        if device == 'cpu': keep_memory(), pack(self.model)
 
     def __call__(self,
         inputs:list,        # n lists of token ids

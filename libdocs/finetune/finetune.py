@@ -19,7 +19,7 @@ import pandas as pd
 
 from ..classifiers.attention import speed_up
 from ..classifiers.deberta import load_checkpoint, pick_device
-from ..classifiers.forward import keep_memory, naming, pick_dtype
+from ..classifiers.forward import dtypes, keep_memory, naming, pick_dtype
 from ..classifiers.reading import Reading, around, read_tokens
 from .base import cool_head, default_base_model, default_learning_rate, load_base, merged_from, scratch, scratch_recipe, split_tokens
 from .metrics import confidence_thresholds, figures, trainer_metrics, trainer_outcomes
@@ -300,16 +300,15 @@ def finetune(
 )->FinetuneResult:                        # None in a process that only helped to train
     "Fine-tune `base_model` on `dataset` and publish it as `model_name`."
     import transformers
-    _check_options(epochs, learning_rate, train_batch_size, max_length, balance)
+    _check_options(epochs, learning_rate, train_batch_size, max_length, balance, dtype)
     check_target(model_name, dataset.name if isinstance(dataset, Task) else dataset, base_model)
     reading, device = Reading(long, overlap, pool), pick_device(device)
-    dtype = pick_dtype(dtype, device)
     join(device)
     task = dataset if isinstance(dataset, Task) else load_task(dataset, token, downsample, seed)
     transformers.set_seed(seed)
     model, tokenizer = load_base(base_model, task.schema, list(task.train['text']), max_length, token, allow_pickle)
     options = dict(epochs=epochs, learning_rate=learning_rate or default_learning_rate(model.num_parameters(), base_model == scratch, lora), train_batch_size=train_batch_size, balance=balance, lora=lora, downsample=downsample)
-    record = _record(task, tokenizer, reading, options, repo=model_name, base_model=base_model, seed=seed, device=device, dtype=dtype)
+    record = _record(task, tokenizer, reading, options, repo=model_name, base_model=base_model, seed=seed, device=device, dtype=pick_dtype(dtype, device, model))
     tracked = nullcontext(tracking) if tracking else Tracking(Path(model_name).name, wandb_output, wandb_token)
     with nullcontext(run_folder) if isinstance(run_folder, RunFolder) else RunFolder(run_folder or run_folder_of(local_folder(model_name)), fresh) as run:
         return _all_stages(_Job(run, task, reading, record), model, tokenizer, tracked, token, private)
@@ -331,11 +330,12 @@ def _record(task:Task, tokenizer, reading:Reading, options:dict, **named)->dict:
     return named | dict(dataset=task.name, around=around(tokenizer), labels=list(task.schema.labels), schema_hash=task.schema.hash, max_length=tokenizer.model_max_length, versions=versions(),
                         hyperparameters=options | dict(weight_decay=0.01, warmup=0.1, **reading.to_dict(), **recipe), train_labels={k: int(v) for k, v in sorted(task.train['label'].value_counts().items())})
 
-def _check_options(epochs, learning_rate, train_batch_size, max_length, balance):
+def _check_options(epochs, learning_rate, train_batch_size, max_length, balance, dtype):
     "Raise `InputError` for an option that cannot be meant."
     for name, value, least in (('epochs', epochs, 0), ('learning_rate', learning_rate or 1, 0), ('train_batch_size', train_batch_size, 0), ('max_length', max_length, 3)):
         if not (math.isfinite(value) and value > least): raise InputError(f'{name} is {value}; it must be more than {least}')
-    if balance not in balances: raise InputError(unknown_name('way to balance', balance, balances))
+    for kind, name, names in (('way to balance', balance, balances), ('precision', dtype, dtypes)):
+        if name not in names: raise InputError(unknown_name(kind, name, names))
 
 def _parts(task:Task, balance:str, seed:int)->dict:
     "The rows to train on, those to choose by if there are any, and the test split."

@@ -82,24 +82,25 @@ def _numbers(values:list)->bool: return all(type(x) in (int, float) and math.isf
 def _done(
     path:Path,          # the results file
     rows:pd.DataFrame,  # id, text, label
-)->np.ndarray:          # (4,) how many rows stand, a prefix of `rows`, and how many of them are right among the first one, two and three
-    "Look at what an interrupted run left; whatever is torn or does not fit is cut off with all that follows."
-    done, size = np.zeros(4, int), 0
+    batch_size:int,     # rows that are classified together
+)->np.ndarray:          # (4,) how many rows stand, a prefix of `rows` in whole batches, and how many of them are right among the first one, two and three
+    "Look at what an interrupted run left; a batch in which something is torn or does not fit is cut off with all that follows."
+    done, size, whole = np.zeros(4, int), 0, (np.zeros(4, int), 0)
     if not path.exists(): return done
     with open(path, 'rb') as file:
         for line, (id, label) in zip(file, zip(rows['id'], rows['label'])):
-            try: row = json.loads(line) if line.endswith(b'\n') else None
+            try: row = json.loads(line.decode('utf-8')) if line.endswith(b'\n') else None
             except (ValueError, RecursionError): row = None
             if not _fits(row, id, label): break
-            done += _right(row)
-            size += len(line)
-    if size != path.stat().st_size: os.truncate(path, size)
-    return done
+            done, size = done + _right(row), size + len(line)
+            if done[0] % batch_size == 0 or done[0] == len(rows): whole = done, size
+    if whole[1] != path.stat().st_size: os.truncate(path, whole[1])
+    return whole[0]
 
 def _right(row:dict)->tuple: return 1, row['top_1'], row['top_2'], row['top_3']
 
 # %% ../../nbs/60_finetune.run.ipynb #ab5781db
-def _resume(path:Path, state:dict, rows:pd.DataFrame)->np.ndarray:
+def _resume(path:Path, state:dict, rows:pd.DataFrame, batch_size:int)->np.ndarray:
     "What can be kept, as `_done` says it, after setting aside results of another model or test set."
     beside = path.with_name(path.name + '.state.json')
     try: same = json.loads(beside.read_text(encoding='utf-8')) == state
@@ -108,7 +109,7 @@ def _resume(path:Path, state:dict, rows:pd.DataFrame)->np.ndarray:
         os.replace(path, path.with_name(path.name + '.previous'))
         log.warning('%s holds results of another model or test set; they are now in %s.previous', path, path.name)
     with atomic_writer(beside) as file: json.dump(state, file)
-    return _done(path, rows)
+    return _done(path, rows, batch_size)
 
 # %% ../../nbs/60_finetune.run.ipynb #8bdf795f
 def classified(
@@ -121,7 +122,7 @@ def classified(
     "Every row classified and written; rows that `path` has already are taken from there."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    done = _resume(path, _state(model, rows, labels), rows)
+    done = _resume(path, _state(model, rows, labels), rows, batch_size)
     if done[0]: log.info('%d of %d rows were classified before; going on behind them', done[0], len(rows))
     _classify(model, rows, path, batch_size, labels, done)
     return outcomes_of(_facts(row) for row in read_results(path))

@@ -9,6 +9,7 @@ __all__ = ['fast', 'decode', 'fold_bytes', 'room', 'mix', 'chain', 'hash_unit', 
            'in_common', 'reachable', 'join', 'fronts', 'measure', 'find_root', 'forest_edges']
 
 # %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #8e1742c3
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +17,11 @@ from numba import njit
 
 from .words import letter, mark, space, unspaced
 
-def fast(function):
-    "Compile `function`: kept on disk if it is in a module and there is a place for it; runs beside Python's other threads."
-    try: return njit(nogil=True, cache='__file__' in globals())(function)
-    except RuntimeError: return njit(nogil=True)(function)  # no folder can be written
+def fast(function=None, **options):
+    "Compile `function`: kept on disk if it is in a module and there is a place for it; runs beside Python's other threads. `options` are numba's."
+    if function is None: return partial(fast, **options)
+    try: return njit(nogil=True, cache='__file__' in globals(), **options)(function)
+    except RuntimeError: return njit(nogil=True, **options)(function)  # no folder can be written
 
 # %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #85e3e1ba
 @fast
