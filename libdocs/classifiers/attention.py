@@ -169,6 +169,7 @@ def _by_distance(q, k, pk, pq)->tuple:
     def product(name, x, table): return torch.bmm(x.reshape(g, B*L, d), table, out=_scratch(name, q, g, B*L, table.shape[2])).view(g*B, L, -1)
     return product('qp', q, pk), product('kp', k, pq)
 
+# %% ../../nbs/37_classifiers.attention.ipynb #6a3c07f3
 def dropped(
     x,             # (n, rows, columns) float tensor on the CPU
     share:float,   # of the numbers, to be made 0
@@ -210,6 +211,7 @@ def attend(
     for h in _groups(q): out[h] = attended(q[h], k[h], v[h], pk[h], pq[h], rows, mask)
     return out
 
+# %% ../../nbs/37_classifiers.attention.ipynb #ebe7c9af
 def _attend_exact(q, k, v, pk, pq, rows, mask):
     "`attend` for a group of heads."
     import torch
@@ -307,6 +309,7 @@ class _Made(NamedTuple):
     value: object
     def __reduce__(self): return type(None), ()
 
+# %% ../../nbs/37_classifiers.attention.ipynb #0c915740
 class _Encoder:
     "Before transformers' DebertaV2Encoder: a mask of one row a text, which is added; no index; the embeddings of distances kept."
     def get_attention_mask(self, attention_mask):

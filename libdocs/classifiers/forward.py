@@ -80,6 +80,7 @@ def pick_dtype(
 
 _wide = 256  # numbers a token, from which on a model is faster with 16 bits on a processor
 
+# %% ../../nbs/39_classifiers.forward.ipynb #80700020
 @cache
 def bfloat16_pays()->bool:
     "Whether this processor multiplies bfloat16 at least half as fast again as float32."
@@ -159,6 +160,7 @@ class _Widening:
         done = _linear(self.dense, hidden_states, 'gelu', 'none')
         return super().forward(hidden_states) if done is None else done
 
+# %% ../../nbs/39_classifiers.forward.ipynb #bf534891
 def _widens(module)->bool:
     "Whether it is a linear layer and then GELU, and not packed yet."
     import torch
@@ -239,6 +241,7 @@ def naming(
     try: yield
     except TooLarge as error: raise InputError(f'{error}. It begins: {tokenizer.decode(list(error.ids[:40]), skip_special_tokens=True)[:80]!r}') from error
 
+# %% ../../nbs/39_classifiers.forward.ipynb #87a2ec0b
 @patch
 def _into(self:Forward, out, rows, inputs, types):
     "The logits of some inputs, written into `out`; in halves if they do not fit into the memory."
