@@ -67,7 +67,9 @@ _log2e = np.float32(1 / math.log(2))
 _c1, _c2, _c3, _c4 = (np.float32(math.log(2)**n / math.factorial(n)) for n in range(1, 5))
 
 @fast(fastmath=_free)
-def widen(bits): return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
+def widen(bits):
+    "The float32 that the bits of a bfloat16 stand for."
+    return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
 
 @fast(fastmath=_free)
 def narrow(x):
@@ -400,8 +402,8 @@ def put_before(
     ours:type,
     theirs:type,  # of torch or transformers
 )->type:          # with the name of theirs
-    "Their class with ours before it."
-    return type(theirs.__name__, (ours, theirs), {})
+    "Their class with ours before it, once."
+    return theirs if issubclass(theirs, ours) else type(theirs.__name__, (ours, theirs), {})
 
 def speed_up(
     model,                  # any model of transformers

@@ -63,6 +63,7 @@ def _load(folder:Path, name:str, allow_pickle:bool)->tuple:
     model, tokenizer, missing = load_checkpoint(folder, name, 'a text classifier', allow_pickle)
     if missing: raise InputError(f'{name}: has no trained classification head ({missing[0]} is missing): fine-tune it first with classifier_model --train')
     if set(model.config.id2label) != set(range(model.config.num_labels)): raise InputError(f'{name}: its configuration does not name its {model.config.num_labels} outputs (id2label)')
+    model.config.id2label = {i: str(name) for i, name in model.config.id2label.items()}
     return model.eval(), tokenizer
 
 # %% ../../nbs/40_classifiers.deberta.ipynb #e74baa04
@@ -87,7 +88,7 @@ class DebertaZeroShot:
     def __repr__(self): return f'DebertaZeroShot({self.name!r}, {"NLI" if self.is_nli else f"{len(self.labels)} labels"}, {self.device})'
 
     @cached_property
-    def _entailment(self): return next((i for i, name in self.model.config.id2label.items() if str(name).lower() == 'entailment'), None)
+    def _entailment(self): return next((i for i, name in self.model.config.id2label.items() if name.lower() == 'entailment'), None)
 
     @property
     def is_nli(self)->bool:
@@ -97,7 +98,7 @@ class DebertaZeroShot:
     @property
     def labels(self)->tuple:
         "The labels of a fine-tuned model, in the order of its outputs; an NLI checkpoint has none of its own."
-        return () if self.is_nli else tuple(str(self.model.config.id2label[i]) for i in range(self.model.config.num_labels))
+        return () if self.is_nli else tuple(self.model.config.id2label[i] for i in range(self.model.config.num_labels))
 
     @cached_property
     def fingerprint(self)->str:

@@ -65,6 +65,8 @@ def cheap_padding(
 # %% ../../nbs/39_classifiers.forward.ipynb #777a706b
 dtypes = ('auto', 'float32', 'bfloat16')
 
+_wide = 256  # numbers a token, from which on a model is faster with 16 bits on a processor
+
 def pick_dtype(
     dtype:str,    # one of `dtypes`
     device:str,   # a name that torch knows
@@ -77,8 +79,6 @@ def pick_dtype(
     if device.startswith('cuda'): fast = torch.cuda.is_bf16_supported()
     else: fast = device == 'cpu' and getattr(model.config, 'hidden_size', _wide) >= _wide and bfloat16_pays()
     return 'bfloat16' if fast else 'float32'
-
-_wide = 256  # numbers a token, from which on a model is faster with 16 bits on a processor
 
 # %% ../../nbs/39_classifiers.forward.ipynb #80700020
 @cache
@@ -141,31 +141,31 @@ def ahead(
         if waiting: yield waiting.result()
 
 # %% ../../nbs/39_classifiers.forward.ipynb #3930a696
-def _linear(layer, x, attribute:str, algorithm:str):
-    "What the layer makes of x, by oneDNN; None: this call is not for it."
+def _linear(layer, x, then:str):
+    "What the layer, and 'gelu' or 'none' after it, make of x, by oneDNN; None: this call is not for it."
     import torch
     if torch.is_grad_enabled() or torch.is_autocast_enabled('cpu') or x.device.type != 'cpu' or x.dtype != layer.weight.dtype: return None
     packed = kept_until_changed(layer, [layer.weight], lambda: torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach()))
-    return torch.ops.mkldnn._linear_pointwise(x, packed, layer.bias, attribute, [], algorithm)
+    return torch.ops.mkldnn._linear_pointwise(x, packed, layer.bias, then, [], 'none')  # the last: of the ways to compute GELU the exact one
 
 class _Linear:
     "Before torch's Linear: the weights arranged once."
     def forward(self, input):
-        done = _linear(self, input, 'none', '')
+        done = _linear(self, input, 'none')
         return super().forward(input) if done is None else done
 
 class _Widening:
     "Before the modules of transformers that have a linear layer and then GELU: both at once."
     def forward(self, hidden_states):
-        done = _linear(self.dense, hidden_states, 'gelu', 'none')
+        done = _linear(self.dense, hidden_states, 'gelu')
         return super().forward(hidden_states) if done is None else done
 
 # %% ../../nbs/39_classifiers.forward.ipynb #bf534891
 def _widens(module)->bool:
-    "Whether it is a linear layer and then GELU, and not packed yet."
+    "Whether it is a linear layer and then GELU."
     import torch
     from transformers.activations import GELUActivation
-    return not isinstance(module, _Widening) and isinstance(getattr(module, 'dense', None), torch.nn.Linear) and type(getattr(module, 'intermediate_act_fn', None)) is GELUActivation
+    return isinstance(getattr(module, 'dense', None), torch.nn.Linear) and type(getattr(module, 'intermediate_act_fn', None)) is GELUActivation
 
 def pack(
     model,  # of transformers, on a processor, in float32 or bfloat16
@@ -191,7 +191,9 @@ class Forward:
         self.dtype = pick_dtype(dtype, device, model)
         self.model, self.pad, self.device = speed_up(model, first_only=True).eval().to(device, getattr(torch, self.dtype)), pad, device
         self.tokens, self.waste = batch_tokens(self.model, device), cheap_padding(self.model, device)
-        if device == 'cpu': keep_memory(), pack(self.model)
+        if device == 'cpu':
+            keep_memory()
+            pack(self.model)
 
     def __call__(self,
         inputs:list,        # n lists of token ids

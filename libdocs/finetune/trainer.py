@@ -366,7 +366,8 @@ def classifier_trainer(
     trainer.add_callback(_begin(trainer))
     on_cpu = trainer.args.device.type == 'cpu'
     if on_cpu and trainer.accelerator.num_processes == 1: suit_processor(trainer.model)
-    trainer.tokens, trainer.waste = tokens or ((2048 if trainer.args.bf16 else 1024) if on_cpu else 16_384), cheap_padding(trainer.model, trainer.args.device.type)
+    usual = 16_384 if not on_cpu else 2048 if trainer.args.bf16 else 1024
+    trainer.tokens, trainer.waste = tokens or usual, cheap_padding(trainer.model, trainer.args.device.type)
     trainer.model_accepts_loss_kwargs = False
     return trainer
 
