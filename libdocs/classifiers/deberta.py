@@ -102,8 +102,8 @@ class DebertaZeroShot:
 
     @cached_property
     def fingerprint(self)->str:
-        "Sixteen hex digits that change with weights, configuration or tokenizer."
-        digest = hashlib.sha256()
+        "Sixteen hex digits that change with whatever changes an answer: weights, configuration, tokenizer, precision and hypothesis."
+        digest = hashlib.sha256(f'{self.forward.dtype} {self.template}'.encode())
         for path in sorted(p for p in self.folder.glob('*') if p.suffix in ('.safetensors', '.bin', '.model') or p.name in ('config.json', 'tokenizer.json')):
             digest.update(f'{path.name} {file_sha256(path)}'.encode())
         return digest.hexdigest()[:16]

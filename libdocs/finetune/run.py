@@ -101,13 +101,13 @@ def _right(row:dict)->tuple: return 1, row['top_1'], row['top_2'], row['top_3']
 
 # %% ../../nbs/60_finetune.run.ipynb #ab5781db
 def _resume(path:Path, state:dict, rows:pd.DataFrame, batch_size:int)->np.ndarray:
-    "What can be kept, as `_done` says it, after setting aside results of another model or test set."
+    "What can be kept, as `_done` says it, after setting aside results of another model, precision or test set."
     beside = path.with_name(path.name + '.state.json')
     try: same = json.loads(beside.read_text(encoding='utf-8')) == state
     except (OSError, ValueError): same = False
     if path.exists() and not same:
         os.replace(path, path.with_name(path.name + '.previous'))
-        log.warning('%s holds results of another model or test set; they are now in %s.previous', path, path.name)
+        log.warning('%s holds results of another model, precision or test set; they are now in %s.previous', path, path.name)
     with atomic_writer(beside) as file: json.dump(state, file)
     return _done(path, rows, batch_size)
 
