@@ -4,7 +4,7 @@
 
 Runs those of the tests that make faults and counts them by kind; a test that spoils every call to the Hub counts once for each call and way of spoiling it. Survived means what
 the test says it must: the same files in the end, nothing twice, nothing half, one line that says what to do. With --soak each command is killed at twenty places and every call
-is spoilt in every way (an hour). Seconds are those of the same command without a fault, and of the command that goes on after it was killed, start-up included."""
+is spoilt in every way (an hour, two tests at a time). Seconds are those of the same command without a fault, and of the command that goes on after it was killed, start-up included."""
 import argparse
 import os
 import subprocess
@@ -42,7 +42,7 @@ def cases(soak: bool) -> list:
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder)/'found.xml'
         env = dict(os.environ, OMP_NUM_THREADS='1') | (dict(SOAK='20') if soak else {})
-        subprocess.run([sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '--timeout', '7200', '-k', ' or '.join(names), f'--junitxml={found}', 'tests'], cwd=HERE.parent, env=env)
+        subprocess.run([sys.executable, '-m', 'pytest', '-q', *(['-n', '2'] if soak else []), '-p', 'no:cacheprovider', '--timeout', '7200', '-k', ' or '.join(names), f'--junitxml={found}', 'tests'], cwd=HERE.parent, env=env)
         tests = list(ElementTree.parse(found).iter('testcase'))
     def numbers(test): return {p.get('name'): float(p.get('value')) for p in test.iter('property')}
     return [(f'{test.get("classname")}.{test.get("name")}', not list(test.iter('failure')) and not list(test.iter('error')), numbers(test)) for test in tests if not list(test.iter('skipped'))]

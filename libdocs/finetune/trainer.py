@@ -159,7 +159,7 @@ def _dropout():
 
     class Dropout(torch.nn.Dropout):
         def forward(self, x):
-            if not (self.training and 0 < self.p < 1 and x.dtype == torch.float32 and x.numel()): return super().forward(x)
+            if not (self.training and 0 < self.p < 1 and x.dtype in (torch.float32, torch.bfloat16) and x.numel()): return super().forward(x)
             return Dropped.apply(x, self.p, int(torch.randint(2**62, (1,))))
     return Dropout
 
