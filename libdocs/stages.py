@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .processes import is_main, shared
-from .records import InputError, atomic_writer, check_folder, file_sha256
+from .records import InputError, atomic_writer, check_folder, file_sha256, try_lock
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +39,11 @@ def held(
 
 # %% ../nbs/06_stages.ipynb #38e05cee
 def _lock(file, folder:Path):
-    try: import fcntl
-    except ImportError: return  # on Windows there is none
-    try: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        raise InputError(f'the run folder {folder} is in use by process {file.read().strip() or "(unknown)"}; wait until it has ended, or work in another run folder') from None
-    except OSError as error: log.warning('%s: this file system has no locks (%s); see to it that no other process works in it', folder, error.strerror)
+    try: ours = try_lock(file)
+    except OSError as error: return log.warning('%s: this file system has no locks (%s); see to it that no other process works in it', folder, error.strerror)
+    if ours: return
+    file.seek(0)
+    raise InputError(f'the run folder {folder} is in use by process {file.read().strip() or "(unknown)"}; wait until it has ended, or work in another run folder')
 
 # %% ../nbs/06_stages.ipynb #6c59cf0d
 def digest(
