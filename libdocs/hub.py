@@ -11,6 +11,7 @@ import contextlib, hashlib, json, logging, math, os, re, shlex, shutil, sys, tem
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
+from time import sleep
 
 import pandas as pd
 
@@ -189,7 +190,6 @@ def _patiently(
     repo:str,                       # for the sentence if it fails
     doing:str,                      # the same
     token:str|None=None,            # to strike out
-    sleep:Callable=time.sleep,      # takes seconds
     pauses:tuple=_PAUSES,           # seconds between tries
     patience:float=math.inf,        # seconds after which it is not tried again
 ):                                  # what `action` returns
@@ -375,7 +375,6 @@ def push(
     message:str,                # of the commit
     token:str|None=None,        # None: HF_TOKEN, or the stored login
     private:bool=True,          # whether a repo that is made is private; an existing public one is then refused
-    sleep:Callable=time.sleep,  # takes seconds; for tests
 )->Pushed:                      # where they are
     "Bring `files` into `repo` in one commit; what is there already with the same content is not sent again."
     _check_paths(files, check_repo(repo))
@@ -384,7 +383,7 @@ def push(
         return Pushed(repo, repo, None)
     token = _need_token(token, repo)
     from huggingface_hub import constants
-    commit = _patiently(lambda: _push_once(_api(token), repo, repo_type, files, message, private), repo, 'publish to', token, sleep)
+    commit = _patiently(lambda: _push_once(_api(token), repo, repo_type, files, message, private), repo, 'publish to', token)
     return Pushed(repo, f'{constants.ENDPOINT}/{"datasets/" if repo_type == "dataset" else ""}{repo}', commit)
 
 # %% ../nbs/30_hub.ipynb #58ed7d24

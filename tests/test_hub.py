@@ -24,11 +24,11 @@ DATA = {'train.csv': csv_bytes(HARD), 'test.csv': csv_bytes(HARD[:3])}
 
 
 @pytest.fixture
-def naps():
-    "A `sleep` that does not, and the pauses it was asked for."
-    class Naps(list):
-        def __call__(self, seconds): self.append(seconds)
-    return Naps()
+def naps(monkeypatch):
+    "The pauses that were asked for; nobody waits for them."
+    pauses = []
+    monkeypatch.setattr('libdocs.hub.sleep', pauses.append)
+    return pauses
 
 
 @pytest.fixture(scope='module')
@@ -126,7 +126,7 @@ def test_nothing_is_printed(hub, tmp_path):
     hub.fail('POST', '/commit/', 503)
     hub.fail('GET', '/tree/', 500)
     code = ("from libdocs.hub import push, load_splits\n"
-            "push({'train.csv': b'a,b\\n1,2\\n'}, 'alice/x', 'dataset', 'm', sleep=lambda s: None); print(load_splits('alice/x')['train'].values.tolist())")
+            "push({'train.csv': b'a,b\\n1,2\\n'}, 'alice/x', 'dataset', 'm'); print(load_splits('alice/x')['train'].values.tolist())")
     done = subprocess.run([sys.executable, '-c', code], env=os.environ | hub.env(token, tmp_path), capture_output=True, text=True, timeout=120)
     assert (done.stdout, done.stderr) == ("[['1', '2']]\n", '')
 
@@ -263,7 +263,7 @@ def test_unreachable_hub_is_told_in_time(hub, monkeypatch, tmp_path):
 def test_passing_faults(hub, naps, status, where):
     hub.login('alice')
     hub.fail('GET|POST', where, status, headers={'Retry-After': '7'} if status == 429 else None)
-    pushed = push(DATA, 'alice/contracts', 'dataset', 'first', sleep=naps)
+    pushed = push(DATA, 'alice/contracts', 'dataset', 'first')
     assert hub.commits('alice/contracts', 'dataset') == ['first'] and hub.files('alice/contracts', 'dataset') == DATA
     assert pushed.commit == hub.repo('alice/contracts', 'dataset').commits[-1].oid
     assert naps == [7 if status == 429 else 1]
@@ -273,7 +273,7 @@ def test_passing_faults(hub, naps, status, where):
 def test_cut_connections(hub, naps, where):
     hub.login('alice')
     hub.cut('GET|POST', where)
-    push(DATA, 'alice/contracts', 'dataset', 'first', sleep=naps)
+    push(DATA, 'alice/contracts', 'dataset', 'first')
     assert hub.commits('alice/contracts', 'dataset') == ['first'] and naps == [1]
 
 
@@ -282,7 +282,7 @@ def test_lost_replies(hub, naps):
     hub.login('alice')
     hub.lose_reply('POST', '/repos/create')
     hub.lose_reply('POST', '/commit/')
-    pushed = push(DATA, 'alice/contracts', 'dataset', 'first', sleep=naps)
+    pushed = push(DATA, 'alice/contracts', 'dataset', 'first')
     assert hub.commits('alice/contracts', 'dataset') == ['first'] and len(naps) == 2
     assert pushed.commit == hub.repo('alice/contracts', 'dataset').commits[-1].oid
     assert len(hub.asked('POST', '/commit/')) == 1
@@ -291,7 +291,7 @@ def test_lost_replies(hub, naps):
 def test_large_files_are_sent_once(hub, bert, naps):
     hub.login('alice')
     hub.cut('POST', '/commit/')
-    push(model_files(bert), 'alice/model', 'model', 'first', sleep=naps)
+    push(model_files(bert), 'alice/model', 'model', 'first')
     assert len(hub.asked('PUT', '/lfs/')) == 1 and hub.commits('alice/model') == ['first']
 
 
@@ -299,10 +299,10 @@ def test_large_files_are_sent_once(hub, bert, naps):
 def test_bytes_sent_again(hub, bert, naps, monkeypatch, record_property, interrupted, parts):
     "After an upload that was cut, at most one part of a file goes again."
     hub.login('alice')
-    monkeypatch.setattr('time.sleep', naps)
+    monkeypatch.setattr('time.sleep', naps.append)
     hub.part_size, size = 5_000_000, (bert/'model.safetensors').stat().st_size
     hub.cut(*interrupted.split())
-    push(model_files(bert), 'alice/model', 'model', 'first', sleep=naps)
+    push(model_files(bert), 'alice/model', 'model', 'first')
     assert hub.files('alice/model')['model.safetensors'] == (bert/'model.safetensors').read_bytes() and hub.commits('alice/model') == ['first']
     assert hub.received - size <= parts * hub.part_size
     record_property('bytes again', hub.received - size)
@@ -319,11 +319,11 @@ def test_unchanged_push_makes_no_commit(hub):
     assert hub.commits('alice/contracts', 'dataset') == ['first', 'second']
 
 
-def test_two_at_once(hub):
+def test_two_at_once(hub, naps):
     "Both land, whoever comes second builds on the first."
     token = hub.login('alice')
     hub.delay('POST', '/repos/create|/commit/', 0.3, times=4)
-    jobs = [threading.Thread(target=push, args=({f'{n}.csv': b'a\n1\n'}, 'alice/both', 'dataset', n), kwargs=dict(token=token, sleep=lambda s: None)) for n in 'ab']
+    jobs = [threading.Thread(target=push, args=({f'{n}.csv': b'a\n1\n'}, 'alice/both', 'dataset', n), kwargs=dict(token=token)) for n in 'ab']
     for job in jobs: job.start()
     for job in jobs: job.join()
     assert sorted(hub.commits('alice/both', 'dataset')) == ['a', 'b'] and len(hub.files('alice/both', 'dataset')) == 2
@@ -334,19 +334,19 @@ def test_two_at_once(hub):
 def test_lasting_faults_are_told_at_once(hub, naps, status, pattern):
     hub.login('alice')
     hub.fail('POST', '/commit/', status)
-    fails(pattern, push, DATA, 'alice/contracts', 'dataset', 'first', sleep=naps)
+    fails(pattern, push, DATA, 'alice/contracts', 'dataset', 'first')
     assert naps == [] and hub.commits('alice/contracts', 'dataset') == []
 
 
 def test_a_hub_that_stays_down(hub, naps):
     hub.login('alice')
     hub.fail('POST', '/commit/', 500, times=99)
-    fails('failed with status 500', push, DATA, 'alice/contracts', 'dataset', 'first', sleep=naps)
+    fails('failed with status 500', push, DATA, 'alice/contracts', 'dataset', 'first')
     assert naps == [1, 2, 4, 8]
     naps.clear()
     hub.faults.clear()
     hub.fail('POST', '/commit/', 429, times=99, headers={'Retry-After': '86400'})
-    fails('too many requests', push, DATA, 'alice/contracts', 'dataset', 'first', sleep=naps)
+    fails('too many requests', push, DATA, 'alice/contracts', 'dataset', 'first')
     assert naps == [60] * 4
 
 
