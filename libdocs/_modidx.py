@@ -171,6 +171,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'libdocs/classifiers/deberta.py'),
                                              'libdocs.classifiers.deberta._parts': ( 'classifiers.deberta.html#_parts',
                                                                                      'libdocs/classifiers/deberta.py'),
+                                             'libdocs.classifiers.deberta._tokenizer': ( 'classifiers.deberta.html#_tokenizer',
+                                                                                         'libdocs/classifiers/deberta.py'),
                                              'libdocs.classifiers.deberta.around_pair': ( 'classifiers.deberta.html#around_pair',
                                                                                           'libdocs/classifiers/deberta.py'),
                                              'libdocs.classifiers.deberta.load_checkpoint': ( 'classifiers.deberta.html#load_checkpoint',

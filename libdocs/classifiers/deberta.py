@@ -50,13 +50,21 @@ def load_checkpoint(
 )->tuple:         # (model, tokenizer, names of the weights that the checkpoint lacks)
     "Sequence classifier and tokenizer of `folder`, in float32; raises `InputError` for one that cannot be opened."
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
     try:
         model, loading = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, trust_remote_code=False, use_safetensors=None if allow_pickle else True, **options)
-        return model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False), sorted(loading['missing_keys'])
+        return model, _tokenizer(folder, model), sorted(loading['missing_keys'])
     except Exception as error:  # what transformers makes of a configuration that is not one may be any
         if is_out_of_memory(error): raise
         raise InputError(f'{name}: cannot be loaded as {use}: {(str(error).splitlines() or [type(error).__name__])[0]}') from error
+
+def _tokenizer(folder:Path, model):
+    "The tokenizer of a model folder; all its tokens have a row among the embeddings of the model."
+    from transformers import AutoTokenizer
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    last, rows = max(tokenizer.get_vocab().values(), default=0), len(model.get_input_embeddings().weight)
+    if last >= rows: raise ValueError(f'its tokenizer has a token of number {last}, and its model knows those up to {rows - 1}: they do not belong together')
+    return tokenizer
 
 def _load(folder:Path, name:str, allow_pickle:bool)->tuple:
     "(model, tokenizer) of a checkpoint that was trained to classify."
