@@ -189,6 +189,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'libdocs/classifiers/forward.py'),
                                              'libdocs.classifiers.forward.Forward.__init__': ( 'classifiers.forward.html#forward.__init__',
                                                                                                'libdocs/classifiers/forward.py'),
+                                             'libdocs.classifiers.forward.Forward._alone': ( 'classifiers.forward.html#forward._alone',
+                                                                                             'libdocs/classifiers/forward.py'),
                                              'libdocs.classifiers.forward.Forward._into': ( 'classifiers.forward.html#forward._into',
                                                                                             'libdocs/classifiers/forward.py'),
                                              'libdocs.classifiers.forward.Forward._logits': ( 'classifiers.forward.html#forward._logits',

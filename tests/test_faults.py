@@ -45,7 +45,7 @@ if when == "train":
     transformers.Trainer.train = limited(transformers.Trainer.train, more)
 else:
     import libdocs.classifiers.forward as room
-    room.Forward._into, room.batch_tokens = limited(room.Forward._into, more), lambda model, device: 16_384
+    room.Forward._logits, room.batch_tokens = limited(room.Forward._logits, more), lambda model, device: 16_384
 ''' + warm.MODULE
 
 # Programs of their own: the module argv[2] as a program, killed at its change number argv[1] of a file in this folder; how many there were is written to ../changes

@@ -188,9 +188,10 @@ class Forward:
         types:list=None,    # as many lists of token types; None: the model needs none
     )->np.ndarray:          # (n, outputs) float32, in the order of the inputs
         "The logits of all inputs."
-        out = np.empty((len(inputs), self.model.config.num_labels), np.float32)
-        def work(rows): self._into(out, rows, inputs, types)
+        out, left = np.empty((len(inputs), self.model.config.num_labels), np.float32), []
+        def work(rows): self._into(out, rows, inputs, types, left)
         _side_by_side(work, token_batches([len(ids) for ids in inputs], self.tokens, self.waste), self.device)
+        for row in left: self._alone(out, row, inputs, types)
         return out
 
 # %% ../../nbs/39_classifiers.forward.ipynb #d0135abb
@@ -233,8 +234,8 @@ def naming(
 
 # %% ../../nbs/39_classifiers.forward.ipynb #87a2ec0b
 @patch
-def _into(self:Forward, out, rows, inputs, types):
-    "The logits of some inputs, written into `out`; in halves if they do not fit into the memory."
+def _into(self:Forward, out, rows, inputs, types, left):
+    "The logits of some inputs, written into `out`; in halves if they do not fit into the memory. One that does not fit beside what is computed at the same time is added to `left`."
     size = len(rows) * max(len(inputs[i]) for i in rows)
     try:
         if size > self.tokens and len(rows) > 1: raise MemoryError
@@ -242,8 +243,16 @@ def _into(self:Forward, out, rows, inputs, types):
         return
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error): raise
-        if len(rows) == 1: raise TooLarge(inputs[rows[0]], self.device) from error
+    if len(rows) == 1: return left.append(rows[0])
     if size <= self.tokens:
         self.tokens = max(1, size // 2)
         log.warning('the memory of %s ran out; batches have at most %d tokens from here on', self.device, self.tokens)
-    for half in np.array_split(rows, 2): self._into(out, half, inputs, types)
+    for half in np.array_split(rows, 2): self._into(out, half, inputs, types, left)
+
+@patch
+def _alone(self:Forward, out, row, inputs, types):
+    "The logits of one input, while nothing else is computed."
+    try: out[row] = self._logits([inputs[row]], types and [types[row]])
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error): raise
+        raise TooLarge(inputs[row], self.device) from error
