@@ -191,7 +191,8 @@ class Forward:
         out, left = np.empty((len(inputs), self.model.config.num_labels), np.float32), []
         def work(rows): self._into(out, rows, inputs, types, left)
         _side_by_side(work, token_batches([len(ids) for ids in inputs], self.tokens, self.waste), self.device)
-        for row in left: self._alone(out, row, inputs, types)
+        for row in left:
+            if error := self._ran_out(out, [row], inputs, types): raise TooLarge(inputs[row], self.device) from error
         return out
 
 # %% ../../nbs/39_classifiers.forward.ipynb #d0135abb
@@ -237,12 +238,7 @@ def naming(
 def _into(self:Forward, out, rows, inputs, types, left):
     "The logits of some inputs, written into `out`; in halves if they do not fit into the memory. One that does not fit beside what is computed at the same time is added to `left`."
     size = len(rows) * max(len(inputs[i]) for i in rows)
-    try:
-        if size > self.tokens and len(rows) > 1: raise MemoryError
-        out[rows] = self._logits([inputs[i] for i in rows], types and [types[i] for i in rows])
-        return
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error): raise
+    if (size <= self.tokens or len(rows) == 1) and not self._ran_out(out, rows, inputs, types): return
     if len(rows) == 1: return left.append(rows[0])
     if size <= self.tokens:
         self.tokens = max(1, size // 2)
@@ -250,9 +246,9 @@ def _into(self:Forward, out, rows, inputs, types, left):
     for half in np.array_split(rows, 2): self._into(out, half, inputs, types, left)
 
 @patch
-def _alone(self:Forward, out, row, inputs, types):
-    "The logits of one input, while nothing else is computed."
-    try: out[row] = self._logits([inputs[row]], types and [types[row]])
+def _ran_out(self:Forward, out, rows, inputs, types)->Exception|None:
+    "Write the logits of some inputs into `out`; the error if the memory ran out."
+    try: out[rows] = self._logits([inputs[i] for i in rows], types and [types[i] for i in rows])
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error): raise
-        raise TooLarge(inputs[row], self.device) from error
+        return error
