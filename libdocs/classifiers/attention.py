@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['distance_rows', 'add_up', 'take_back', 'widen', 'narrow', 'power_of_e', 'to_chances', 'to_slopes', 'place_hash',
-           'drop', 'drop_half', 'dropped', 'attend', 'attend_anywhere', 'kept_until_changed', 'put_before', 'speed_up']
+           'pair_hashes', 'drop', 'drop_half', 'Draws', 'numbered_draws', 'text_seeds', 'dropped', 'attend',
+           'attend_anywhere', 'kept_until_changed', 'put_before', 'speed_up']
 
 # %% ../../nbs/37_classifiers.attention.ipynb #77b24c79
 import math, threading
@@ -138,6 +139,15 @@ def place_hash(x):
     return x ^ (x >> np.uint32(16))
 
 @fast
+def pair_hashes(a, b):
+    "(len(a), len(b)) int64: 32 bits that hang on the number a[i] and the number b[j]."
+    out = np.empty((len(a), len(b)), np.int64)
+    for i in range(len(a)):
+        mixed = place_hash(np.uint32(a[i]))
+        for j in range(len(b)): out[i, j] = place_hash(np.uint32(mixed + np.uint32(b[j])))
+    return out
+
+@fast
 def drop(P, seed, limit, out):
     "`P` with some numbers made 0, each by chance, and the others larger: `limit` of 2³² are dropped. The same seed drops the same numbers."
     N, L, M = P.shape
@@ -160,6 +170,31 @@ def drop_half(P, seed, limit, out):
             for j in range(M):
                 more = narrow(widen(source[j]) * larger)
                 target[j] = more if place_hash(np.uint32(base + np.uint32(j))) >= edge else np.uint16(0)
+
+# %% ../../nbs/37_classifiers.attention.ipynb #520164e4
+class Draws:
+    "What dropout hangs on in training: the number of the step, and those of the texts that are computed at once."
+    step, texts = 0, np.empty(0, np.int64)
+
+def numbered_draws(
+    model,  # any module
+)->Draws:   # to be told of the steps and texts
+    "Let what each dropout module loses hang on its number and on `Draws`, where it draws from a hash."
+    import torch
+    draws = Draws()
+    for number, module in enumerate(m for m in model.modules() if isinstance(m, torch.nn.Dropout)): module.draws, module.number = draws, number
+    return draws
+
+def text_seeds(
+    module,     # a dropout module
+    texts:int,  # how many it is given
+)->np.ndarray:  # (texts,) int64
+    "What a module loses of each text hangs on these; what has another length than the texts is the same for all."
+    import torch
+    draws = getattr(module, 'draws', None)
+    if draws is None: return np.random.default_rng(int(torch.randint(2**62, (1,)))).integers(2**32, size=texts)
+    numbers = draws.texts if len(draws.texts) == texts else np.arange(texts)
+    return pair_hashes(pair_hashes(np.array([draws.step]), np.array([module.number]))[0], numbers)[0]
 
 # %% ../../nbs/37_classifiers.attention.ipynb #5daa2f10
 _pool = None  # of threads; made when it is first needed
@@ -212,20 +247,19 @@ def _by_distance(q, k, pk, pq)->tuple:
 def dropped(
     x,             # (n, rows, columns) float tensor on the CPU
     share:float,   # of the numbers, to be made 0
-    seed:int,
+    seeds,         # (n,) int64
     out,           # the same shape
     together:int=1,  # how many of the n must not be parted
 ):                 # `out`
     "Dropout whose draw can be repeated."
-    seeds = np.random.default_rng(seed).integers(2**32, size=(len(x), 1, 1))
-    _spread(_drop_part, together, x, seeds, out, np.int64(2**32 * share), little=8 * _little)  # it is done with them the sooner
+    _spread(_drop_part, together, x, seeds.reshape(-1, 1, 1), out, np.int64(2**32 * share), little=8 * _little)  # it is done with them the sooner
     return out
 
 def _drop_part(x, seeds, out, limit): (drop_half if x.dtype == np.uint16 else drop)(x, seeds[:, 0, 0], limit, out)
 
-def _left(P, B:int, dropout:float, seed:int):
-    "Probabilities of a group of heads after dropout."
-    return dropped(P, dropout, seed, _scratch('left', P.dtype, *P.shape), B) if dropout else P
+def _left(P, dropout:float, seeds):
+    "Probabilities of a group of heads after dropout; seeds as in `attend`, of these heads."
+    return dropped(P, dropout, seeds, _scratch('left', P.dtype, *P.shape), seeds.shape[1]) if dropout else P
 
 def _chances(q, k, pk, pq, rows, mask, out):
     "The probabilities of a group of heads, written into `out` (g·B, L, L). In half precision what is multiplied is rounded to it; sums and softmax are of float32."
@@ -245,11 +279,11 @@ def attend(
     rows,            # (2L − 1,) from `distance_rows`
     mask,            # (texts, L) float64 with q of float64, else float32: 0, or a very negative number where a text has no token
     dropout:float=0, # of the probabilities
-    seed:int=0,      # of the dropout
+    seeds=(),        # of the dropout, (heads, texts) int64
 ):                   # (heads, texts, L, d)
     "Disentangled attention of whole texts."
     import torch
-    if torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, pk, pq)): return _attention().apply(q, k, v, pk, pq, rows, mask, dropout, seed)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, pk, pq)): return _attention().apply(q, k, v, pk, pq, rows, mask, dropout, seeds)
     out, attended = torch.empty_like(q), _attend_half if q.dtype == torch.bfloat16 else _attend_exact
     for h in _groups(q): out[h] = attended(q[h], k[h], v[h], pk[h], pq[h], rows, mask)
     return out
@@ -275,32 +309,32 @@ def _attention():
     import torch
     class Attention(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, q, k, v, pk, pq, rows, mask, dropout, seed):
+        def forward(ctx, q, k, v, pk, pq, rows, mask, dropout, seeds):
             B, L = mask.shape
             P, out = q.new_empty(len(q), B, L, L), torch.empty_like(q)
             ctx.save_for_backward(q, k, v, pk, pq, P)
-            ctx.rest = rows, dropout, seed
-            for n, h in enumerate(_groups(q)):
+            ctx.rest = rows, dropout, seeds
+            for h in _groups(q):
                 chances = _chances(q[h], k[h], pk[h], pq[h], rows, mask, P[h].view(-1, L, L))
-                out[h] = torch.bmm(_left(chances, B, dropout, seed + n), v[h].flatten(0, 1)).view_as(v[h])
+                out[h] = torch.bmm(_left(chances, dropout, seeds[h]), v[h].flatten(0, 1)).view_as(v[h])
             return out
 
         @staticmethod
         def backward(ctx, grad):
             *given, P = ctx.saved_tensors
-            rows, dropout, seed = ctx.rest
+            rows, dropout, seeds = ctx.rest
             found = [torch.empty_like(t) for t in given]
-            for n, h in enumerate(_groups(grad)):
-                for out, part in zip(found, _backward(grad[h], *(t[h] for t in given), P[h].flatten(0, 1), rows, dropout, seed + n)): out[h] = part.view_as(out[h])
+            for h in _groups(grad):
+                for out, part in zip(found, _backward(grad[h], *(t[h] for t in given), P[h].flatten(0, 1), rows, dropout, seeds[h])): out[h] = part.view_as(out[h])
             return (*found, None, None, None, None)
     return Attention
 
 # %% ../../nbs/37_classifiers.attention.ipynb #83b9da63
-def _backward(grad, q, k, v, pk, pq, P, rows, dropout:float, seed:int)->tuple:
+def _backward(grad, q, k, v, pk, pq, P, rows, dropout:float, seeds)->tuple:
     "The gradients of q, k, v, pk and pq of a group of heads."
     import torch
     g, B, L, d = q.shape
-    left = _left(P, B, dropout, seed)
+    left = _left(P, dropout, seeds)
     q2, k2, v2, grad = (t.reshape(g*B, L, d) for t in (q, k, v, grad))
     dv = torch.bmm(left.transpose(1, 2), grad)
     dS = torch.bmm(grad, v2.transpose(1, 2), out=_scratch('back', q.dtype, g*B, L, L))
@@ -401,7 +435,7 @@ class _Tables:
         first, needed, _ = distance_rows(length, *self._distances)
         of_p, of_q = (self.key_proj, self.query_proj) if self.share_att_key else (self.pos_key_proj, self.pos_query_proj)
         def both(rows): return tuple(projection(rows).view(len(rows), self.num_attention_heads, -1).permute(1, 2, 0) / scale for projection, scale in ((of_p, 1), (of_q, self._scale)))
-        if torch.is_grad_enabled() or self.training: return tuple(t.to(dtype) for t in both(self.pos_dropout(embeddings[first:first + needed])))
+        if torch.is_grad_enabled() or self.training: return tuple(t.to(dtype) for t in both(self.pos_dropout(embeddings)[first:first + needed]))
         whole = kept_until_changed(self, self.parameters(), lambda: tuple(t.contiguous() for t in both(embeddings)), embeddings)
         return tuple(t[..., first:first + needed].to(dtype) for t in whole)
 
@@ -423,8 +457,8 @@ class _Attention(_Tables):
         if q.device.type != 'cpu': return attend_anywhere(*given, _picked(length, *self._distances, str(q.device)), mask, dropout)
         exact = q.dtype if q.dtype == torch.float64 else torch.float32
         inner = q.dtype if q.dtype == torch.bfloat16 else exact
-        seed = int(torch.randint(2**62, (1,))) if dropout else 0
-        return attend(*(t.to(inner) for t in given), distance_rows(length, *self._distances)[2], mask.to(exact), dropout, seed).to(q.dtype)
+        seeds = pair_hashes(np.arange(len(q)), text_seeds(self.dropout, len(mask))) if dropout else ()
+        return attend(*(t.to(inner) for t in given), distance_rows(length, *self._distances)[2], mask.to(exact), dropout, seeds).to(q.dtype)
 
 def _whole_mask(mask):
     "A mask as transformers' attention wants it, (texts, 1, L, L), from that of `_Encoder`."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'balances', 'most_windows', 'checkpoint_seconds', 'grace', 'effective_weights', 'Loss', 'loss_function',
-           'as_rows', 'Drawn', 'collate', 'batch_parts', 'suit_processor', 'last_checkpoint', 'is_last',
+           'as_rows', 'Drawn', 'collate', 'Part', 'batch_parts', 'suit_processor', 'last_checkpoint', 'is_last',
            'classifier_trainer', 'with_lora', 'merged']
 
 # %% ../../nbs/49_finetune.trainer.ipynb #6dab2126
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..classifiers.attention import dropped
+from ..classifiers.attention import dropped, numbered_draws, text_seeds
 from ..classifiers.forward import TooLarge, cheap_padding, is_out_of_memory, padded, token_batches
 from ..classifiers.reading import Reading, pool_windows, read_tokens
 from ..processes import Terminated
@@ -107,17 +107,27 @@ def collate(
     return dict(labels=torch.tensor([row['labels'] for row in rows]), inputs=inputs, text_of=np.repeat(np.arange(len(rows)), [len(row['inputs']) for row in rows]))
 
 # %% ../../nbs/49_finetune.trainer.ipynb #d05a044a
+class Part(NamedTuple):
+    "What of a batch is computed at once: n texts in m inputs."
+    texts: np.ndarray    # (n,) positions in the batch
+    numbers: np.ndarray  # (m,) positions among the inputs of the batch
+    inputs: list         # m arrays of token ids
+    text_of: np.ndarray  # (m,) the text of each input, counted from 0
+
 def batch_parts(
     batch:dict,     # of `collate`
     tokens:int,     # of a part, padding counted; a text that is longer has a part of its own
     waste:int,      # tokens of padding that cost as much as one more part
-)->list:            # (positions of texts, their inputs, the text of each input, counted from 0)
+)->list:            # of `Part`
     "The parts of a batch, the longest texts first; the windows of a text stay together."
     of, lengths = batch['text_of'], np.array([len(ids) for ids in batch['inputs']])
     texts, longest = len(batch['labels']), lengths.max()
     groups = token_batches(lengths if len(of) == texts else np.bincount(of) * longest, tokens, waste)
     starts = np.searchsorted(of, np.arange(texts + 1))
-    return [(rows, [batch['inputs'][i] for r in rows for i in range(starts[r], starts[r + 1])], np.repeat(np.arange(len(rows)), np.diff(starts)[rows])) for rows in groups]
+    def part(rows):
+        numbers = np.concatenate([np.arange(starts[r], starts[r + 1]) for r in rows])
+        return Part(rows, numbers, [batch['inputs'][i] for i in numbers], np.repeat(np.arange(len(rows)), np.diff(starts)[rows]))
+    return [part(rows) for rows in groups]
 
 # %% ../../nbs/49_finetune.trainer.ipynb #e05c8e02
 @cache
@@ -150,9 +160,9 @@ def _dropout():
     import torch
     class Dropped(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, x, share, seed):
-            ctx.draw = share, seed
-            return _drop(x, share, seed)
+        def forward(ctx, x, share, seeds):
+            ctx.draw = share, seeds
+            return _drop(x, share, seeds)
 
         @staticmethod
         def backward(ctx, grad): return _drop(grad, *ctx.draw), None, None
@@ -160,14 +170,14 @@ def _dropout():
     class Dropout(torch.nn.Dropout):
         def forward(self, x):
             if not (self.training and 0 < self.p < 1 and x.dtype in (torch.float32, torch.bfloat16) and x.numel()): return super().forward(x)
-            return Dropped.apply(x, self.p, int(torch.randint(2**62, (1,))))
+            return Dropped.apply(x, self.p, text_seeds(self, len(x)))
     return Dropout
 
-def _drop(x, share:float, seed:int):
+def _drop(x, share:float, seeds):
     import torch
     x = x.detach().contiguous()
-    cells = x.view(-1, 1, x.shape[-1])
-    return dropped(cells, share, seed, torch.empty_like(cells)).view(x.shape)
+    cells = x.view(len(x), -1, x.shape[-1])
+    return dropped(cells, share, seeds, torch.empty_like(cells)).view(x.shape)
 
 # %% ../../nbs/49_finetune.trainer.ipynb #f2189da7
 def suit_processor(
@@ -195,14 +205,13 @@ class _InParts:
     def _in_order(self, parts, found):
         "The rows of the parts in the order of the batch."
         import torch
-        return torch.cat(found)[torch.from_numpy(np.argsort(np.concatenate([rows for rows, _, _ in parts]))).to(found[0].device)]
+        return torch.cat(found)[torch.from_numpy(np.argsort(np.concatenate([part.texts for part in parts]))).to(found[0].device)]
 
     def _logits(self, model, part):
         "The logits of the texts of a part."
         import torch
-        rows, inputs, of = part
-        logits = model(**self._tensors(inputs)).logits
-        return logits if len(of) == len(rows) else pool_windows(logits, torch.from_numpy(of).to(logits.device), len(rows), self.pool)
+        logits, texts = model(**self._tensors(part.inputs)).logits, len(part.texts)
+        return logits if len(logits) == texts else pool_windows(logits, torch.from_numpy(part.text_of).to(logits.device), texts, self.pool)
 
     def _tensors(self, inputs):
         import torch
@@ -224,12 +233,14 @@ class _Step(_InParts):
 
     def _step(self, model, inputs):
         import torch
-        torch.manual_seed(np.random.SeedSequence([self.args.seed, self.state.global_step, self.args.process_index]).generate_state(1)[0].item())
+        self.draws.step = np.random.SeedSequence([self.args.seed, self.state.global_step, self.args.process_index]).generate_state(1)[0].item()
+        torch.manual_seed(self.draws.step)
         labels, parts, value = inputs['labels'].to(self.args.device), self._parts(inputs), 0.
         total = self.accelerator.reduce(self.loss.weights(labels).sum(), 'mean')
         for part in parts:
+            self.draws.texts = part.numbers
             with nullcontext() if part is parts[-1] else self.accelerator.no_sync(model):
-                with self.compute_loss_context_manager(): share = self.loss(self._logits(model, part), labels[part[0]], total)
+                with self.compute_loss_context_manager(): share = self.loss(self._logits(model, part), labels[part.texts], total)
                 self.accelerator.backward(share)
             value = value + share.detach()
         return value
@@ -237,12 +248,12 @@ class _Step(_InParts):
     def _need_less(self, inputs):
         "Halve the parts, or checkpoint; `TooLarge` when there is nothing left to do."
         parts = self._parts(inputs)
-        largest = max(len(rows) for rows, _, _ in parts)
+        largest = max(len(part.texts) for part in parts)
         if largest > 1: self.tokens //= 2
         elif not self.args.gradient_checkpointing:
             self.args.gradient_checkpointing = True
-            self.model.gradient_checkpointing_enable(dict(use_reentrant=False))
-        else: raise TooLarge(max((ids for _, texts, _ in parts for ids in texts), key=len), str(self.args.device))
+            getattr(self.model, 'activation_checkpointing_enable', self.model.gradient_checkpointing_enable)(dict(use_reentrant=False))  # its name of today, or that before
+        else: raise TooLarge(max(inputs['inputs'], key=len), str(self.args.device))
         log.warning('the memory of %s ran out: a step is now taken in parts of at most %d tokens%s', self.args.device, self.tokens, '' if largest > 1 else ', and layers compute their insides twice')
 
 # %% ../../nbs/49_finetune.trainer.ipynb #f7dc9ce9
@@ -366,6 +377,7 @@ def classifier_trainer(
     trainer.add_callback(_begin(trainer))
     on_cpu = trainer.args.device.type == 'cpu'
     if on_cpu and trainer.accelerator.num_processes == 1: suit_processor(trainer.model)
+    trainer.draws = numbered_draws(trainer.model)
     usual = 16_384 if not on_cpu else 2048 if trainer.args.bf16 else 1024
     trainer.tokens, trainer.waste = tokens or usual, cheap_padding(trainer.model, trainer.args.device.type)
     trainer.model_accepts_loss_kwargs = False
