@@ -234,7 +234,7 @@ def same_answers(one, other):
     return all(a['predictions'] == b['predictions'] and max(abs(x - y) for x, y in zip(a['scores'], b['scores'])) < 1e-4 for a, b in pairs)
 
 
-@pytest.mark.parametrize('when,more', [('train', 250 << 20), ('evaluate', 18 << 20)])
+@pytest.mark.parametrize('when,more', [('train', 250 << 20), ('evaluate', 24 << 20)])
 def test_smaller_batches_when_memory_is_short(heavy, tmp_path, when, more):
     work = tmp_path/'work'
     shutil.copytree(heavy, work)
