@@ -129,8 +129,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'libdocs/classifiers/attention.py'),
                                                'libdocs.classifiers.attention.numbered_draws': ( 'classifiers.attention.html#numbered_draws',
                                                                                                  'libdocs/classifiers/attention.py'),
-                                               'libdocs.classifiers.attention.pair_hashes': ( 'classifiers.attention.html#pair_hashes',
-                                                                                              'libdocs/classifiers/attention.py'),
                                                'libdocs.classifiers.attention.place_hash': ( 'classifiers.attention.html#place_hash',
                                                                                              'libdocs/classifiers/attention.py'),
                                                'libdocs.classifiers.attention.power_of_e': ( 'classifiers.attention.html#power_of_e',

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['distance_rows', 'add_up', 'take_back', 'widen', 'narrow', 'power_of_e', 'to_chances', 'to_slopes', 'place_hash',
-           'pair_hashes', 'drop', 'drop_half', 'Draws', 'numbered_draws', 'text_seeds', 'dropped', 'attend',
-           'attend_anywhere', 'kept_until_changed', 'put_before', 'speed_up']
+           'drop', 'drop_half', 'Draws', 'numbered_draws', 'text_seeds', 'dropped', 'attend', 'attend_anywhere',
+           'kept_until_changed', 'put_before', 'speed_up']
 
 # %% ../../nbs/37_classifiers.attention.ipynb #77b24c79
 import math, threading
@@ -139,15 +139,6 @@ def place_hash(x):
     return x ^ (x >> np.uint32(16))
 
 @fast
-def pair_hashes(a, b):
-    "(len(a), len(b)) int64: 32 bits that hang on the number a[i] and the number b[j]."
-    out = np.empty((len(a), len(b)), np.int64)
-    for i in range(len(a)):
-        mixed = place_hash(np.uint32(a[i]))
-        for j in range(len(b)): out[i, j] = place_hash(np.uint32(mixed + np.uint32(b[j])))
-    return out
-
-@fast
 def drop(P, seed, limit, out):
     "`P` with some numbers made 0, each by chance, and the others larger: `limit` of 2³² are dropped. The same seed drops the same numbers."
     N, L, M = P.shape
@@ -173,8 +164,8 @@ def drop_half(P, seed, limit, out):
 
 # %% ../../nbs/37_classifiers.attention.ipynb #520164e4
 class Draws:
-    "What dropout hangs on in training: the number of the step, and those of the texts that are computed at once."
-    step, texts = 0, np.empty(0, np.int64)
+    "What dropout hangs on within a step of training: its number, and those of the texts that are computed at once."
+    step, texts = None, np.empty(0, np.int64)  # no step: nothing hangs on them
 
 def numbered_draws(
     model,  # any module
@@ -188,13 +179,14 @@ def numbered_draws(
 def text_seeds(
     module,     # a dropout module
     texts:int,  # how many it is given
-)->np.ndarray:  # (texts,) int64
+    heads:int=1,
+)->np.ndarray:  # (heads, texts) int64
     "What a module loses of each text hangs on these; what has another length than the texts is the same for all."
     import torch
-    draws = getattr(module, 'draws', None)
-    if draws is None: return np.random.default_rng(int(torch.randint(2**62, (1,)))).integers(2**32, size=texts)
+    draws = getattr(module, 'draws', Draws)
     numbers = draws.texts if len(draws.texts) == texts else np.arange(texts)
-    return pair_hashes(pair_hashes(np.array([draws.step]), np.array([module.number]))[0], numbers)[0]
+    seed = int(torch.randint(2**62, (1,))) if draws.step is None else (draws.step, module.number)
+    return np.random.default_rng(seed).integers(2**32, size=(numbers.max() + 1, heads))[numbers].T
 
 # %% ../../nbs/37_classifiers.attention.ipynb #5daa2f10
 _pool = None  # of threads; made when it is first needed
@@ -457,7 +449,7 @@ class _Attention(_Tables):
         if q.device.type != 'cpu': return attend_anywhere(*given, _picked(length, *self._distances, str(q.device)), mask, dropout)
         exact = q.dtype if q.dtype == torch.float64 else torch.float32
         inner = q.dtype if q.dtype == torch.bfloat16 else exact
-        seeds = pair_hashes(np.arange(len(q)), text_seeds(self.dropout, len(mask))) if dropout else ()
+        seeds = text_seeds(self.dropout, len(mask), len(q)) if dropout else ()
         return attend(*(t.to(inner) for t in given), distance_rows(length, *self._distances)[2], mask.to(exact), dropout, seeds).to(q.dtype)
 
 def _whole_mask(mask):

@@ -169,7 +169,7 @@ def _dropout():
 
     class Dropout(torch.nn.Dropout):
         def forward(self, x):
-            if not (self.training and 0 < self.p < 1 and x.dtype in (torch.float32, torch.bfloat16) and x.numel()): return super().forward(x)
+            if not (self.training and 0 < self.p < 1 and x.dtype in (torch.float32, torch.bfloat16) and x.dim() > 1 and x.numel()): return super().forward(x)
             return Dropped.apply(x, self.p, text_seeds(self, len(x)))
     return Dropout
 
@@ -229,6 +229,7 @@ class _Step(_InParts):
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error) or self.accelerator.num_processes > 1: raise
                 self._need_less(inputs)
+            finally: self.draws.step = None
             model.zero_grad(set_to_none=True)
 
     def _step(self, model, inputs):
