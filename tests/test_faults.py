@@ -32,13 +32,14 @@ time.time = lambda: begun - 1e6 - (now() - begun)
 ''' + READ_ONLY
 MEMORY = '''
 import os, resource, sys
+def limit(size): resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
 def limited(function, more):
     def run(*args, **kwargs):
-        size = int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        resource.setrlimit(resource.RLIMIT_AS, (size + more, resource.RLIM_INFINITY))
+        limit(int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE") + more)
         try: return function(*args, **kwargs)
-        finally: resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        finally: limit(1 << 46)
     return run
+limit(1 << 46)
 more, when, sys.argv = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
 if when == "train":
     import libdocs.finetune.finetune as ours, transformers

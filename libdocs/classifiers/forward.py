@@ -90,11 +90,13 @@ def bfloat16_pays()->bool:
 # %% ../../nbs/39_classifiers.forward.ipynb #e8cfcb11
 @cache
 def keep_memory():
-    "Let glibc keep up to 512 MB of freed memory for the next layer; does nothing elsewhere."
+    "Let glibc keep up to 512 MB of freed memory for the next layer, or, where addresses are limited, nothing that is large; does nothing elsewhere."
     if platform.libc_ver()[0] != 'glibc': return
+    import resource
+    limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
     trim, mmap = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-    ctypes.CDLL(None).mallopt(mmap, 32 << 20)
-    ctypes.CDLL(None).mallopt(trim, 512 << 20)
+    ctypes.CDLL(None).mallopt(mmap, 1 << 20 if limited else 32 << 20)
+    ctypes.CDLL(None).mallopt(trim, 1 << 20 if limited else 512 << 20)
 
 def is_out_of_memory(
     error:BaseException,
