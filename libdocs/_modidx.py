@@ -125,6 +125,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'libdocs/classifiers/attention.py'),
                                                'libdocs.classifiers.attention.kept_until_changed': ( 'classifiers.attention.html#kept_until_changed',
                                                                                                      'libdocs/classifiers/attention.py'),
+                                               'libdocs.classifiers.attention.load_kernels': ( 'classifiers.attention.html#load_kernels',
+                                                                                               'libdocs/classifiers/attention.py'),
                                                'libdocs.classifiers.attention.narrow': ( 'classifiers.attention.html#narrow',
                                                                                          'libdocs/classifiers/attention.py'),
                                                'libdocs.classifiers.attention.numbered_draws': ( 'classifiers.attention.html#numbered_draws',

@@ -91,16 +91,22 @@ def tokenizer(texts, tokens=BERT):
 def tiny_bert(folder, texts, labels=None, dtype=None): return bert(folder, texts, labels, dtype, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=128)
 
 
-def bert(folder, texts, labels=None, dtype=None, **sizes):
-    "A BERT classifier with random weights in `folder`; `labels` are the names of its outputs."
-    from transformers import BertConfig, BertForSequenceClassification, set_seed
-    set_seed(0)
+def bert(folder, texts, labels=None, dtype=None, kind='Bert', **sizes):
+    "A BERT classifier, or one of another `kind`, with random weights in `folder`; `labels` are the names of its outputs."
+    import transformers
+    transformers.set_seed(0)
     tok = tokenizer(texts)
     names = dict(id2label=dict(enumerate(labels)), label2id={name: i for i, name in enumerate(labels)}) if labels else {}
-    model = BertForSequenceClassification(BertConfig(vocab_size=len(tok), **sizes, **names))
+    model = getattr(transformers, f'{kind}ForSequenceClassification')(getattr(transformers, f'{kind}Config')(vocab_size=len(tok), **sizes, **names))
     (model.to(dtype) if dtype else model).save_pretrained(folder)
     tok.save_pretrained(folder)
     return folder
+
+
+def deberta(folder, texts, **sizes):
+    "The same of DeBERTa-v3."
+    return bert(folder, texts, kind='DebertaV2', **sizes, relative_attention=True, position_buckets=256, max_relative_positions=-1, norm_rel_ebd='layer_norm', share_att_key=True, pos_att_type=['p2c', 'c2p'],
+                position_biased_input=False, type_vocab_size=0)
 
 
 # Commands

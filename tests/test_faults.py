@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import warm
-from corpora import Jobs, bert, csv_bytes, documents, environment, jsonl, put, read_jsonl, snapshot
+from corpora import Jobs, csv_bytes, deberta, documents, environment, jsonl, put, read_jsonl, snapshot
 
 PLACES = int(os.environ.get('SOAK', 2))
 ROWS = documents(240)
@@ -217,7 +217,7 @@ def heavy(tmp_path_factory):
     rows = documents(18)
     for row in rows: row['text'] = ' '.join([row['text']] * 56)
     put(work, {'ds/train.csv': csv_bytes(rows[:12]), 'ds/test.csv': csv_bytes(rows[12:])})
-    bert(work/'base', [row['text'] for row in rows], hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024, max_position_embeddings=512, hidden_dropout_prob=0., attention_probs_dropout_prob=0.)
+    deberta(work/'base', [row['text'] for row in rows], hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024, max_position_embeddings=512)
     well(short_of_memory(work, 'train', 1 << 40))
     return work
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['distance_rows', 'add_up', 'take_back', 'widen', 'narrow', 'power_of_e', 'to_chances', 'to_slopes', 'place_hash',
            'drop', 'drop_half', 'Draws', 'numbered_draws', 'text_seeds', 'dropped', 'attend', 'attend_anywhere',
-           'kept_until_changed', 'put_before', 'speed_up']
+           'kept_until_changed', 'put_before', 'speed_up', 'load_kernels']
 
 # %% ../../nbs/37_classifiers.attention.ipynb #77b24c79
 import math, threading
@@ -186,7 +186,7 @@ def text_seeds(
     draws = getattr(module, 'draws', Draws)
     numbers = draws.texts if len(draws.texts) == texts else np.arange(texts)
     seed = int(torch.randint(2**62, (1,))) if draws.step is None else (draws.step, module.number)
-    return np.random.default_rng(seed).integers(2**32, size=(numbers.max() + 1, heads))[numbers].T
+    return np.ascontiguousarray(np.random.default_rng(seed).integers(2**32, size=(numbers.max() + 1, heads))[numbers].T)
 
 # %% ../../nbs/37_classifiers.attention.ipynb #5daa2f10
 _pool = None  # of threads; made when it is first needed
@@ -499,3 +499,18 @@ def speed_up(
         for attention in attentions: attention.__class__ = put_before(_Attention, theirs.DisentangledSelfAttention)
         if first_only and isinstance(model, theirs.DebertaV2ForSequenceClassification) and (encoder.conv is None or len(encoder.layer) > 1): encoder.layer[-1].__class__ = put_before(_Last, theirs.DebertaV2Layer)
     return model
+
+# %% ../../nbs/37_classifiers.attention.ipynb #f2a52332
+def load_kernels(
+    model,             # as `speed_up` made it
+    *dtypes,           # torch's, in which it will be computed on a processor
+    learn:bool=False,  # with dropout and gradients
+):
+    "Have what the attention of a model needs in memory while there is some."
+    import torch
+    if not any(isinstance(m, _Attention) for m in model.modules()): return
+    _, count, rows = distance_rows(2, 4, 8)
+    for dtype in dtypes:
+        q, table = torch.ones(1, 1, 2, 1, dtype=dtype, requires_grad=learn), torch.ones(1, 1, count, dtype=dtype)
+        out = attend(q, q, q, table, table, rows, torch.zeros(1, 2), .5 if learn else 0, np.zeros((1, 1), np.int64))
+        if learn: out.sum().backward()

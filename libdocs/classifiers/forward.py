@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 from fastcore.basics import patch
 
-from .attention import kept_until_changed, put_before, speed_up
+from .attention import kept_until_changed, load_kernels, put_before, speed_up
 from ..records import InputError, unknown_name
 
 log = logging.getLogger(__name__)
@@ -183,6 +183,7 @@ class Forward:
         self.tokens, self.waste = batch_tokens(self.model, device), cheap_padding(self.model, device)
         if device == 'cpu':
             keep_memory()
+            load_kernels(self.model, getattr(torch, self.dtype))
             pack(self.model)
 
     def __call__(self,

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..classifiers.attention import dropped, numbered_draws, text_seeds
+from ..classifiers.attention import dropped, load_kernels, numbered_draws, text_seeds
 from ..classifiers.forward import TooLarge, cheap_padding, is_out_of_memory, padded, token_batches
 from ..classifiers.reading import Reading, pool_windows, read_tokens
 from ..processes import Terminated
@@ -373,11 +373,12 @@ def classifier_trainer(
     **options,       # of `Trainer`
 ):                   # a transformers Trainer
     "A Trainer that takes steps in parts, joins windows, uses `loss`, and can be interrupted at any step."
-    import transformers
+    import torch, transformers
     trainer = type('ClassifierTrainer', (_Kept, _Step, transformers.Trainer), dict(loss=loss, pool=pool, pad=pad))(**options)
     trainer.add_callback(_begin(trainer))
     on_cpu = trainer.args.device.type == 'cpu'
     if on_cpu and trainer.accelerator.num_processes == 1: suit_processor(trainer.model)
+    if on_cpu: load_kernels(trainer.model, torch.float32, *[torch.bfloat16] * trainer.args.bf16, learn=True)
     trainer.draws = numbered_draws(trainer.model)
     usual = 16_384 if not on_cpu else 2048 if trainer.args.bf16 else 1024
     trainer.tokens, trainer.waste = tokens or usual, cheap_padding(trainer.model, trainer.args.device.type)
