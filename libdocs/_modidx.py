@@ -1151,6 +1151,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'libdocs/utils/training/training.py'),
                                                  'libdocs.utils.training.training._cell': ( 'utils.training.training.html#_cell',
                                                                                             'libdocs/utils/training/training.py'),
+                                                 'libdocs.utils.training.training._draw': ( 'utils.training.training.html#_draw',
+                                                                                            'libdocs/utils/training/training.py'),
                                                  'libdocs.utils.training.training.check_frequencies': ( 'utils.training.training.html#check_frequencies',
                                                                                                         'libdocs/utils/training/training.py'),
                                                  'libdocs.utils.training.training.checked_split': ( 'utils.training.training.html#checked_split',

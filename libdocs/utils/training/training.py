@@ -119,6 +119,21 @@ def test_quotas(
     for label in rest.index[:max(0, spare)]: quota[label] += 1
     return {label: int(min(quota.get(label, 0), n - 1)) for label, n in counts.items()}
 
+# %% ../../../nbs/20_utils.training.training.ipynb #01b0870a
+def _draw(
+    sizes:np.ndarray,  # (n,) rows of each group
+    label:np.ndarray,  # (n,) int, label of its first row
+    may:np.ndarray,    # (n,) bool, whether it fits
+    share:float,       # of the groups to draw
+    rng:np.random.Generator,
+)->np.ndarray:         # (n,) bool
+    "A systematic sample of the groups of two rows and more: every size and label in proportion, every group with the same chance."
+    order = np.lexsort((rng.random(len(sizes)), label, sizes))
+    order = order[(sizes[order] > 1) & may[order]]
+    drawn = np.zeros(len(sizes), bool)
+    drawn[order] = np.diff(np.floor(share * np.arange(len(order) + 1) + rng.random())) > 0
+    return drawn
+
 # %% ../../../nbs/20_utils.training.training.ipynb #fb46e55d
 def split_rows(
     labels:Sequence[str],  # n labels
@@ -126,18 +141,22 @@ def split_rows(
     test_size:float=0.2,   # share of test in (0, 1)
     seed:int=42,           # of the draw
 )->np.ndarray:             # (n,) bool, True for test
-    "A stratified split that keeps groups together and every label in train."
-    labels = list(labels)
-    train_left, members, test = Counter(labels), {}, np.zeros(len(labels), bool)
+    "A stratified split that keeps groups together and every label in train, with as many copies on both sides."
+    labels, members, rng = list(labels), {}, np.random.default_rng(seed)
+    train_left, test = Counter(labels), np.zeros(len(labels), bool)
     quota = test_quotas(pd.Series(train_left, dtype=float), test_size)
     for row, group in enumerate(groups): members.setdefault(group, []).append(row)
     members = list(members.values())
-    shuffled = [members[i] for i in np.random.default_rng(seed).permutation(len(members))]
-    for rows in sorted(shuffled, key=len, reverse=True):
-        takes = Counter(labels[row] for row in rows)
+    members = [members[i] for i in rng.permutation(len(members))]
+    sizes = np.array([len(rows) for rows in members], int)
+    first = pd.factorize(np.array([labels[rows[0]] for rows in members], object), sort=True)[0]
+    may = np.array([all(n <= quota[label] for label, n in Counter(labels[row] for row in rows).items()) for rows in members], bool)
+    drawn = _draw(sizes, first, may, test_size, rng)
+    for i in np.argsort(np.where(drawn, 0, sizes), kind='stable'):
+        takes = Counter(labels[row] for row in members[i])
         nearer = sum(abs(quota[label]) - abs(quota[label] - n) for label, n in takes.items())
         if nearer <= 0 or any(train_left[label] <= n for label, n in takes.items()): continue
-        test[rows] = True
+        test[members[i]] = True
         for label, n in takes.items():
             quota[label] -= n
             train_left[label] -= n
