@@ -214,7 +214,8 @@ def _scratch(name:str, dtype, *shape):
     import torch
     size, key = math.prod(shape), (name, dtype)
     held = _kept.__dict__.setdefault('tensors', {})
-    if key not in held or held[key].numel() < size: held[key] = torch.empty(size, dtype=dtype)
+    if key not in held or held[key].numel() < size:
+        with torch.inference_mode(False): held[key] = torch.empty(size, dtype=dtype)  # else it could not be used with gradients
     return held[key][:size].view(shape)
 
 def _groups(q)->list:

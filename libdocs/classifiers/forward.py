@@ -197,6 +197,7 @@ class Forward:
         _side_by_side(work, token_batches([len(ids) for ids in inputs], self.tokens, self.waste), self.device)
         for row in left:
             if error := self._ran_out(out, [row], inputs, types): raise TooLarge(inputs[row], self.device) from error
+        if broken := int((~np.isfinite(out).all(axis=1)).sum()): raise InputError(f'the model gives NaN or infinity for {broken} of {len(inputs)} inputs: its weights are damaged, or too large for {self.dtype}' + ' (try --dtype float32)' * (self.dtype != 'float32'))
         return out
 
 # %% ../../nbs/39_classifiers.forward.ipynb #d0135abb
