@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'balances', 'most_windows', 'checkpoint_seconds', 'grace', 'effective_weights', 'Loss', 'loss_function',
-           'as_rows', 'Drawn', 'collate', 'Part', 'batch_parts', 'suit_processor', 'last_checkpoint', 'is_last',
-           'classifier_trainer', 'with_lora', 'merged']
+           'as_rows', 'Drawn', 'collate', 'Part', 'batch_parts', 'suit_processor', 'not_finite', 'Diverged',
+           'calibrated_losses', 'last_checkpoint', 'is_last', 'classifier_trainer', 'with_lora', 'merged']
 
 # %% ../../nbs/49_finetune.trainer.ipynb #6dab2126
 import json, logging, math, os, shutil, time
@@ -20,6 +20,8 @@ import numpy as np
 from ..classifiers.attention import dropped, load_kernels, numbered_draws, text_seeds
 from ..classifiers.forward import TooLarge, cheap_padding, is_out_of_memory, padded, token_batches
 from ..classifiers.reading import Reading, pool_windows, read_tokens
+from .metrics import trainer_metrics
+from ..linear import temperature
 from ..processes import Terminated
 from ..records import InputError
 from ..stages import damage, fingerprints, read_manifest, write_manifest
@@ -119,7 +121,7 @@ def batch_parts(
     tokens:int,     # of a part, padding counted; a text that is longer has a part of its own
     waste:int,      # tokens of padding that cost as much as one more part
 )->list:            # of `Part`
-    "The parts of a batch, the longest texts first; the windows of a text stay together."
+    "The parts of a batch of training, the longest texts first; the windows of a text stay together, whose gradients they share."
     of, lengths = batch['text_of'], np.array([len(ids) for ids in batch['inputs']])
     texts, longest = len(batch['labels']), lengths.max()
     groups = token_batches(lengths if len(of) == texts else np.bincount(of) * longest, tokens, waste)
@@ -193,25 +195,39 @@ def suit_processor(
 
 # %% ../../nbs/49_finetune.trainer.ipynb #70f130f3
 class _InParts:
-    "Before transformers' Trainer: the logits and the loss of a batch, part by part."
+    "Before transformers' Trainer: logits, part by part; those of an evaluation with their loss."
+    widest = 0  # tokens of the largest part of a step until now
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        labels, parts = inputs['labels'].to(self.args.device), self._parts(inputs)
-        logits = self._in_order(parts, [self._logits(model, part).float() for part in parts])
+        import torch
+        labels = inputs['labels'].to(self.args.device)
+        found = [one for part in token_batches([len(ids) for ids in inputs['inputs']], self._most(), self.waste) for one in self._fitting(model, inputs['inputs'], part)]
+        order = np.argsort(np.concatenate([rows for rows, _ in found]))
+        logits = self._pooled(torch.cat([logits for _, logits in found])[torch.from_numpy(order).to(labels.device)], inputs['text_of'], len(labels))
         value = self.loss(logits, labels)
         return (value, dict(loss=value, logits=logits)) if return_outputs else value
 
+    def _most(self)->int: return min(self.tokens, self.widest or self.tokens)  # tokens of a part of an evaluation
+
+    def _fitting(self, model, inputs:list, rows)->list:
+        "Pairs of rows and their logits; in halves if they do not fit into the memory."
+        try: return [(rows, model(**self._tensors([inputs[i] for i in rows])).logits.float())]
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error): raise
+            if len(rows) == 1: raise TooLarge(inputs[rows[0]], str(self.args.device)) from error
+        return [one for half in np.array_split(rows, 2) for one in self._fitting(model, inputs, half)]
+
     def _parts(self, inputs): return batch_parts(inputs, self.tokens, self.waste)
 
-    def _in_order(self, parts, found):
-        "The rows of the parts in the order of the batch."
-        import torch
-        return torch.cat(found)[torch.from_numpy(np.argsort(np.concatenate([part.texts for part in parts]))).to(found[0].device)]
-
     def _logits(self, model, part):
-        "The logits of the texts of a part."
+        "The logits of the texts of a part of a step."
+        self.widest = max(self.widest, len(part.inputs) * max(map(len, part.inputs)))
+        return self._pooled(model(**self._tensors(part.inputs)).logits, part.text_of, len(part.texts))
+
+    def _pooled(self, logits, text_of, texts:int):
+        "The logits of texts from those of their windows."
         import torch
-        logits, texts = model(**self._tensors(part.inputs)).logits, len(part.texts)
-        return logits if len(logits) == texts else pool_windows(logits, torch.from_numpy(part.text_of).to(logits.device), texts, self.pool)
+        return logits if len(logits) == texts else pool_windows(logits, torch.from_numpy(text_of).to(logits.device), texts, self.pool)
 
     def _tensors(self, inputs):
         import torch
@@ -219,13 +235,31 @@ class _InParts:
         batch = dict(input_ids=padded(inputs, longest, self.pad), attention_mask=padded([[1]*len(ids) for ids in inputs], longest, 0))
         return {name: torch.from_numpy(rows).to(self.args.device, non_blocking=True) for name, rows in batch.items()}
 
+# %% ../../nbs/49_finetune.trainer.ipynb #691dd79c
+def not_finite(
+    model,     # any module
+)->str|None:   # None if there is none
+    "The name of the first weight that holds NaN or infinity."
+    import torch
+    return next((name for name, w in model.named_parameters() if not torch.isfinite(w).all()), None)
+
+class Diverged(InputError):
+    "A training whose numbers are not finite any more."
+    def __init__(self,
+        what:str,  # that is not finite
+        trainer,   # in which
+    ):
+        state, args = trainer.state, trainer.args
+        way_out = f'a lower learning rate than {args.learning_rate:g} (--learning-rate)' + ' or --dtype float32' * args.bf16
+        super().__init__(f'the training diverged: {what} at step {state.global_step} of {state.max_steps} (epoch {state.epoch:.3g}); try {way_out}')
+
 # %% ../../nbs/49_finetune.trainer.ipynb #e55450b8
 class _Step(_InParts):
     "Before transformers' Trainer: a step in parts that survives when memory runs out."
     def training_step(self, model, inputs, num_items_in_batch=None):
         model.train()
         while True:
-            try: return self._step(model, inputs)
+            try: return self._finite(self._step(model, inputs))
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error) or self.accelerator.num_processes > 1: raise
                 self._need_less(inputs)
@@ -246,6 +280,12 @@ class _Step(_InParts):
             value = value + share.detach()
         return value
 
+    def _finite(self, value):
+        "The loss of a step; on GPUs, which would have to wait for the answer, every sixteenth is looked at: one that is not finite makes all that follow so."
+        if self.args.device.type != 'cpu' and self.state.global_step % 16: return value
+        if not math.isfinite(value): raise Diverged(f'the loss is {value.item()}', self)
+        return value
+
     def _need_less(self, inputs):
         "Halve the parts, or checkpoint; `TooLarge` when there is nothing left to do."
         parts = self._parts(inputs)
@@ -257,12 +297,40 @@ class _Step(_InParts):
         else: raise TooLarge(max(inputs['inputs'], key=len), str(self.args.device))
         log.warning('the memory of %s ran out: a step is now taken in parts of at most %d tokens%s', self.args.device, self.tokens, '' if largest > 1 else ', and layers compute their insides twice')
 
+# %% ../../nbs/49_finetune.trainer.ipynb #c70be3ed
+def calibrated_losses(
+    logits,        # (n, labels) float
+    truth,         # (n,) label numbers
+    weights=None,  # (n,) float, as for `temperature`
+)->np.ndarray:     # (n,) float64; NaN if any logit is not finite
+    "The log-loss of each row at the temperature that suits them all."
+    from scipy.special import log_softmax
+    if not np.isfinite(logits).all(): return np.full(len(truth), np.nan)
+    logits = np.asarray(logits, np.float64)
+    return -log_softmax(logits / temperature(logits, truth, weights), axis=1)[np.arange(len(truth)), truth]
+
+class _Chooses:
+    "Before transformers' Trainer: which evaluation is taken."
+    lowest = None  # (n,) losses of the rows in the best evaluation until now
+
+    def choose(self, eval_pred)->dict:
+        "For `compute_metrics`: the figures, and `choice`, which is the step if it is to be taken, and less than any before if not."
+        return trainer_metrics(eval_pred) | dict(choice=self._choice(calibrated_losses(*eval_pred)))
+
+    def _choice(self, losses:np.ndarray)->float:
+        if not np.isfinite(losses).all(): return -math.inf
+        more = losses - (losses if self.lowest is None else self.lowest)
+        if self.lowest is None or more.mean() < 0: self.lowest = losses
+        elif more.mean() > more.std(ddof=1) / len(more)**.5: return -1.
+        return float(self.state.global_step)
+
 # %% ../../nbs/49_finetune.trainer.ipynb #f7dc9ce9
 checkpoint_seconds = 600  # between checkpoints within an epoch
 grace = 20                # seconds that an evaluation may take on when the process is asked to leave
 _sealed = 'libdocs.json'  # in a checkpoint: the digests of its files, written last
+_lowest = 'lowest.npy'    # in a checkpoint: what `_Chooses` has to know
 
-class _Checkpoints:
+class _Checkpoints(_Chooses):
     "Before transformers' Trainer: checkpoints that are whole or not there, and what training goes on with."
     progress, kept = None, (-1, math.inf)  # from the checkpoint that is gone on with; (step, time) of the last one
 
@@ -272,18 +340,25 @@ class _Checkpoints:
     def _save_checkpoint(self, model, trial):
         from safetensors import SafetensorError
         folder = Path(self.args.output_dir)/f'checkpoint-{self.state.global_step}'
+        self.must_be_finite()
         (folder/_sealed).unlink(missing_ok=True)
         try: super()._save_checkpoint(model, trial)
         except (OSError, RuntimeError, SafetensorError) as error: raise InputError(f'{folder}: the checkpoint cannot be written: {error}') from error
         self.kept = self.state.global_step, time.monotonic()
         if not self.args.should_save: return
-        progress = dict(tr_loss=float(self._tr_loss), total=self._total_loss_scalar, logged=self._globalstep_last_logged, tokens=self.tokens, seconds=self.spent + time.monotonic() - self.began)
+        if self.lowest is not None: np.save(folder/_lowest, self.lowest)
+        progress = dict(tr_loss=float(self._tr_loss), total=self._total_loss_scalar, logged=self._globalstep_last_logged, tokens=self.tokens, widest=self.widest, seconds=self.spent + time.monotonic() - self.began)
         write_manifest(folder/_sealed, dict(progress=progress, outputs=fingerprints([p for p in sorted(folder.iterdir()) if p.is_file()], folder)))
         for other in folder.parent.glob('checkpoint-*'):
             if other.name not in (folder.name, f'checkpoint-{self.state.best_global_step}'): shutil.rmtree(other)
 
+    def must_be_finite(self):
+        "Raise `Diverged` if a weight is not."
+        if name := not_finite(self.model): raise Diverged(f'the weights of {name} are no finite numbers', self)
+
     def go_on(self, checkpoint:Path):
         "Train from a checkpoint of `last_checkpoint`."
+        if (checkpoint/_lowest).exists(): self.lowest = np.load(checkpoint/_lowest)
         self.progress = read_manifest(checkpoint/_sealed)['progress']
         self.train(resume_from_checkpoint=str(checkpoint))
 
@@ -303,7 +378,7 @@ class _Kept(_Checkpoints):
         return super().training_step(model, inputs, num_items_in_batch)
 
     def _logits(self, model, part):
-        if model.training and self.accelerator.num_processes == 1: self._mind()
+        if self.accelerator.num_processes == 1: self._mind()
         return super()._logits(model, part)
 
     def prediction_step(self, *args, **kwargs):
@@ -334,7 +409,7 @@ def _begin(trainer):
             if state.best_global_step: state.best_model_checkpoint = str(Path(args.output_dir)/f'checkpoint-{state.best_global_step}')  # wherever the folder is now
             if not trainer.progress: return
             trainer._tr_loss += trainer.progress['tr_loss']
-            trainer._total_loss_scalar, trainer._globalstep_last_logged, trainer.tokens = (trainer.progress[k] for k in ('total', 'logged', 'tokens'))
+            trainer._total_loss_scalar, trainer._globalstep_last_logged, trainer.tokens, trainer.widest = (trainer.progress[k] for k in ('total', 'logged', 'tokens', 'widest'))
             trainer._initial_global_step = 0
 
         def on_epoch_begin(self, args, state, control, **kwargs): trainer.train_dataset.epoch = int(state.epoch)
