@@ -103,7 +103,8 @@ def is_out_of_memory(
 )->bool:
     "Whether it says that memory ran out, on whatever device."
     import torch
-    told = 'out of memory', "can't allocate memory", 'Cannot allocate memory', 'could not create a primitive'  # CUDA's, torch's, the system's and oneDNN's words
+    told = ('out of memory', "can't allocate memory", 'Cannot allocate memory',  # in the words of CUDA, torch and the system,
+            'could not create a primitive', 'bad_alloc')                         # of oneDNN and C++
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or isinstance(error, RuntimeError) and any(words in str(error) for words in told)
 
 # %% ../../nbs/39_classifiers.forward.ipynb #7323b509
