@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['distance_rows', 'add_up', 'take_back', 'widen', 'narrow', 'power_of_e', 'to_chances', 'to_slopes', 'place_hash',
            'drop', 'drop_half', 'Draws', 'numbered_draws', 'text_seeds', 'dropped', 'attend', 'attend_anywhere',
-           'kept_until_changed', 'put_before', 'speed_up', 'load_kernels']
+           'Freezable', 'freeze', 'kept_until_changed', 'put_before', 'speed_up', 'load_kernels']
 
 # %% ../../nbs/37_classifiers.attention.ipynb #77b24c79
 import math, threading
@@ -214,7 +214,8 @@ def _scratch(name:str, dtype, *shape):
     import torch
     size, key = math.prod(shape), (name, dtype)
     held = _kept.__dict__.setdefault('tensors', {})
-    if key not in held or held[key].numel() < size: held[key] = torch.empty(size, dtype=dtype)
+    if key not in held or held[key].numel() < size:
+        with torch.inference_mode(False): held[key] = torch.empty(size, dtype=dtype)  # else it could not be used with gradients
     return held[key][:size].view(shape)
 
 def _groups(q)->list:
@@ -372,28 +373,51 @@ def attend_anywhere(
     return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=1.)
 
 # %% ../../nbs/37_classifiers.attention.ipynb #f32c0be8
+class Freezable:
+    "Before a module: while it is frozen, it may keep what it makes of its weights. Training it ends that."
+    frozen, kept = False, None
+
+    def train(self, mode=True):
+        if mode: self.frozen, self.kept = False, None
+        return super().train(mode)
+
+    def may_keep(self)->bool:
+        "Whether nothing is trained here; a pass with gradients ends the freezing too."
+        import torch
+        if torch.is_grad_enabled(): self.frozen, self.kept = False, None
+        return self.frozen
+
+def freeze(
+    model,  # any module, in evaluation mode; its weights will not be trained
+):          # the same model
+    "Let the modules of a model keep what they make of their weights, until one of them is trained."
+    for module in model.modules():
+        if isinstance(module, Freezable): module.frozen, module.kept = True, None
+    return model
+
 def kept_until_changed(
-    module,     # that keeps it
-    weights,    # tensors that it depends on
-    make,       # a function of nothing
-    of=None,    # an object that it depends on
+    module:Freezable,  # that keeps it, frozen
+    weights,           # tensors that it depends on
+    make,              # a function of nothing
+    of=None,           # an object that it depends on
 ):
     "What `make` gave the last time it was asked for `module`, unless `weights`, the object `of` or autocast are not what they were."
     import torch
+    weights = [w.detach() for w in weights]  # held, so that no other tensor gets their memory
     now = torch.is_autocast_enabled('cpu'), torch.is_autocast_enabled('cuda'), *((w._version, w.data_ptr(), w.dtype) for w in weights)
-    kept = module.__dict__.get('_kept')
-    if kept is None or kept.state != now or kept.of is not of: kept = module.__dict__['_kept'] = _Made(now, of, make())
-    return kept.value
+    if module.kept is None or module.kept.state != now or module.kept.of is not of: module.kept = _Made(now, of, make(), weights)
+    return module.kept.value
 
 class _Made(NamedTuple):
     "Something kept; copies and files of the module have None in its place."
     state: tuple
     of: object
     value: object
+    weights: list
     def __reduce__(self): return type(None), ()
 
 # %% ../../nbs/37_classifiers.attention.ipynb #0c915740
-class _Encoder:
+class _Encoder(Freezable):
     "Before transformers' DebertaV2Encoder: a mask of one row a text, which is added; no index; the embeddings of distances kept."
     def get_attention_mask(self, attention_mask):
         return (attention_mask == 0) * -1e30 if attention_mask.dim() == 2 else super().get_attention_mask(attention_mask)
@@ -401,13 +425,12 @@ class _Encoder:
     def get_rel_pos(self, hidden_states, query_states=None, relative_pos=None): return relative_pos
 
     def get_rel_embedding(self):
-        import torch
-        if torch.is_grad_enabled() or self.training: return super().get_rel_embedding()
+        if not self.may_keep(): return super().get_rel_embedding()
         weights = [self.rel_embeddings.weight, *(self.LayerNorm.parameters() if hasattr(self, 'LayerNorm') else ())]
         return kept_until_changed(self, weights, super().get_rel_embedding)
 
 # %% ../../nbs/37_classifiers.attention.ipynb #748a935a
-class _Tables:
+class _Tables(Freezable):
     "Queries, keys, values and position tables of transformers' DisentangledSelfAttention."
     @property
     def _scale(self): return (3 * self.attention_head_size)**.5
@@ -423,11 +446,10 @@ class _Tables:
 
     def _tables(self, embeddings, length:int, dtype):
         "P and Q as (heads, d, R), Q divided by the scale, for texts of `length` tokens."
-        import torch
         first, needed, _ = distance_rows(length, *self._distances)
         of_p, of_q = (self.key_proj, self.query_proj) if self.share_att_key else (self.pos_key_proj, self.pos_query_proj)
         def both(rows): return tuple(projection(rows).view(len(rows), self.num_attention_heads, -1).permute(1, 2, 0) / scale for projection, scale in ((of_p, 1), (of_q, self._scale)))
-        if torch.is_grad_enabled() or self.training: return tuple(t.to(dtype) for t in both(self.pos_dropout(embeddings)[first:first + needed]))
+        if not self.may_keep(): return tuple(t.to(dtype) for t in both(self.pos_dropout(embeddings)[first:first + needed]))
         whole = kept_until_changed(self, self.parameters(), lambda: tuple(t.contiguous() for t in both(embeddings)), embeddings)
         return tuple(t[..., first:first + needed].to(dtype) for t in whole)
 

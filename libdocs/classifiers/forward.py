@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 from fastcore.basics import patch
 
-from .attention import kept_until_changed, load_kernels, put_before, speed_up
+from .attention import Freezable, freeze, kept_until_changed, load_kernels, put_before, speed_up
 from ..records import InputError, unknown_name
 
 log = logging.getLogger(__name__)
@@ -141,13 +141,13 @@ def _multiplies(dtype)->bool:
 def _linear(layer, x, then:str):
     "What the layer, and 'gelu' or 'none' after it, make of x, by oneDNN; None: this call is not for it."
     import torch
-    if torch.is_grad_enabled() or torch.is_autocast_enabled('cpu') or x.device.type != 'cpu': return None
+    if not layer.may_keep() or torch.is_autocast_enabled('cpu') or x.device.type != 'cpu': return None
     if x.dtype != layer.weight.dtype or not _multiplies(x.dtype): return None
     packed = kept_until_changed(layer, [layer.weight], lambda: torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach()))
     return torch.ops.mkldnn._linear_pointwise(x, packed, layer.bias, then, [], 'none')  # the last: of the ways to compute GELU the exact one
 
-class _Linear:
-    "Before torch's Linear: the weights arranged once."
+class _Linear(Freezable):
+    "Before torch's Linear: the weights arranged once, while it is frozen."
     def forward(self, input):
         done = _linear(self, input, 'none')
         return super().forward(input) if done is None else done
@@ -193,6 +193,7 @@ class Forward:
             keep_memory()
             load_kernels(self.model, getattr(torch, self.dtype))
             pack(self.model)
+        freeze(self.model)
 
     def __call__(self,
         inputs:list,        # n lists of token ids
@@ -204,6 +205,7 @@ class Forward:
         _side_by_side(work, token_batches([len(ids) for ids in inputs], self.tokens, self.waste), self.device)
         for row in left:
             if error := self._ran_out(out, [row], inputs, types): raise TooLarge(inputs[row], self.device) from error
+        if broken := int((~np.isfinite(out).all(axis=1)).sum()): raise InputError(f'the model gives NaN or infinity for {broken} of {len(inputs)} inputs: its weights are damaged, or too large for {self.dtype}' + ' (try --dtype float32)' * (self.dtype != 'float32'))
         return out
 
 # %% ../../nbs/39_classifiers.forward.ipynb #d0135abb

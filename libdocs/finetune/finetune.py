@@ -24,10 +24,10 @@ from ..classifiers.reading import Reading, around, read_tokens
 from .base import cool_head, default_base_model, default_learning_rate, load_base, merged_from, scratch, scratch_recipe, split_tokens
 from .metrics import confidence_thresholds, figures, trainer_metrics, trainer_outcomes
 from .tracking import Tracking
-from .trainer import Drawn, as_rows, balances, classifier_trainer, collate, is_last, last_checkpoint, loss_function, merged, most_windows, with_lora
+from .trainer import Drawn, as_rows, balances, classifier_trainer, collate, is_last, last_checkpoint, loss_function, merged, most_windows, not_finite, with_lora
 from ..hub import Pushed, is_folder, load_note, load_splits, push, push_stage, require_split
 from ..labels import LabelSchema, encode, save_schema
-from ..linear import temperature
+from ..linear import at_bound, temperature
 from ..processes import Leaving, is_main, join, processes, shared
 from ..records import InputError, require_columns, unknown_name
 from ..report import model_card, versions
@@ -307,6 +307,7 @@ def finetune(
     task = dataset if isinstance(dataset, Task) else load_task(dataset, token, downsample, seed)
     transformers.set_seed(seed)
     model, tokenizer = load_base(base_model, task.schema, list(task.train['text']), max_length, token, allow_pickle)
+    if name := not_finite(model): raise InputError(f'{base_model}: cannot be trained: its weights {name} hold NaN or infinity; take another base model, or a copy of it that is not damaged')
     options = dict(epochs=epochs, learning_rate=learning_rate or default_learning_rate(model.num_parameters(), base_model == scratch, lora), train_batch_size=train_batch_size, balance=balance, lora=lora, downsample=downsample)
     record = _record(task, tokenizer, reading, options, repo=model_name, base_model=base_model, seed=seed, device=device, dtype=pick_dtype(dtype, device, model))
     tracked = nullcontext(tracking) if tracking else Tracking(Path(model_name).name, wandb_output, wandb_token)
@@ -373,7 +374,7 @@ def _trained(job:_Job, model, tokenizer, tokenized:Stage, tracking:Tracking)->St
 # %% ../../nbs/50_finetune.finetune.ipynb #c7c89fc4
 def _history(logged:list)->list:
     "What was logged of training and validation, but for how long it took."
-    return [{k: v for k, v in sorted(entry.items()) if 'runtime' not in k and 'per_second' not in k} for entry in logged if 'loss' in entry or 'eval_loss' in entry]
+    return [{k: v for k, v in sorted(entry.items()) if 'runtime' not in k and 'per_second' not in k and k != 'eval_choice'} for entry in logged if 'loss' in entry or 'eval_loss' in entry]
 
 def _fit(job:_Job, model, tokenizer, rows:dict, folder:Path, tracking:Tracking, leaving:Leaving)->dict:
     "Train `model`, or go on with what `folder` holds; write the best weights there."
@@ -382,6 +383,7 @@ def _fit(job:_Job, model, tokenizer, rows:dict, folder:Path, tracking:Tracking, 
     if record['device'] == 'cpu': keep_memory()
     model = speed_up(model)
     trainer = _trainer(job, with_lora(model) if options['lora'] else model, tokenizer, rows, folder/'checkpoints', tracked=tracking.start(record) is not None)
+    trainer.compute_metrics = trainer.choose
     trainer.leaving, checkpoint = leaving, shared(last_checkpoint(folder/'checkpoints') if is_main() else None)
     if checkpoint: log.info('going on from step %s', checkpoint.name.split('-')[1])
     with naming(tokenizer):
@@ -391,6 +393,7 @@ def _fit(job:_Job, model, tokenizer, rows:dict, folder:Path, tracking:Tracking, 
     trainer.accelerator.wait_for_everyone()  # before the main process takes the checkpoints away
     if not is_main(): return {}
     best = merged(trainer.model)
+    trainer.must_be_finite()
     best.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return dict(history=_history(trainer.state.log_history), parameters=best.num_parameters(), seconds=round(trainer.spent + time.perf_counter() - start, 1))
@@ -422,19 +425,27 @@ def _measured(job:_Job, model, tokenizer, rows:dict, folder:Path)->dict:
     trainer = _trainer(job, model, tokenizer, rows, folder, tracked=False)
     validation = _calibrate(trainer, rows['validation']) if 'validation' in rows else None
     model.config.libdocs = job.reading.to_dict() | {k: v for k, v in (validation or {}).items() if k in ('temperature', 'thresholds')}
-    tested = trainer.predict(rows['test'], metric_key_prefix='test').metrics
-    return dict(validation=validation, evaluation={k.removeprefix('test_'): v for k, v in tested.items() if 'second' not in k and k not in ('test_runtime', 'test_choice', 'test_model_preparation_time')})
+    tested = _predicted(trainer, rows['test'], 'test').metrics
+    return dict(validation=validation, evaluation={k.removeprefix('test_'): v for k, v in tested.items() if 'second' not in k and k not in ('test_runtime', 'test_model_preparation_time')})
+
+def _predicted(trainer, rows, split:str):
+    "What the trained model says of `rows`; raises `InputError` if that is no number for one of them."
+    found = trainer.predict(rows, metric_key_prefix=split)
+    broken = int((~np.isfinite(found.predictions).all(axis=1)).sum())
+    if broken: raise InputError(f'the trained model gives NaN or infinity for {broken} of {len(rows)} {split} rows, and is not published; try a lower --learning-rate' + ' or --dtype float32' * trainer.args.bf16)
+    return found
 
 def _calibrate(
     trainer,   # of a trained model, whose head is changed
     rows,      # of validation
 )->dict:       # temperature, thresholds, and the headline figures on these rows, `before` and `after`
     "Fit the temperature on validation rows and put it into the model."
-    logits, truth = trainer.predict(rows).predictions, np.array(rows['labels'])
+    logits, truth = _predicted(trainer, rows, 'validation').predictions, np.array(rows['labels'])
     degrees = temperature(logits, truth)
+    if at_bound(degrees): log.warning('the temperature, %.3g, is the most extreme one that is looked at: what the model says of the validation rows has little to do with their labels, and its probabilities are not to be trusted', degrees)
     cool_head(trainer.model, degrees)
     after = trainer_outcomes(logits / degrees, truth)
-    return dict(temperature=degrees, thresholds=confidence_thresholds(after), before=figures(trainer_outcomes(logits, truth)), after=figures(after))
+    return dict(temperature=degrees, at_bound=at_bound(degrees), thresholds=confidence_thresholds(after), before=figures(trainer_outcomes(logits, truth)), after=figures(after))
 
 def _published(job:_Job, trained:Stage, saved:Stage, token:str|None, private:bool)->Pushed:
     "The local folder sent to the Hub, if the repo is there."

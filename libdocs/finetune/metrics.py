@@ -337,7 +337,7 @@ def trainer_outcomes(
 
 def trainer_metrics(
     eval_pred,  # a pair: logits (n, labels), positions of the true labels (n,)
-)->dict:        # accuracy and top_1 (the same), the other headline figures, and `choice`
-    "What `Trainer` logs at each evaluation, defined exactly as in `evaluate`; the best epoch has the highest `choice`: macro-F1, and among equals the lowest log-loss."
+)->dict:        # accuracy and top_1 (the same), and the other headline figures
+    "What `Trainer` logs at each evaluation, defined exactly as in `evaluate`."
     found = {k: v for k, v in figures(trainer_outcomes(*eval_pred)).items() if v is not None}
-    return dict(accuracy=found['top_1'], choice=found['macro_f1'] - found.get('log_loss', 0) / 10_000) | found
+    return dict(accuracy=found['top_1']) | found

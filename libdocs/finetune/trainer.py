@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'balances', 'most_windows', 'checkpoint_seconds', 'grace', 'effective_weights', 'Loss', 'loss_function',
-           'as_rows', 'Drawn', 'collate', 'Part', 'batch_parts', 'suit_processor', 'last_checkpoint', 'is_last',
-           'classifier_trainer', 'with_lora', 'merged']
+           'as_rows', 'Drawn', 'collate', 'Part', 'batch_parts', 'suit_processor', 'not_finite', 'Diverged',
+           'calibrated_losses', 'last_checkpoint', 'is_last', 'classifier_trainer', 'with_lora', 'merged']
 
 # %% ../../nbs/49_finetune.trainer.ipynb #6dab2126
 import json, logging, math, os, shutil, time
@@ -20,6 +20,8 @@ import numpy as np
 from ..classifiers.attention import dropped, load_kernels, numbered_draws, text_seeds
 from ..classifiers.forward import TooLarge, cheap_padding, is_out_of_memory, padded, token_batches
 from ..classifiers.reading import Reading, pool_windows, read_tokens
+from .metrics import trainer_metrics
+from ..linear import temperature
 from ..processes import Terminated
 from ..records import InputError
 from ..stages import damage, fingerprints, read_manifest, write_manifest
@@ -219,13 +221,31 @@ class _InParts:
         batch = dict(input_ids=padded(inputs, longest, self.pad), attention_mask=padded([[1]*len(ids) for ids in inputs], longest, 0))
         return {name: torch.from_numpy(rows).to(self.args.device, non_blocking=True) for name, rows in batch.items()}
 
+# %% ../../nbs/49_finetune.trainer.ipynb #691dd79c
+def not_finite(
+    model,     # any module
+)->str|None:   # None if there is none
+    "The name of the first weight that holds NaN or infinity."
+    import torch
+    return next((name for name, w in model.named_parameters() if not torch.isfinite(w).all()), None)
+
+class Diverged(InputError):
+    "A training whose numbers are not finite any more."
+    def __init__(self,
+        what:str,  # that is not finite
+        trainer,   # in which
+    ):
+        state, args = trainer.state, trainer.args
+        way_out = f'a lower learning rate than {args.learning_rate:g} (--learning-rate)' + ' or --dtype float32' * args.bf16
+        super().__init__(f'the training diverged: {what} at step {state.global_step} of {state.max_steps} (epoch {state.epoch:.3g}); try {way_out}')
+
 # %% ../../nbs/49_finetune.trainer.ipynb #e55450b8
 class _Step(_InParts):
     "Before transformers' Trainer: a step in parts that survives when memory runs out."
     def training_step(self, model, inputs, num_items_in_batch=None):
         model.train()
         while True:
-            try: return self._step(model, inputs)
+            try: return self._finite(self._step(model, inputs))
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error) or self.accelerator.num_processes > 1: raise
                 self._need_less(inputs)
@@ -246,6 +266,12 @@ class _Step(_InParts):
             value = value + share.detach()
         return value
 
+    def _finite(self, value):
+        "The loss of a step; on GPUs, which would have to wait for the answer, every sixteenth is looked at: one that is not finite makes all that follow so."
+        if self.args.device.type != 'cpu' and self.state.global_step % 16: return value
+        if not math.isfinite(value): raise Diverged(f'the loss is {value.item()}', self)
+        return value
+
     def _need_less(self, inputs):
         "Halve the parts, or checkpoint; `TooLarge` when there is nothing left to do."
         parts = self._parts(inputs)
@@ -257,12 +283,40 @@ class _Step(_InParts):
         else: raise TooLarge(max(inputs['inputs'], key=len), str(self.args.device))
         log.warning('the memory of %s ran out: a step is now taken in parts of at most %d tokens%s', self.args.device, self.tokens, '' if largest > 1 else ', and layers compute their insides twice')
 
+# %% ../../nbs/49_finetune.trainer.ipynb #c70be3ed
+def calibrated_losses(
+    logits,        # (n, labels) float
+    truth,         # (n,) label numbers
+    weights=None,  # (n,) float, as for `temperature`
+)->np.ndarray:     # (n,) float64; NaN if any logit is not finite
+    "The log-loss of each row at the temperature that suits them all."
+    from scipy.special import log_softmax
+    if not np.isfinite(logits).all(): return np.full(len(truth), np.nan)
+    logits = np.asarray(logits, np.float64)
+    return -log_softmax(logits / temperature(logits, truth, weights), axis=1)[np.arange(len(truth)), truth]
+
+class _Chooses:
+    "Before transformers' Trainer: which evaluation is taken."
+    lowest = None  # (n,) losses of the rows in the best evaluation until now
+
+    def choose(self, eval_pred)->dict:
+        "For `compute_metrics`: the figures, and `choice`, which is the step if it is to be taken, and less than any before if not."
+        return trainer_metrics(eval_pred) | dict(choice=self._choice(calibrated_losses(*eval_pred)))
+
+    def _choice(self, losses:np.ndarray)->float:
+        if not np.isfinite(losses).all(): return -math.inf
+        more = losses - (losses if self.lowest is None else self.lowest)
+        if self.lowest is None or more.mean() < 0: self.lowest = losses
+        elif more.mean() > more.std(ddof=1) / len(more)**.5: return -1.
+        return float(self.state.global_step)
+
 # %% ../../nbs/49_finetune.trainer.ipynb #f7dc9ce9
 checkpoint_seconds = 600  # between checkpoints within an epoch
 grace = 20                # seconds that an evaluation may take on when the process is asked to leave
 _sealed = 'libdocs.json'  # in a checkpoint: the digests of its files, written last
+_lowest = 'lowest.npy'    # in a checkpoint: what `_Chooses` has to know
 
-class _Checkpoints:
+class _Checkpoints(_Chooses):
     "Before transformers' Trainer: checkpoints that are whole or not there, and what training goes on with."
     progress, kept = None, (-1, math.inf)  # from the checkpoint that is gone on with; (step, time) of the last one
 
@@ -272,18 +326,25 @@ class _Checkpoints:
     def _save_checkpoint(self, model, trial):
         from safetensors import SafetensorError
         folder = Path(self.args.output_dir)/f'checkpoint-{self.state.global_step}'
+        self.must_be_finite()
         (folder/_sealed).unlink(missing_ok=True)
         try: super()._save_checkpoint(model, trial)
         except (OSError, RuntimeError, SafetensorError) as error: raise InputError(f'{folder}: the checkpoint cannot be written: {error}') from error
         self.kept = self.state.global_step, time.monotonic()
         if not self.args.should_save: return
+        if self.lowest is not None: np.save(folder/_lowest, self.lowest)
         progress = dict(tr_loss=float(self._tr_loss), total=self._total_loss_scalar, logged=self._globalstep_last_logged, tokens=self.tokens, seconds=self.spent + time.monotonic() - self.began)
         write_manifest(folder/_sealed, dict(progress=progress, outputs=fingerprints([p for p in sorted(folder.iterdir()) if p.is_file()], folder)))
         for other in folder.parent.glob('checkpoint-*'):
             if other.name not in (folder.name, f'checkpoint-{self.state.best_global_step}'): shutil.rmtree(other)
 
+    def must_be_finite(self):
+        "Raise `Diverged` if a weight is not."
+        if name := not_finite(self.model): raise Diverged(f'the weights of {name} are no finite numbers', self)
+
     def go_on(self, checkpoint:Path):
         "Train from a checkpoint of `last_checkpoint`."
+        if (checkpoint/_lowest).exists(): self.lowest = np.load(checkpoint/_lowest)
         self.progress = read_manifest(checkpoint/_sealed)['progress']
         self.train(resume_from_checkpoint=str(checkpoint))
 
