@@ -225,6 +225,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'libdocs/classifiers/forward.py'),
                                              'libdocs.classifiers.forward._linear': ( 'classifiers.forward.html#_linear',
                                                                                       'libdocs/classifiers/forward.py'),
+                                             'libdocs.classifiers.forward._multiplies': ( 'classifiers.forward.html#_multiplies',
+                                                                                          'libdocs/classifiers/forward.py'),
                                              'libdocs.classifiers.forward._side_by_side': ( 'classifiers.forward.html#_side_by_side',
                                                                                             'libdocs/classifiers/forward.py'),
                                              'libdocs.classifiers.forward._widens': ( 'classifiers.forward.html#_widens',

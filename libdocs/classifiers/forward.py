@@ -103,7 +103,8 @@ def is_out_of_memory(
 )->bool:
     "Whether it says that memory ran out, on whatever device."
     import torch
-    told = 'out of memory', "can't allocate memory", 'Cannot allocate memory', 'could not create a primitive'  # CUDA's, torch's, the system's and oneDNN's words
+    told = ('out of memory', "can't allocate memory", 'Cannot allocate memory',  # in the words of CUDA, torch and the system,
+            'could not create a primitive', 'bad_alloc')                         # of oneDNN and C++
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or isinstance(error, RuntimeError) and any(words in str(error) for words in told)
 
 # %% ../../nbs/39_classifiers.forward.ipynb #7323b509
@@ -131,10 +132,17 @@ def ahead(
         if waiting: yield waiting.result()
 
 # %% ../../nbs/39_classifiers.forward.ipynb #3930a696
+@cache
+def _multiplies(dtype)->bool:
+    "Whether oneDNN has kernels for it on this processor."
+    import torch
+    return dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
 def _linear(layer, x, then:str):
     "What the layer, and 'gelu' or 'none' after it, make of x, by oneDNN; None: this call is not for it."
     import torch
-    if not layer.may_keep() or torch.is_autocast_enabled('cpu') or x.device.type != 'cpu' or x.dtype != layer.weight.dtype: return None
+    if not layer.may_keep() or torch.is_autocast_enabled('cpu') or x.device.type != 'cpu': return None
+    if x.dtype != layer.weight.dtype or not _multiplies(x.dtype): return None
     packed = kept_until_changed(layer, [layer.weight], lambda: torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach()))
     return torch.ops.mkldnn._linear_pointwise(x, packed, layer.bias, then, [], 'none')  # the last: of the ways to compute GELU the exact one
 
