@@ -202,6 +202,6 @@ def load_base(
 def _load(folder:Path, name:str, schema:LabelSchema, allow_pickle:bool)->tuple:
     "The checkpoint in float32 with `schema`'s labels, and its fast tokenizer."
     labels = dict(num_labels=len(schema), id2label=schema.id2label, label2id=schema.label2id, problem_type='single_label_classification')
-    model, tokenizer, _ = load_checkpoint(folder, name, 'a base model', allow_pickle, ignore_mismatched_sizes=True, **labels)
+    model, tokenizer, drawn = load_checkpoint(folder, name, 'a base model', allow_pickle, new_head=True, **labels)
     if not tokenizer.is_fast: raise InputError(f'{name}: has no fast tokenizer (tokenizer.json), which libdocs needs')
     return model, tokenizer
