@@ -53,14 +53,28 @@ def linear_predictions(
 
 # %% ../../nbs/36_finetune.ladder.ipynb #486943bc
 def mcnemar(
-    right,    # (n,) bool: rows that the one classifier has right
-    other,    # (n,) bool: the other, on the same rows
-)->dict:      # only_this, only_other: rows that one of them alone has right; p: probability by chance
-    "The exact McNemar test of two classifiers on the same rows."
-    from scipy.stats import binomtest
+    right,       # (n,) bool: rows that the one classifier has right
+    other,       # (n,) bool: the other, on the same rows
+    groups=None, # n names of groups of copies; None: no row has a copy
+)->dict:         # only_this, only_other: rows that one of them alone has right; groups: those that differ; p: probability by chance
+    "The exact McNemar test of two classifiers on the same rows, in which copies count together."
     right, other = np.asarray(right, bool), np.asarray(other, bool)
-    only, less = int((right & ~other).sum()), int((~right & other).sum())
-    return dict(only_this=only, only_other=less, p=float(binomtest(only, only + less).pvalue) if only + less else 1.)
+    groups = np.arange(len(right)) if groups is None else pd.factorize(np.asarray(groups, dtype=object))[0]
+    apart = np.rint(np.bincount(groups, right.astype(int) - other)).astype(int)
+    return dict(only_this=int((right & ~other).sum()), only_other=int((~right & other).sum()), groups=int((apart != 0).sum()), p=_by_chance(apart))
+
+def _by_chance(
+    apart:np.ndarray,  # (groups,) int
+)->float:              # in (0, 1]
+    "How likely a sum at least as far from 0 is if the sign of each number is drawn."
+    from scipy.stats import binom
+    sizes, counts = np.unique(abs(apart[apart != 0]), return_counts=True)
+    chances, total = np.ones(1), int((sizes * counts).sum())  # of each sum of those numbers whose sign is plus
+    for size, n in zip(sizes, counts):
+        plus = np.zeros(size * n + 1)
+        plus[::size] = binom.pmf(np.arange(n + 1), n, .5)
+        chances = np.convolve(chances, plus)
+    return min(1., float(chances[abs(2 * np.arange(total + 1) - total) >= abs(apart.sum())].sum()))
 
 # %% ../../nbs/36_finetune.ladder.ipynb #5e2db229
 def ladder(
@@ -70,5 +84,5 @@ def ladder(
     natural:dict=None,   # label → rows before the split was made
 )->dict:                 # name → what `measured` gives, and `mcnemar` against the model; None where there are no predictions
     "The figures of every rung, each compared with the model."
-    def judged(o): return measured(o, groups, natural) | dict(mcnemar=mcnemar(model.right, o.right))
+    def judged(o): return measured(o, groups, natural) | dict(mcnemar=mcnemar(model.right, o.right, groups))
     return {name: o and judged(o) for name, o in rungs.items()}
