@@ -13,16 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-# %% ../../../nbs/07_utils.data_cleaner.words.ipynb #9c05b12d
-_invisible = re.compile('[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]')
+from ...records import invisible
 
+# %% ../../../nbs/07_utils.data_cleaner.words.ipynb #9c05b12d
 @cache
 def fold_char(
     char:str,  # one character
 )->str:        # none, one or several
     "One character without differences of case and Unicode form."
     folded = unicodedata.normalize('NFKD', unicodedata.normalize('NFKD', char).casefold())
-    return ''.join(c for c in folded if unicodedata.category(c) != 'Cf' and not _invisible.match(c))
+    return ''.join(c for c in folded if not invisible(c))
 
 def fold(
     text:str,  # any text
@@ -108,7 +108,7 @@ def tables()->Tables:
     "The tables, built once in a process (a fifth of a second)."
     chars = [chr(c) for c in range(0x32400)]
     plain = {'Lo', 'Cn', 'Co', 'Cs'}  # almost all of them, and few of these change
-    folds = [c if unicodedata.category(c) in plain and not (unicodedata.decomposition(c) or '\uac00' <= c <= '\ud7a3' or _invisible.match(c)) else fold_char(c) for c in chars]
+    folds = [c if unicodedata.category(c) in plain and not (unicodedata.decomposition(c) or '\uac00' <= c <= '\ud7a3' or invisible(c)) else fold_char(c) for c in chars]
     starts = np.zeros(len(chars) + 1, np.int32)
     np.cumsum([len(f) for f in folds], out=starts[1:])
     folded = np.frombuffer(''.join(folds).encode('utf-32-le', 'surrogatepass'), np.int32)
