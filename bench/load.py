@@ -81,7 +81,7 @@ def evaluate(cwd: Path, rows: int) -> tuple:
 
 
 def prepare(cwd: Path, rows: int) -> tuple:
-    seen = watched(['libdocs.cleaner_finetune', '-i', '.', '-f', 'rows.jsonl', '-t', 'text', '-s', 'label', '-o', 'out/rows', '--target-hf-dataset', './dataset', '--no-balance'], cwd, None)
+    seen = watched(['libdocs.cleaner_finetune', '-i', '.', '-f', 'rows.jsonl', '-t', 'text', '-s', 'label', '-o', 'out/rows', '--target-hf-dataset', './dataset'], cwd, None)
     ids = []
     for name in ('train', 'test', 'removed'):
         with open(cwd/'out'/f'rows_{name}.jsonl') as file: ids += [json.loads(line)['id'] for line in file]

@@ -40,7 +40,7 @@ def cuad(data: Path) -> tuple:
     from libdocs.utils.data_cleaner.clean_data_tfidf import clean
     from libdocs.utils.training.training import df_to_train_test_bytes, normalize
     cleaned = clean(read_records(data/'cuad_contracts'/'cuad_contracts.jsonl').df)
-    kept = normalize(cleaned.kept, min_label_count=9, balance=False).kept
+    kept = normalize(cleaned.kept, min_label_count=9).kept
     splits = df_to_train_test_bytes(kept, 0.2, 42, groups=cleaned.clusters[kept.index])
     return splits.train_df[['text', 'label']], splits.test_df[['text', 'label']]
 

@@ -34,11 +34,11 @@ def jobs(data: Path) -> list:
         ('sms_spam', data/'sms_spam'/'sms_spam.jsonl', [], 'scratch', ['--epochs', '4'], None),
         ('sms_spam, stories260K', data/'sms_spam'/'sms_spam.jsonl', [], str(weights), ['--epochs', '4'], None),
         ('clinc150', clinc, [], 'scratch', ['--epochs', '5'], test),
-        ('clinc150 imbalanced, capped', imbalanced, [], 'scratch', ['--epochs', '6'], test),
-        ('clinc150 imbalanced, --no-balance', imbalanced, ['--no-balance'], 'scratch', ['--epochs', '6'], test),
+        ('clinc150 imbalanced, capped', imbalanced, ['--reduce-majority-to', '1'], 'scratch', ['--epochs', '6'], test),
+        ('clinc150 imbalanced', imbalanced, [], 'scratch', ['--epochs', '6'], test),
         ('banking77', data/'banking77'/'banking77_train.jsonl', [], 'scratch', ['--epochs', '6'], data/'banking77'/'banking77_test.jsonl'),
-        ('cuad_contracts, capped', data/'cuad_contracts'/'cuad_contracts.jsonl', ['--min-label-count', '9'], 'scratch', ['--epochs', '12'], None),
-        ('cuad_contracts, --no-balance', data/'cuad_contracts'/'cuad_contracts.jsonl', ['--min-label-count', '9', '--no-balance'], 'scratch', ['--epochs', '12'], None),
+        ('cuad_contracts, capped', data/'cuad_contracts'/'cuad_contracts.jsonl', ['--min-label-count', '9', '--reduce-majority-to', '1'], 'scratch', ['--epochs', '12'], None),
+        ('cuad_contracts', data/'cuad_contracts'/'cuad_contracts.jsonl', ['--min-label-count', '9'], 'scratch', ['--epochs', '12'], None),
     ]
 
 

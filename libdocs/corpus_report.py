@@ -65,7 +65,7 @@ def corpus_html(
 )->str:                    # one HTML file that loads nothing
     "What was done to a corpus and what to look at, as one self-contained page."
     rows, name = dict(facts['counts']), str(facts['repo'])
-    lead = (f'{rows["read"]:,} rows were read, {rows["cleaned"]:,} are left after cleaning, {rows["normalized"]:,} after balancing: {rows["train"]:,} to train on, {rows["test"]:,} to test on. '
+    lead = (f'{rows["read"]:,} rows were read, {rows["cleaned"]:,} are left after cleaning, {rows["normalized"]:,} after filtering labels: {rows["train"]:,} to train on, {rows["test"]:,} to test on. '
             'No text of the test split has a copy in the train split at the threshold that was used.')
     dropped = (facts.get('options') or {}).get('label_issues') == 'drop'
     links = dict(labels='Labels', pairs='Close calls', **(dict(issues='Labels in doubt', outliers='Outliers') if issues is not None else {}), facts='Facts')

@@ -25,7 +25,7 @@ from .stages import RunFolder, Stage
 from .utils.data_cleaner.clean_data_tfidf import audited, decide, warn_of_losses
 from .utils.data_cleaner.label_issues import LabelIssues, label_issues, to_drop
 from .utils.data_cleaner.tfidf import cluster_texts
-from .utils.training.training import checked_split, csv_writer, frequencies_file, guarded, label_frequencies, normalize
+from .utils.training.training import best_min_label_count, checked_split, csv_writer, frequencies_file, guarded, label_frequencies, normalize
 
 log = logging.getLogger(__name__)
 
@@ -136,22 +136,35 @@ def normalize_stage(
     run:RunFolder,
     read:Stage,
     cleaned:Stage,
-    labels_to_filter:Sequence=(),    # labels to drop
-    reduce_majority_to:float=1.0,    # see `label_cap`
-    min_label_count:int=2,           # labels with fewer rows are dropped
-    seed:int=42,                     # of the cap
-    cap:bool=True,                   # False: no cap
-)->Stage:                            # ledger.parquet
-    "Unwanted, rare and too frequent labels."
-    options = dict(labels_to_filter=list(labels_to_filter), reduce_majority_to=reduce_majority_to, min_label_count=min_label_count, seed=seed, cap=cap)
+    labels_to_filter:Sequence=(),         # labels to drop
+    reduce_majority_to:float|None=None,   # see `label_cap`; None: no cap
+    min_label_count:int=2,                # labels with fewer rows are dropped
+    seed:int=42,                          # of the cap
+)->Stage:                                 # ledger.parquet
+    "Unwanted and rare labels, and too frequent ones if a cap is given."
+    options = dict(labels_to_filter=list(labels_to_filter), reduce_majority_to=reduce_majority_to, min_label_count=min_label_count, seed=seed)
     def work(folder):
         ledger, table = ledger_of(cleaned), corpus_of(read).table
-        gone = normalize(table[(ledger['reason'] == '')], labels_to_filter, reduce_majority_to, min_label_count, seed, cap).removed
-        ledger.loc[gone.index, 'reason'] = gone['reason']
+        normal = normalize(table[(ledger['reason'] == '')], labels_to_filter, reduce_majority_to, min_label_count, seed)
+        ledger.loc[normal.removed.index, 'reason'] = normal.removed['reason']
+        if normal.mostly_capped: _advise(table['label'][ledger['reason'].isin(['', 'label_cap'])].value_counts(), reduce_majority_to)
         facts = _keep(ledger, folder)
         if not facts['kept']: raise InputError(f'no rows are left after filtering labels; lower --min-label-count ({min_label_count}) or filter fewer')
         return facts
     return run.stage('normalize', options, work, [read, cleaned])
+
+def _advise(
+    counts:pd.Series,         # label → rows that the cap fell on
+    reduce_majority_to:float,
+    aside:pd.Series|int=0,    # label → other rows, which stay
+):
+    "Tell how to lose fewer rows to the cap; what is said of a cap after the split is about right, as the split would be another."
+    total = counts.add(aside, fill_value=0).astype(int)
+    least, kept = best_min_label_count(counts, reduce_majority_to)
+    stay, most = counts >= least, '' if isinstance(aside, int) else 'about '
+    kept += (total - counts)[stay].sum()
+    fewer = f'; with it, --min-label-count {total[stay].min()} keeps the most, {most}{kept} rows of {stay.sum()} labels' if not stay.all() else ''
+    log.warning('without --reduce-majority-to all %d rows stay%s', total.sum(), fewer)
 
 # %% ../nbs/70_preparation.ipynb #d4c03615
 def split_stage(
@@ -169,9 +182,17 @@ def split_stage(
         labels = table['label'].iloc[rows]
         test = checked_split(labels, ledger['cluster'].iloc[rows], test_size, seed)
         ledger.loc[rows, 'part'] = np.where(test, 'test', 'train')
-        if cap_train is not None: _remove(ledger, normalize(table[ledger['part'] == 'train'], (), cap_train, 1, seed).removed.index, 'label_cap')
+        if cap_train is not None: _cap_train(ledger, table, cap_train, seed)
         return _keep(ledger, folder)
     return run.stage('split', dict(test_size=test_size, seed=seed, cap_train=cap_train), work, [read, normal])
+
+def _cap_train(ledger:pd.DataFrame, table:pd.DataFrame, reduce_majority_to:float, seed:int):
+    "The cap on the train split alone."
+    labels = table['label']
+    capped = normalize(table[ledger['part'] == 'train'], (), reduce_majority_to, 1, seed)
+    train, test = (labels[ledger['part'] == part].value_counts() for part in ('train', 'test'))
+    if capped.mostly_capped: _advise(train, reduce_majority_to, test)
+    _remove(ledger, capped.removed.index, 'label_cap')
 
 def _remove(ledger:pd.DataFrame, rows, reason:str):
     ledger.loc[rows, 'reason'], ledger.loc[rows, 'part'] = reason, ''

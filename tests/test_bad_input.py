@@ -2,6 +2,7 @@
 import functools, gzip, importlib, logging, re, shutil, subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import pytest
 from corpora import MODULES, Jobs, command, csv_bytes, documents, environment, jsonl, put, read_jsonl, snapshot, succeeds, tiny_bert
@@ -314,9 +315,28 @@ def test_label_with_one_row(clean):
     assert "WARNING: dropped 1 labels with fewer than 2 rows: 'memo'" in done.stderr
     assert [(r['id'], r['reason']) for r in out['removed'] if r['label'] == 'memo'] == [('lone', 'rare_label')]
     assert {r['label'] for r in out['train']} == {'invoice', 'contract', 'minutes'}
-    done, out = clean(rows, '--min-label-count', '1', '--no-balance')
+    done, out = clean(rows, '--min-label-count', '1')
     assert re.search("WARNING: 1 labels are too small to be in the test split.*'memo'", done.stderr)
     assert 'memo' in {r['label'] for r in out['train']} - {r['label'] for r in out['test']}
+
+
+def test_cap_only_if_asked_for(clean):
+    "A tiny label costs nothing by default; with the cap its price is told, and the way to the least, which keeps what was said."
+    rng = Random(0)
+    rows = jsonl([{'id': f'{label}{i}', 'text': ' '.join(f'{label}{rng.randrange(10**6)}' for _ in range(4)), 'label': label}
+                  for label, n in (('invoice', 400), ('contract', 60), ('minutes', 50), ('memo', 3)) for i in range(n)])
+    done, out = clean(rows)
+    assert out['removed'] == [] and len(out['train'] + out['test']) == 513
+    done, out = clean(rows, '--reduce-majority-to', '1')
+    assert {r['reason'] for r in out['removed']} == {'label_cap'} and len(out['train'] + out['test']) == 21
+    assert "WARNING: the cap of 6 rows a label takes 492 of 513 rows; it is set by the smallest label, 'memo' with 3 rows" in done.stderr
+    said = re.search('without --reduce-majority-to all 513 rows stay; with it, --min-label-count (\\d+) keeps the most, (\\d+) rows of 3 labels', done.stderr)
+    _, out = clean(rows, '--reduce-majority-to', '1', '--min-label-count', said[1])
+    assert (said[1], len(out['train'] + out['test'])) == ('50', int(said[2])) == ('50', 210)
+    done, out = clean(rows, '--reduce-majority-to', '1', '--natural-test')
+    said = re.search('--min-label-count (\\d+) keeps the most, about (\\d+) rows', done.stderr)
+    _, out = clean(rows, '--reduce-majority-to', '1', '--natural-test', '--min-label-count', said[1])
+    assert abs(len(out['train'] + out['test']) - int(said[2])) <= 3
 
 
 def test_all_rows_unique(clean):

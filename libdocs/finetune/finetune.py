@@ -341,7 +341,7 @@ def _check_options(epochs, learning_rate, train_batch_size, max_length, balance,
 def _parts(task:Task, balance:str, seed:int)->dict:
     "The rows to train on, those to choose by if there are any, and the test split."
     train, validation = (task.train, task.validation) if task.validation is not None else held_out(task.train, seed)
-    if balance == 'cap': train = normalize(train, seed=seed).kept
+    if balance == 'cap': train = normalize(train, reduce_majority_to=1.0, seed=seed).kept
     return {'train': train} | ({} if validation is None else {'validation': validation}) | {'test': task.test}
 
 # %% ../../nbs/50_finetune.finetune.ipynb #ec8cb3b5
