@@ -215,7 +215,7 @@ def _scratch(name:str, dtype, *shape):
     size, key = math.prod(shape), (name, dtype)
     held = _kept.__dict__.setdefault('tensors', {})
     if key not in held or held[key].numel() < size:
-        with torch.inference_mode(False): held[key] = torch.empty(size, dtype=dtype)  # else it could not be used with gradients
+        with torch.inference_mode(False): held[key] = torch.empty(size, dtype=dtype)  # else it could not be used outside of that mode
     return held[key][:size].view(shape)
 
 def _groups(q)->list:

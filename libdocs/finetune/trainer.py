@@ -121,7 +121,7 @@ def batch_parts(
     tokens:int,     # of a part, padding counted; a text that is longer has a part of its own
     waste:int,      # tokens of padding that cost as much as one more part
 )->list:            # of `Part`
-    "The parts of a batch, the longest texts first; the windows of a text stay together."
+    "The parts of a batch of training, the longest texts first; the windows of a text stay together, whose gradients they share."
     of, lengths = batch['text_of'], np.array([len(ids) for ids in batch['inputs']])
     texts, longest = len(batch['labels']), lengths.max()
     groups = token_batches(lengths if len(of) == texts else np.bincount(of) * longest, tokens, waste)
@@ -195,25 +195,39 @@ def suit_processor(
 
 # %% ../../nbs/49_finetune.trainer.ipynb #70f130f3
 class _InParts:
-    "Before transformers' Trainer: the logits and the loss of a batch, part by part."
+    "Before transformers' Trainer: logits, part by part; those of an evaluation with their loss."
+    widest = 0  # tokens of the largest part of a step until now
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        labels, parts = inputs['labels'].to(self.args.device), self._parts(inputs)
-        logits = self._in_order(parts, [self._logits(model, part).float() for part in parts])
+        import torch
+        labels = inputs['labels'].to(self.args.device)
+        found = [one for part in token_batches([len(ids) for ids in inputs['inputs']], self._most(), self.waste) for one in self._fitting(model, inputs['inputs'], part)]
+        order = np.argsort(np.concatenate([rows for rows, _ in found]))
+        logits = self._pooled(torch.cat([logits for _, logits in found])[torch.from_numpy(order).to(labels.device)], inputs['text_of'], len(labels))
         value = self.loss(logits, labels)
         return (value, dict(loss=value, logits=logits)) if return_outputs else value
 
+    def _most(self)->int: return min(self.tokens, self.widest or self.tokens)  # tokens of a part of an evaluation
+
+    def _fitting(self, model, inputs:list, rows)->list:
+        "Pairs of rows and their logits; in halves if they do not fit into the memory."
+        try: return [(rows, model(**self._tensors([inputs[i] for i in rows])).logits.float())]
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error): raise
+            if len(rows) == 1: raise TooLarge(inputs[rows[0]], str(self.args.device)) from error
+        return [one for half in np.array_split(rows, 2) for one in self._fitting(model, inputs, half)]
+
     def _parts(self, inputs): return batch_parts(inputs, self.tokens, self.waste)
 
-    def _in_order(self, parts, found):
-        "The rows of the parts in the order of the batch."
-        import torch
-        return torch.cat(found)[torch.from_numpy(np.argsort(np.concatenate([part.texts for part in parts]))).to(found[0].device)]
-
     def _logits(self, model, part):
-        "The logits of the texts of a part."
+        "The logits of the texts of a part of a step."
+        self.widest = max(self.widest, len(part.inputs) * max(map(len, part.inputs)))
+        return self._pooled(model(**self._tensors(part.inputs)).logits, part.text_of, len(part.texts))
+
+    def _pooled(self, logits, text_of, texts:int):
+        "The logits of texts from those of their windows."
         import torch
-        logits, texts = model(**self._tensors(part.inputs)).logits, len(part.texts)
-        return logits if len(logits) == texts else pool_windows(logits, torch.from_numpy(part.text_of).to(logits.device), texts, self.pool)
+        return logits if len(logits) == texts else pool_windows(logits, torch.from_numpy(text_of).to(logits.device), texts, self.pool)
 
     def _tensors(self, inputs):
         import torch
@@ -335,7 +349,7 @@ class _Checkpoints(_Chooses):
         self.kept = self.state.global_step, time.monotonic()
         if not self.args.should_save: return
         if self.lowest is not None: np.save(folder/_lowest, self.lowest)
-        progress = dict(tr_loss=float(self._tr_loss), total=self._total_loss_scalar, logged=self._globalstep_last_logged, tokens=self.tokens, seconds=self.spent + time.monotonic() - self.began)
+        progress = dict(tr_loss=float(self._tr_loss), total=self._total_loss_scalar, logged=self._globalstep_last_logged, tokens=self.tokens, widest=self.widest, seconds=self.spent + time.monotonic() - self.began)
         write_manifest(folder/_sealed, dict(progress=progress, outputs=fingerprints([p for p in sorted(folder.iterdir()) if p.is_file()], folder)))
         for other in folder.parent.glob('checkpoint-*'):
             if other.name not in (folder.name, f'checkpoint-{self.state.best_global_step}'): shutil.rmtree(other)
@@ -366,7 +380,7 @@ class _Kept(_Checkpoints):
         return super().training_step(model, inputs, num_items_in_batch)
 
     def _logits(self, model, part):
-        if model.training and self.accelerator.num_processes == 1: self._mind()
+        if self.accelerator.num_processes == 1: self._mind()
         return super()._logits(model, part)
 
     def prediction_step(self, *args, **kwargs):
@@ -397,7 +411,7 @@ def _begin(trainer):
             if state.best_global_step: state.best_model_checkpoint = str(Path(args.output_dir)/f'checkpoint-{state.best_global_step}')  # wherever the folder is now
             if not trainer.progress: return
             trainer._tr_loss += trainer.progress['tr_loss']
-            trainer._total_loss_scalar, trainer._globalstep_last_logged, trainer.tokens = (trainer.progress[k] for k in ('total', 'logged', 'tokens'))
+            trainer._total_loss_scalar, trainer._globalstep_last_logged, trainer.tokens, trainer.widest = (trainer.progress[k] for k in ('total', 'logged', 'tokens', 'widest'))
             trainer._initial_global_step = 0
 
         def on_epoch_begin(self, args, state, control, **kwargs): trainer.train_dataset.epoch = int(state.epoch)
