@@ -74,8 +74,10 @@ def evaluation(request, words):
     return SimpleNamespace(run=run, same=same, whole=whole, steps=steps, most=10**6 if request.param == ('deberta', 'float32') else 40)
 
 
-def test_evaluation_with_any_operation_failing(evaluation, caplog):
-    for n in some(each(evaluation.whole.count), evaluation.most):
+def test_evaluation_with_any_operation_failing(evaluation, caplog, record_property):
+    tried = some(each(evaluation.whole.count), evaluation.most)
+    record_property('faults', len(tried))
+    for n in tried:
         caplog.clear()
         short = Shortage(at(n), ERRORS[n % len(ERRORS):])
         evaluation.same(evaluation.run(short), n)
@@ -130,7 +132,7 @@ class Training:
         "A new trainer."
         import transformers
         args = transformers.TrainingArguments(output_dir=str(self.folder), max_steps=2, per_device_train_batch_size=len(self.rows), save_strategy='no', report_to=[], disable_tqdm=True,
-                                              remove_unused_columns=False, use_cpu=True, learning_rate=.01)
+                                              remove_unused_columns=False, use_cpu=True, learning_rate=.01, adam_epsilon=.001)  # rounding stays small
         self.trainer = classifier_trainer(loss_function('loss', [4, 5, 3]), 'mean', self.words.pad_token_id, self.room, model=classifier(self.kind, self.words), args=args, train_dataset=Drawn(self.rows), data_collator=collate)
         self.trainer.remove_callback(transformers.PrinterCallback)
         return self.trainer
@@ -152,9 +154,11 @@ class Training:
 def training(request, words, tmp_path_factory): return Training(request.param, words, tmp_path_factory.mktemp('training'))
 
 
-def test_step_with_any_operation_failing(training, caplog):
+def test_step_with_any_operation_failing(training, caplog, record_property):
     assert len(training.whole.batches) > 3 and training.whole.count > 300
-    for n in some(each(training.whole.count), 10**6 if training.kind == 'deberta' else 40):
+    tried = some(each(training.whole.count), 10**6 if training.kind == 'deberta' else 40)
+    record_property('faults', len(tried))
+    for n in tried:
         caplog.clear()
         short = Shortage(at(n), ERRORS[n % len(ERRORS):])
         training.same(training.step(short), n)
@@ -200,6 +204,27 @@ def test_step_lets_other_errors_pass(training, error):
         short = Shortage(at(n), [error])
         with pytest.raises(type(error)) as caught: training.step(short)
         assert caught.value is error and short.failed == 1
+
+
+# An evaluation while training
+
+def validation(training, short):
+    "The logits of the rows, in the trainer, where operations fail as `short` says."
+    trainer = training.begin()
+    trainer.prediction_step = short.during(trainer.prediction_step)
+    return trainer.predict(as_rows(training.rows['inputs'], training.rows['labels'])).predictions
+
+
+def test_validation_with_any_operation_failing(training):
+    whole = Shortage()
+    expected = validation(training, whole)
+    # of a batch: what is outside of its parts (the loss, the order of the rows) has nothing that could be made smaller
+    within = [n for n in each(whole.batches[0][1] + 2 * whole.steps) if n > whole.batches[0][1]]
+    for n in some(within, 20): np.testing.assert_allclose(validation(training, Shortage(at(n))), expected, atol=1e-5, err_msg=f'operation {n}')
+
+
+def test_validation_names_the_text_that_does_not_fit(training, words):
+    with pytest.raises(InputError, match=f'^a text of {LONGEST} tokens does not fit'), naming(words): validation(training, Shortage(beyond(LONGEST - 1, 1)))
 
 
 # A whole training
