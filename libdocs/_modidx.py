@@ -668,6 +668,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'libdocs/finetune/trainer.py'),
                                           'libdocs.finetune.trainer._embedding': ( 'finetune.trainer.html#_embedding',
                                                                                    'libdocs/finetune/trainer.py'),
+                                          'libdocs.finetune.trainer._padded_size': ( 'finetune.trainer.html#_padded_size',
+                                                                                     'libdocs/finetune/trainer.py'),
                                           'libdocs.finetune.trainer._state': ( 'finetune.trainer.html#_state',
                                                                                'libdocs/finetune/trainer.py'),
                                           'libdocs.finetune.trainer.as_rows': ( 'finetune.trainer.html#as_rows',

@@ -1,8 +1,8 @@
 """Memory that runs out where the code meets it: an operation of torch that fails as it does when there is none left, whatever the machine has.
 
     short = Shortage(at(17))                      # operation number 17 fails, once
-    short = Shortage(beyond(40, step=5))          # of every batch of more than 40 tokens operation 5 fails
-    found = short.during(work)()                  # `work`, in which they fail; short.count operations, short.failed of them
+    short = Shortage(beyond(40, 5))               # of every batch of more than 40 tokens operation 5 fails
+    short.during(work)()                          # `work`, in which they fail: short.count operations, short.failed of them
 
 What is counted are operations that may need memory, forward and backward; views need none."""
 import functools, itertools
@@ -15,9 +15,8 @@ def out_of_memory(who):
     import torch
     if who == 'CUDA': return torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 MiB.')
     if who == 'Python': return MemoryError()
-    words = {'torch': "[enforce fail at alloc_cpu.cpp:125] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 2097152 bytes. Error code 12 (Cannot allocate memory)",
-             'oneDNN': 'could not create a primitive', 'C++': 'std::bad_alloc'}
-    return RuntimeError(words[who])
+    return RuntimeError({'torch': "[enforce fail at alloc_cpu.cpp:125] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 2097152 bytes.",
+                         'oneDNN': 'could not create a primitive', 'C++': 'std::bad_alloc'}[who])
 
 
 def at(number):
@@ -25,8 +24,8 @@ def at(number):
     return lambda short: short.count == number
 
 
-def beyond(tokens, step=1):
-    "Of every batch of more tokens (padding counted) operation number `step` after the embedding fails."
+def beyond(tokens, step):
+    "Of every batch of more tokens (padding counted) this operation fails, counted from 1, which is the embedding."
     return lambda short: short.tokens > tokens and short.step == step
 
 
@@ -34,10 +33,19 @@ class Shortage:
     "Operations fail of which `fails`, asked with this object, says so; by turns with each of the `errors`."
     def __init__(self, fails=lambda short: False, errors=ERRORS):
         self.fails, self.errors, self.numbers = fails, itertools.cycle(errors), itertools.count(1)
-        self.count, self.failed, self.tokens, self.step, self.batches = 0, 0, 0, 0, []
+        self.count, self.failed, self.batches = 0, 0, [[0, 0]]  # batches: [tokens, operations]; the first is what comes before any
+
+    @property
+    def tokens(self): return self.batches[-1][0]
+
+    @property
+    def step(self): return self.batches[-1][1]
+
+    @property
+    def steps(self): return min(step for _, step in self.batches[1:])  # that every batch has
 
     def during(self, function):
-        "`function`, in which operations may fail; in whatever thread it is called."
+        "`function`, in which operations may fail, in whatever thread it is called."
         @functools.wraps(function)
         def run(*args, **kwargs):
             with _counting(self): return function(*args, **kwargs)
@@ -45,10 +53,9 @@ class Shortage:
 
     def met(self, func, args):
         "One operation more; raises if it is one that fails."
-        self.count, self.step = next(self.numbers), self.step + 1
-        if func.overloadpacket._qualified_op_name == 'aten::embedding':  # a batch begins: models here have one embedding
-            self.tokens, self.step = args[1].numel(), 1
-            self.batches.append(self.tokens)
+        self.count = next(self.numbers)
+        if func.overloadpacket._qualified_op_name == 'aten::embedding': self.batches.append([args[1].numel(), 0])  # models of the tests have one
+        self.batches[-1][1] += 1
         if not self.fails(self): return
         self.failed += 1
         error = next(self.errors)

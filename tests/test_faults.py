@@ -15,7 +15,8 @@ TRAIN = ['libdocs.classifier_model', '--input-hf-dataset', './ds', '-o', './mode
 INPUTS = {'clean': {'data/raw.jsonl': RAW}, 'train': {'ds/train.csv': csv_bytes(ROWS[:180]), 'ds/test.csv': csv_bytes(ROWS[180:])}}
 COMMANDS = {'clean': CLEAN, 'train': TRAIN}
 
-# Programs of their own: the module argv[2] as a program, which may not write in the folder argv[1]; and with a clock that runs backwards; and, in MEMORY, with so much and no more
+# Programs of their own: the module argv[2] as a program, which may not write in the folder argv[1]; and with a clock that runs backwards; and, in SHORT, in
+# which an operation of every batch of more than argv[2] tokens fails
 READ_ONLY = '''
 import errno, os, sys
 name = os.path.abspath(sys.argv[1])
@@ -30,24 +31,15 @@ import time
 now, begun = time.time, time.time()
 time.time = lambda: begun - 1e6 - (now() - begun)
 ''' + READ_ONLY
-MEMORY = '''
-import os, resource, sys
-def limit(size): resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
-def limited(function, more):
-    def run(*args, **kwargs):
-        limit(int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE") + more)
-        try: return function(*args, **kwargs)
-        finally: limit(1 << 46)
-    return run
-limit(1 << 46)
-more, when, sys.argv = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
-if when == "train":
-    import libdocs.finetune.finetune as ours, transformers
-    def whole(*args, make=ours.classifier_trainer, **options): return make(*args, **options | dict(tokens=16_384))
-    ours.classifier_trainer, transformers.Trainer.train = whole, limited(transformers.Trainer.train, more)
-else:
-    import libdocs.classifiers.forward as room
-    room.Forward._logits, room.batch_tokens = limited(room.Forward._logits, more), lambda model, device: 16_384
+SHORT = f'''
+import sys
+sys.path.append({str(Path(__file__).parent)!r})
+from shortage import Shortage, beyond
+when, tokens, step, *sys.argv = sys.argv[1:]
+if when == "train": from libdocs.finetune.trainer import _Step as owner
+else: from libdocs.classifiers.forward import Forward as owner
+name = dict(train="_step", evaluate="_logits")[when]
+setattr(owner, name, Shortage(beyond(int(tokens), int(step))).during(getattr(owner, name)))
 ''' + warm.MODULE
 
 # Programs of their own: the module argv[2] as a program, killed at its change number argv[1] of a file in this folder; how many there were is written to ../changes
@@ -208,51 +200,60 @@ def test_full_disk(whole, tmp_path, kind, size):
     assert made(work) == expected
 
 
-# Memory that is short: the process may have so much more than it had when the work began
+# Memory that is short: see test_memory.py for every operation; here one of them, in the whole job
+
+HEAVY = ['--input-hf-dataset', './ds', '-o', './model', '-m', './base', '--epochs', '3', '--device', 'cpu', '--dtype', 'float32', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
+LONG = 4 * 10 + 2  # tokens of each text
+
 
 @pytest.fixture(scope='module')
-def heavy(tmp_path_factory):
-    "A folder with long texts and a base model that needs hundreds of megabytes to learn them at once, trained and evaluated without a limit."
-    work = tmp_path_factory.mktemp('heavy')/'work'
-    rows = documents(18)
-    for row in rows: row['text'] = ' '.join([row['text']] * 56)
-    put(work, {'ds/train.csv': csv_bytes(rows[:12]), 'ds/test.csv': csv_bytes(rows[12:])})
-    deberta(work/'base', [row['text'] for row in rows], hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024, max_position_embeddings=512)
+def roomy(tmp_path_factory):
+    "A folder with texts and a base model, trained and evaluated with all the memory that there is."
+    work = tmp_path_factory.mktemp('roomy')/'work'
+    texts_and_base(work, 4, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, max_position_embeddings=128)
     well(short_of_memory(work, 'train', 1 << 40))
     return work
 
 
-HEAVY = ['--input-hf-dataset', './ds', '-o', './model', '-m', './base', '--epochs', '3', '--device', 'cpu', '--dtype', 'float32', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
+def texts_and_base(work, times, **sizes):
+    "A dataset of 18 texts, each `times` as long as a line, and a DeBERTa to begin with."
+    rows = [row | {'text': ' '.join([row['text']] * times)} for row in documents(18)]
+    put(work, {'ds/train.csv': csv_bytes(rows[:12]), 'ds/test.csv': csv_bytes(rows[12:])})
+    deberta(work/'base', [row['text'] for row in rows], **sizes)
 
 
-def short_of_memory(work, when, more):
-    "The job in `work` with at most `more` bytes beyond what it has when it begins to train, or to evaluate."
-    return warm.run(MEMORY, ['-c', more, when, 'libdocs.classifier_model', *HEAVY], work, environment(work.parent/'home'))
+def short_of_memory(work, when, tokens, step=40):
+    "The job in `work`; when it trains, or evaluates, the memory runs out in each batch of more than so many tokens."
+    return warm.run(SHORT, ['-c', when, tokens, step, 'libdocs.classifier_model', *HEAVY], work, environment(work.parent/'home'))
+
+
+def undone(done, work, when):
+    "A copy of the folder `done` in which there is left to train, or only to evaluate."
+    shutil.copytree(done, work)
+    shutil.rmtree(work/'res')
+    if when == 'train': shutil.rmtree(work/'model'), shutil.rmtree(work/'model_run')
+    return work
 
 
 def same_answers(one, other):
-    pairs = list(zip(read_jsonl(one/'res'/'results.jsonl'), read_jsonl(other/'res'/'results.jsonl'), strict=True))
-    return all(a['predictions'] == b['predictions'] and max(abs(x - y) for x, y in zip(a['scores'], b['scores'])) < 1e-4 for a, b in pairs)
-
-
-@pytest.mark.parametrize('when,more', [('train', 250 << 20), ('evaluate', 24 << 20)])
-def test_smaller_batches_when_memory_is_short(heavy, tmp_path, when, more):
-    work = tmp_path/'work'
-    shutil.copytree(heavy, work)
-    shutil.rmtree(work/'res')
-    if when == 'train': shutil.rmtree(work/'model'), shutil.rmtree(work/'model_run')
-    done = well(short_of_memory(work, when, more))
-    assert 'the memory of cpu ran out' in done.stderr and same_answers(heavy, work), done.stderr
+    answers = [[dict(zip(row['predictions'], row['scores'])) for row in read_jsonl(work/'res'/'results.jsonl')] for work in (one, other)]
+    return all(b == pytest.approx(a, abs=1e-4) for a, b in zip(*answers, strict=True))
 
 
 @pytest.mark.parametrize('when', ['train', 'evaluate'])
-def test_one_text_that_does_not_fit_is_named(heavy, tmp_path, when):
-    work = tmp_path/'work'
-    shutil.copytree(heavy, work)
-    shutil.rmtree(work/'res')
-    if when == 'train': shutil.rmtree(work/'model'), shutil.rmtree(work/'model_run')
-    done = short_of_memory(work, when, 0)
-    assert done.returncode == 2 and re.search(r"error: a text of \d+ tokens does not fit into the memory of cpu: .* It begins: '\w+\d+ \w+\d+ ", done.stderr), done.stderr
+def test_smaller_batches_when_memory_is_short(roomy, tmp_path, when):
+    work = undone(roomy, tmp_path/'work', when)
+    done = well(short_of_memory(work, when, 2 * LONG))
+    assert 'the memory of cpu ran out' in done.stderr and same_answers(roomy, work), done.stderr
+
+
+NAMED = r"error: a text of \d+ tokens does not fit into the memory of cpu: .* It begins: '\w+\d+ \w+\d+ "
+
+
+@pytest.mark.parametrize('when', ['train', 'evaluate'])
+def test_one_text_that_does_not_fit_is_named(roomy, tmp_path, when):
+    done = short_of_memory(undone(roomy, tmp_path/'work', when), when, LONG - 1)
+    assert done.returncode == 2 and re.search(NAMED, done.stderr) and 'Traceback' not in done.stderr, done.stderr
 
 
 # Strange surroundings

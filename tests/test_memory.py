@@ -1,5 +1,5 @@
 """Memory that runs out at any operation of an evaluation or of a training step: batches become smaller and the result is what it would have been, or the text that
-does not fit is named. With SOAK in the environment every operation of each model is tried, else a sixth of them."""
+does not fit is named. With SOAK in the environment every operation is tried, else some of them."""
 import copy, os, random
 from types import SimpleNamespace
 
@@ -9,31 +9,32 @@ from corpora import documents, tokenizer
 from shortage import ERRORS, Shortage, at, beyond
 
 from libdocs.classifiers.attention import speed_up
-from libdocs.classifiers.forward import Forward, TooLarge, is_out_of_memory, naming
-from libdocs.finetune.trainer import _Step, as_rows, classifier_trainer, collate, loss_function
+from libdocs.classifiers.forward import Forward, is_out_of_memory, naming
+from libdocs.finetune.trainer import Drawn, as_rows, classifier_trainer, collate, loss_function
 from libdocs.records import InputError
 
-DRAW = random.Random(0)
-TEXTS = [' '.join([row['text']] * DRAW.randint(1, 4)) for row in documents(12)]
-SIZES = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, max_position_embeddings=64, num_labels=3)
+TEXTS = [' '.join([row['text']] * times) for row, times in zip(documents(7), (4, 1, 2, 3, 1, 2, 4))]
+SIZES = dict(hidden_size=16, num_attention_heads=2, intermediate_size=24, max_position_embeddings=64, num_labels=3)
 DROPOUT = dict(hidden_dropout_prob=.2, attention_probs_dropout_prob=.2, pooler_dropout=.2)
 
 
-def some(numbers):
-    "Those of the numbers that are tried: a sixth of them, at places drawn once and for all, or with SOAK all."
-    numbers = list(numbers)
-    return numbers if 'SOAK' in os.environ else sorted(random.Random(len(numbers)).sample(numbers, -(-len(numbers) // 6)))
+def some(numbers, most):
+    "Those of the numbers that are tried: with SOAK all, else `most` of them, drawn, but the same ones every time."
+    return numbers if 'SOAK' in os.environ or len(numbers) <= most else sorted(random.Random(len(numbers)).sample(numbers, most))
+
+
+def each(count): return range(1, count + 1)
 
 
 @pytest.fixture(scope='module')
 def words(): return tokenizer(TEXTS)
 
 
-def classifier(kind, words):
+def classifier(kind, words, layers=1):
     "A classifier with random weights and one embedding: DeBERTa, which computes by libdocs' own kernels, and ModernBERT, which does not."
     import transformers
     transformers.set_seed(0)
-    size = dict(vocab_size=len(words), pad_token_id=words.pad_token_id) | SIZES
+    size = dict(vocab_size=len(words), pad_token_id=words.pad_token_id, num_hidden_layers=layers) | SIZES
     if kind == 'deberta':
         places = dict(relative_attention=True, position_buckets=8, pos_att_type=['p2c', 'c2p'], share_att_key=True, norm_rel_ebd='layer_norm', position_biased_input=False, type_vocab_size=0)
         return speed_up(transformers.DebertaV2ForSequenceClassification(transformers.DebertaV2Config(**size, **places, **DROPOUT, pooler_hidden_size=16)))
@@ -41,13 +42,16 @@ def classifier(kind, words):
     return transformers.ModernBertForSequenceClassification(transformers.ModernBertConfig(**size, **tokens, attn_implementation='sdpa', mlp_dropout=.2, classifier_dropout=.2))
 
 
-def undisturbed(run, monkeypatch):
-    "(what was counted when nothing fails, what came of it); the second time, when all is in place that is kept."
-    run(Shortage(), monkeypatch)
-    whole = Shortage()
-    return whole, run(whole, monkeypatch)
+def undisturbed(run):
+    "(What is counted when nothing fails, what comes of it, how many operations the longest text takes alone); the second time, when all is in place that is kept."
+    run(Shortage())
+    whole, alone = Shortage(), Shortage()
+    run(alone, room=1)
+    return whole, run(whole), min(step for tokens, step in alone.batches if tokens == LONGEST)
 
 
+ROOM = 120  # tokens of a batch, or of a part of a step
+LONGEST = max(len(text.split()) for text in TEXTS) + 2  # tokens of a text, with those around it
 KINDS = ('deberta', 'modernbert')
 
 
@@ -55,85 +59,199 @@ KINDS = ('deberta', 'modernbert')
 
 @pytest.fixture(params=[(kind, dtype) for kind in KINDS for dtype in ('float32', 'bfloat16')], ids='-'.join)
 def evaluation(request, words):
-    "A classifier at work: `scores` are its logits when nothing fails, `count` the operations that they take; `run` evaluates with a `Shortage`."
+    "A classifier at work: `run` evaluates with a `Shortage`, `same` checks that the logits are those of the work undisturbed, which took the operations that are counted in `whole`."
     kind, dtype = request.param
-    model, inputs = classifier(kind, words), words(TEXTS)['input_ids']
-    def run(short, monkeypatch):
+    model, inputs, close = classifier(kind, words, layers=2), words(TEXTS)['input_ids'], 1e-5 if dtype == 'float32' else .02
+    def run(short, room=ROOM):
         forward = Forward(copy.deepcopy(model), words.pad_token_id, dtype=dtype)
-        forward.tokens = 120
-        with monkeypatch.context() as patch:
+        forward.tokens = room
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Forward, '_logits', short.during(Forward._logits))
             return forward(inputs)
-    with pytest.MonkeyPatch.context() as patch: whole, scores = undisturbed(run, patch)
-    return SimpleNamespace(run=run, scores=scores, count=whole.count, batches=whole.batches, close=1e-5 if dtype == 'float32' else .02, inputs=inputs)
+    whole, scores, steps = undisturbed(run)
+    assert len(whole.batches) > 3 and whole.count > 100
+    def same(found, place): np.testing.assert_allclose(found, scores, atol=close, err_msg=f'operation {place}')
+    return SimpleNamespace(run=run, same=same, whole=whole, steps=steps, most=10**6 if request.param == ('deberta', 'float32') else 40)
 
 
-def test_evaluation_with_any_operation_failing(evaluation, monkeypatch, caplog):
-    assert len(evaluation.batches) > 2 and evaluation.count > 100
-    for n in some(range(1, evaluation.count + 1)):
+def test_evaluation_with_any_operation_failing(evaluation, caplog, record_property):
+    tried = some(each(evaluation.whole.count), evaluation.most)
+    record_property('faults', len(tried))
+    for n in tried:
         caplog.clear()
         short = Shortage(at(n), ERRORS[n % len(ERRORS):])
-        np.testing.assert_allclose(evaluation.run(short, monkeypatch), evaluation.scores, atol=evaluation.close, err_msg=f'operation {n}')
-        assert short.failed == 1 and len(short.batches) > len(evaluation.batches) and 'the memory of cpu ran out; batches have at most' in caplog.text, n
+        evaluation.same(evaluation.run(short), n)
+        assert short.failed == 1 and len(short.batches) > len(evaluation.whole.batches), n
+        assert caplog.text.count('the memory of cpu ran out; batches have at most') == 1, n
 
 
-def test_evaluation_with_room_for_few_tokens(evaluation, monkeypatch, caplog):
-    "Each batch of more than 50 tokens fails, wherever in it: those that succeed are as small as they must be, and soon none fails."
-    longest = max(map(len, evaluation.inputs))
-    for step in some(range(1, evaluation.count // len(evaluation.batches) - 2)):
-        short = Shortage(beyond(max(50, longest), step))
-        np.testing.assert_allclose(evaluation.run(short, monkeypatch), evaluation.scores, atol=evaluation.close, err_msg=f'operation {step} of a batch')
-        assert 0 < short.failed <= 3, step
+def test_evaluation_with_room_for_one_text(evaluation):
+    "Wherever in a batch it is that memory does not suffice: smaller ones do, and soon none is as large again."
+    for step in some(each(evaluation.steps), 20):
+        short = Shortage(beyond(LONGEST, step))
+        evaluation.same(evaluation.run(short), step)
+        assert 1 <= short.failed <= 3 and len([tokens for tokens, _ in short.batches if tokens > LONGEST]) == short.failed, step
 
 
 def test_evaluation_on_two_cores(evaluation, monkeypatch):
-    "What fails while another thread computes."
+    "What fails in one thread while another computes."
     import torch
     monkeypatch.setattr(torch, 'get_num_threads', lambda: 2)
     monkeypatch.setattr(torch, 'set_num_threads', lambda threads: None)
-    for n in some(range(1, evaluation.count + 1))[::4]:
-        np.testing.assert_allclose(evaluation.run(Shortage(at(n)), monkeypatch), evaluation.scores, atol=evaluation.close, err_msg=f'operation {n}')
+    for n in some(each(evaluation.whole.count), 20): evaluation.same(evaluation.run(Shortage(at(n))), n)
 
 
-def test_evaluation_names_the_text_that_does_not_fit(evaluation, monkeypatch, words):
-    for step in some(range(1, evaluation.count // len(evaluation.batches) - 2)):
-        short = Shortage(beyond(30, step))
-        with pytest.raises(InputError, match=r"^a text of \d+ tokens does not fit into the memory of cpu: use a smaller --max-length or a smaller model\. It begins: '\w+\d"), naming(words): evaluation.run(short, monkeypatch)
+def test_evaluation_names_the_text_that_does_not_fit(evaluation, words):
+    for step in some(each(evaluation.steps), 20):
+        told = rf"^a text of {LONGEST} tokens does not fit into the memory of cpu: use a smaller --max-length or a smaller model\. It begins: '\w+\d"
+        with pytest.raises(InputError, match=told), naming(words): evaluation.run(Shortage(beyond(LONGEST - 1, step)))
 
 
-@pytest.mark.parametrize('error', [RuntimeError('The size of tensor a (3) must match the size of tensor b (4)'), ValueError('no'), KeyboardInterrupt()], ids=repr)
-def test_evaluation_lets_other_errors_pass(evaluation, monkeypatch, error):
-    with pytest.raises(type(error)) as caught: evaluation.run(Shortage(at(evaluation.count // 2), [error]), monkeypatch)
-    assert caught.value is error
+OTHERS = pytest.mark.parametrize('error', [RuntimeError('The size of tensor a (3) must match the size of tensor b (4)'), ValueError('no'), KeyboardInterrupt()], ids=repr)
+
+
+@OTHERS
+def test_evaluation_lets_other_errors_pass(evaluation, error):
+    short = Shortage(at(evaluation.whole.count // 2), [error])
+    with pytest.raises(type(error)) as caught: evaluation.run(short)
+    assert caught.value is error and short.failed == 1
 
 
 # A step of training
 
-@pytest.fixture(params=KINDS)
-def training(request, words, tmp_path):
-    "A trainer: `run` takes a step with a `Shortage` and gives its loss and gradients; `slopes` are those when nothing fails, `count` the operations that they take."
-    import transformers
-    inputs = words(TEXTS)['input_ids']
-    rows = as_rows([[ids] for ids in inputs], [i % 3 for i in range(len(inputs))])
-    args = transformers.TrainingArguments(output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=len(rows), save_strategy='no', report_to=[], disable_tqdm=True, remove_unused_columns=False, use_cpu=True, learning_rate=.01)
-    def make():
-        trainer = classifier_trainer(loss_function('loss', [4, 5, 3]), 'mean', words.pad_token_id, 120, model=classifier(request.param, words), args=args, train_dataset=rows, data_collator=collate)
-        trainer.remove_callback(transformers.PrinterCallback)
-        return trainer
-    def run(short, monkeypatch):
-        trainer = make()
-        with monkeypatch.context() as patch:
-            patch.setattr(_Step, '_step', short.during(_Step._step))
-            loss = trainer.training_step(trainer.model, collate([rows[i] for i in range(len(rows))]))
-        return np.concatenate([[loss.item()], *(p.grad.flatten().numpy() for p in trainer.model.parameters() if p.grad is not None)])
-    with pytest.MonkeyPatch.context() as patch: whole, slopes = undisturbed(run, patch)
-    return SimpleNamespace(run=run, slopes=slopes, count=whole.count, batches=whole.batches, make=make)
+class Training:
+    "A trainer, and a step of it: `whole` counts the operations of one that is not disturbed."
+    def __init__(self, kind, words, folder, room=ROOM):
+        inputs = words(TEXTS)['input_ids']
+        self.kind, self.words, self.folder, self.room = kind, words, folder, room
+        self.rows = as_rows([[ids] for ids in inputs], [i % 3 for i in range(len(inputs))])
+        self.begin()
+        self.whole, self.numbers, self.steps = undisturbed(self.step)
+
+    def begin(self):
+        "A new trainer."
+        import transformers
+        args = transformers.TrainingArguments(output_dir=str(self.folder), max_steps=2, per_device_train_batch_size=len(self.rows), save_strategy='no', report_to=[], disable_tqdm=True,
+                                              remove_unused_columns=False, use_cpu=True, learning_rate=.01, adam_epsilon=.001)  # rounding stays small
+        self.trainer = classifier_trainer(loss_function('loss', [4, 5, 3]), 'mean', self.words.pad_token_id, self.room, model=classifier(self.kind, self.words), args=args, train_dataset=Drawn(self.rows), data_collator=collate)
+        self.trainer.remove_callback(transformers.PrinterCallback)
+        return self.trainer
+
+    def step(self, short, room=None):
+        "Loss and gradients of a step in which operations fail as `short` says."
+        trainer = self.begin() if self.trainer.args.gradient_checkpointing else self.trainer
+        trainer.tokens = room or self.room
+        trainer.model.zero_grad()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(trainer, '_step', short.during(trainer._step))
+            loss = trainer.training_step(trainer.model, collate([self.rows[i] for i in range(len(self.rows))]))
+        return np.concatenate([[loss.item()], *(p.grad.flatten().numpy() for p in trainer.model.parameters())])
+
+    def same(self, found, place): np.testing.assert_allclose(found, self.numbers, atol=1e-5, err_msg=f'operation {place}')
 
 
-def test_training_step_with_any_operation_failing(training, monkeypatch, caplog):
-    assert len(training.batches) > 2 and training.count > 100
-    for n in some(range(1, training.count + 1)):
+@pytest.fixture(params=KINDS, scope='module')
+def training(request, words, tmp_path_factory): return Training(request.param, words, tmp_path_factory.mktemp('training'))
+
+
+def test_step_with_any_operation_failing(training, caplog, record_property):
+    assert len(training.whole.batches) > 3 and training.whole.count > 300
+    tried = some(each(training.whole.count), 10**6 if training.kind == 'deberta' else 40)
+    record_property('faults', len(tried))
+    for n in tried:
         caplog.clear()
         short = Shortage(at(n), ERRORS[n % len(ERRORS):])
-        np.testing.assert_allclose(training.run(short, monkeypatch), training.slopes, atol=1e-5, err_msg=f'operation {n}')
-        assert short.failed == 1 and 'the memory of cpu ran out: a step is now taken in parts of at most' in caplog.text, n
+        training.same(training.step(short), n)
+        assert short.failed == 1 and training.trainer.tokens <= ROOM // 2, n
+        assert caplog.text.count('the memory of cpu ran out: a step is now taken in parts of at most') == 1, n
+
+
+def test_step_with_room_for_one_text(training):
+    "However much was allowed: after as many tries as it takes to halve what a part really had."
+    for step in some(each(training.steps), 20):
+        short = Shortage(beyond(LONGEST, step))
+        training.same(training.step(short), step)
+        assert 1 <= short.failed <= 3 and short.tokens <= LONGEST, step
+
+
+def test_step_with_more_allowed_than_there_is(words, tmp_path, caplog):
+    "What is halved are the parts, not what they are allowed to have: no try is lost."
+    training = Training('deberta', words, tmp_path, room=1 << 20)
+    assert len(training.whole.batches) == 2
+    short = Shortage(beyond(training.whole.tokens // 2, 1))
+    training.same(training.step(short), 1)
+    assert short.failed == caplog.text.count('the memory of cpu ran out') == 1
+
+
+def test_step_that_computes_twice(training, caplog):
+    "A part that is one text is too much with all that layers keep for the way back, and is not when they keep nothing."
+    for step in some(each(training.steps), 8):
+        caplog.clear()
+        short = Shortage(lambda short: not training.trainer.args.gradient_checkpointing and beyond(LONGEST - 1, step)(short))
+        training.same(training.step(short), step)
+        assert training.trainer.args.gradient_checkpointing and 'layers compute their insides twice' in caplog.text and short.failed <= 5, step
+
+
+def test_step_names_the_text_that_does_not_fit(training, words):
+    for step in some(each(training.steps), 8):
+        told = rf"^a text of {LONGEST} tokens does not fit into the memory of cpu: use a smaller --max-length or a smaller model\. It begins: '\w+\d"
+        with pytest.raises(InputError, match=told), naming(words): training.step(Shortage(beyond(LONGEST - 1, step)))
+
+
+@OTHERS
+def test_step_lets_other_errors_pass(training, error):
+    for n in some(each(training.whole.count), 5):
+        short = Shortage(at(n), [error])
+        with pytest.raises(type(error)) as caught: training.step(short)
+        assert caught.value is error and short.failed == 1
+
+
+# An evaluation while training
+
+def validation(training, short):
+    "The logits of the rows, in the trainer, where operations fail as `short` says."
+    trainer = training.begin()
+    trainer.prediction_step = short.during(trainer.prediction_step)
+    return trainer.predict(as_rows(training.rows['inputs'], training.rows['labels'])).predictions
+
+
+def test_validation_with_any_operation_failing(training):
+    whole = Shortage()
+    expected = validation(training, whole)
+    # of a batch: what is outside of its parts (the loss, the order of the rows) has nothing that could be made smaller
+    within = [n for n in each(whole.batches[0][1] + 2 * whole.steps) if n > whole.batches[0][1]]
+    for n in some(within, 20): np.testing.assert_allclose(validation(training, Shortage(at(n))), expected, atol=1e-5, err_msg=f'operation {n}')
+
+
+def test_validation_names_the_text_that_does_not_fit(training, words):
+    with pytest.raises(InputError, match=f'^a text of {LONGEST} tokens does not fit'), naming(words): validation(training, Shortage(beyond(LONGEST - 1, 1)))
+
+
+# A whole training
+
+def trained(training, short):
+    "(The weights after two steps in which operations fail as `short` says, the numbers of the operations that belong to a step's forward and backward)."
+    trainer, inside = training.begin(), set()
+    usual = trainer.training_step
+    def step(*args):
+        before = short.count
+        try: return usual(*args)
+        finally: inside.update(range(before + 1, short.count + 1))
+    trainer.training_step = step
+    short.during(trainer.train)()
+    return torch_weights(trainer.model), inside
+
+
+def torch_weights(model): return np.concatenate([w.detach().flatten().numpy() for w in model.parameters()])
+
+
+def test_training_with_any_operation_failing(training):
+    "In a step: the weights in the end are those of a training undisturbed. Outside, where nothing can be made smaller: the error is that memory ran out, and nothing else."
+    whole = Shortage()
+    weights, inside = trained(training, whole)
+    outside = sorted({*each(whole.count)} - inside)
+    assert len(inside) > 300 and len(outside) > 20
+    for n in some(sorted(inside), 8): np.testing.assert_allclose(trained(training, Shortage(at(n)))[0], weights, atol=1e-5, err_msg=f'operation {n}')
+    for n in some(outside, 8):
+        with pytest.raises((MemoryError, RuntimeError)) as caught: trained(training, Shortage(at(n)))
+        assert is_out_of_memory(caught.value), caught.value

@@ -254,6 +254,8 @@ class Diverged(InputError):
         super().__init__(f'the training diverged: {what} at step {state.global_step} of {state.max_steps} (epoch {state.epoch:.3g}); try {way_out}')
 
 # %% ../../nbs/49_finetune.trainer.ipynb #e55450b8
+def _padded_size(inputs:list)->int: return len(inputs) * max(map(len, inputs))
+
 class _Step(_InParts):
     "Before transformers' Trainer: a step in parts that survives when memory runs out."
     def training_step(self, model, inputs, num_items_in_batch=None):
@@ -290,7 +292,7 @@ class _Step(_InParts):
         "Halve the parts, or checkpoint; `TooLarge` when there is nothing left to do."
         parts = self._parts(inputs)
         largest = max(len(part.texts) for part in parts)
-        if largest > 1: self.tokens //= 2
+        if largest > 1: self.tokens = min(self.tokens, max(_padded_size(part.inputs) for part in parts)) // 2
         elif not self.args.gradient_checkpointing:
             self.args.gradient_checkpointing = True
             getattr(self.model, 'activation_checkpointing_enable', self.model.gradient_checkpointing_enable)(dict(use_reentrant=False))  # its name of today, or that before
