@@ -4,19 +4,22 @@
 
 # %% auto #0
 __all__ = ['log', 'dtypes', 'token_batches', 'padding', 'batch_tokens', 'cheap_padding', 'pick_dtype', 'bfloat16_pays',
-           'keep_memory', 'is_out_of_memory', 'ahead', 'pack', 'Forward', 'padded', 'TooLarge', 'naming']
+           'keep_memory', 'is_out_of_memory', 'ahead', 'pack', 'Forward', 'padded', 'Padding', 'as_padding',
+           'padding_of', 'TooLarge', 'naming']
 
 # %% ../../nbs/39_classifiers.forward.ipynb #9b018d0c
-import ctypes, logging, platform
+import ctypes, inspect, logging, platform
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from fastcore.basics import patch
 
 from .attention import Freezable, freeze, kept_until_changed, load_kernels, put_before, speed_up
+from .reading import around
 from ..records import InputError, unknown_name
 
 log = logging.getLogger(__name__)
@@ -181,13 +184,14 @@ class Forward:
     "A sequence classifier that turns lists of tokens into logits."
     def __init__(self,
         model,               # of transformers, for sequence classification
-        pad:int,             # id of the token to pad with
+        pad,                 # a `Padding`, or the id of the token to pad with
         device:str='cpu',    # where to compute
         dtype:str='auto',    # one of `dtypes`
     ):
         import torch
         self.dtype = pick_dtype(dtype, device, model)
-        self.model, self.pad, self.device = speed_up(model, first_only=True).eval().to(device, getattr(torch, self.dtype)), pad, device
+        self.model, self.device = speed_up(model, first_only=True).eval().to(device, getattr(torch, self.dtype)), device
+        self.pad = as_padding(pad)
         self.tokens, self.waste = batch_tokens(self.model, device), cheap_padding(self.model, device)
         if device == 'cpu':
             keep_memory()
@@ -210,23 +214,65 @@ class Forward:
 
 # %% ../../nbs/39_classifiers.forward.ipynb #d0135abb
 def padded(
-    lists:list,   # n lists of numbers
-    length:int,   # at least that of the longest
-    value:int,    # what to fill up with
-)->np.ndarray:    # (n, length) int64
-    "Lists as rows of a matrix, filled up on the right."
+    lists:list,       # n lists of numbers
+    length:int,       # at least that of the longest
+    value:int,        # what to fill up with
+    left:bool=False,  # on the left; else on the right
+)->np.ndarray:        # (n, length) int64
+    "Lists as rows of a matrix, filled up."
     out = np.full((len(lists), length), value, np.int64)
-    for row, ids in zip(out, lists): row[:len(ids)] = ids
+    for row, ids in zip(out, lists): row[length - len(ids) if left else 0:][:len(ids)] = ids
     return out
+
+class Padding(NamedTuple):
+    "How inputs of different lengths become the rows of a batch."
+    pad: int           # id of the token to pad with
+    left: bool=False   # pad on the left; else on the right
+    types: tuple=None  # token types: a list before the text, that of the text, a list after it; None: the model needs none
+    masked: bool=True  # whether the model is told what is padding; if not, only inputs of one length are put together
+
+    def batch(self, inputs:list, types:list=None)->dict:
+        "The arguments of the model; `types` are those of pairs."
+        import torch
+        length = max(map(len, inputs))
+        if types is None and self.types is not None: types = [_types(len(ids), *self.types) for ids in inputs]
+        made = dict(input_ids=padded(inputs, length, self.pad, self.left))
+        if self.masked: made['attention_mask'] = padded([[1]*len(ids) for ids in inputs], length, 0, self.left)
+        if types: made['token_type_ids'] = padded(types, length, 0, self.left)
+        return {name: torch.from_numpy(rows) for name, rows in made.items()}
+
+    def logits(self, model, inputs:list, device, types:list=None):
+        "What `model`, which is on `device`, makes of inputs: (n, outputs) tensor."
+        import torch
+        lengths = np.array([len(ids) for ids in inputs])
+        alike = [np.arange(len(inputs))] if self.masked else [np.flatnonzero(lengths == n) for n in np.unique(lengths)]
+        batches = [self.batch([inputs[i] for i in rows], types and [types[i] for i in rows]) for rows in alike]
+        out = torch.cat([model(**{k: v.to(device, non_blocking=True) for k, v in batch.items()}).logits for batch in batches])
+        return out if len(alike) == 1 else out[torch.from_numpy(np.argsort(np.concatenate(alike))).to(out.device)]
+
+def as_padding(pad)->Padding: return pad if isinstance(pad, Padding) else Padding(pad)
+
+def _types(length:int, before:list, text:int, after:list)->list:
+    return [*before, *[text] * (length - len(before) - len(after)), *after]
 
 @patch
 def _logits(self:Forward, inputs:list, types:list|None)->np.ndarray:
     "The logits of one batch."
     import torch
-    length = max(map(len, inputs))
-    batch = dict(input_ids=padded(inputs, length, self.pad), attention_mask=padded([[1]*len(ids) for ids in inputs], length, 0))
-    if types: batch['token_type_ids'] = padded(types, length, 0)
-    with torch.inference_mode(): return self.model(**{k: torch.from_numpy(v).to(self.device) for k, v in batch.items()}).logits.float().cpu().numpy()
+    with torch.inference_mode(): return self.pad.logits(self.model, inputs, self.device, types).float().cpu().numpy()
+
+# %% ../../nbs/39_classifiers.forward.ipynb #69134e19
+def padding_of(
+    tokenizer,  # a tokenizer with a pad token
+    model,      # of transformers, with or without LoRA
+)->Padding:
+    "How a family is padded: on the left only where the classifier reads the last position."
+    before, after = around(tokenizer)
+    takes = inspect.signature(getattr(model, 'get_base_model', lambda: model)().forward).parameters
+    left = not before and bool(after) and after[-1] == tokenizer.cls_token_id
+    types = tokenizer('a').get('token_type_ids') if 'token_type_ids' in takes else None
+    parts = (types[:len(before)], types[len(before)], types[len(types) - len(after):]) if types and any(types) else None
+    return Padding(tokenizer.pad_token_id, left, parts, 'attention_mask' in takes)
 
 # %% ../../nbs/39_classifiers.forward.ipynb #6a5bdfa9
 class TooLarge(InputError):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['default_base_model', 'scratch', 'most_company', 'scratch_recipe', 'head_of', 'fresh_head', 'cool_head',
-           'ensure_pad_token', 'usable_length', 'default_learning_rate', 'scratch_tokenizer', 'scratch_model',
-           'company', 'with_company', 'merged_from', 'split_tokens', 'load_base']
+           'default_learning_rate', 'scratch_tokenizer', 'scratch_model', 'company', 'with_company', 'merged_from',
+           'split_tokens', 'load_base']
 
 # %% ../../nbs/47_finetune.base.ipynb #b3419885
 import json
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..classifiers.deberta import load_checkpoint
+from ..classifiers.reading import as_text, text_ids
 from ..hub import fetch_model
 from ..labels import LabelSchema
 from ..records import InputError
@@ -57,27 +58,6 @@ def cool_head(
         if head.bias is not None: head.bias /= temperature
     return model
 
-# %% ../../nbs/47_finetune.base.ipynb #1feaa24e
-def ensure_pad_token(
-    model,      # a sequence classifier
-    tokenizer,  # its tokenizer
-):
-    "Give tokenizer and model the same pad token, and pad on the right."
-    if tokenizer.pad_token is None: tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    if tokenizer.pad_token is None: raise InputError(f'{tokenizer.name_or_path}: the tokenizer has no pad, end or unknown token to pad with')
-    tokenizer.padding_side, model.config.pad_token_id = 'right', tokenizer.pad_token_id
-
-# %% ../../nbs/47_finetune.base.ipynb #e2c8d2c2
-def usable_length(
-    config,           # of the model
-    tokenizer,        # its tokenizer
-    max_length:int,   # tokens, what the user asks for
-)->int:               # tokens a text may have
-    "The most tokens that a text may have, special tokens counted."
-    offset = config.pad_token_id + 1 if config.model_type in ('roberta', 'xlm-roberta', 'camembert', 'longformer') else 0
-    positions = (getattr(config, 'max_position_embeddings', None) or max_length) - offset
-    return max(1, min(max_length, positions, tokenizer.model_max_length))
-
 # %% ../../nbs/47_finetune.base.ipynb #d1da1603
 def default_learning_rate(
     parameters:int,     # of the model
@@ -105,7 +85,7 @@ def scratch_tokenizer(
     trainer = trainers.BpeTrainer(vocab_size=vocab_size, min_frequency=2, special_tokens=special, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False)
     bpe.train_from_iterator((t[:5000] for t in texts), trainer)
     bpe.post_processor = processors.TemplateProcessing(single='[CLS] $A [SEP]', pair='[CLS] $A [SEP] $B [SEP]', special_tokens=[('[CLS]', 2), ('[SEP]', 3)])
-    return PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token='[PAD]', unk_token='[UNK]', cls_token='[CLS]', sep_token='[SEP]', mask_token='[MASK]', model_max_length=max_length)
+    return as_text(PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token='[PAD]', unk_token='[UNK]', cls_token='[CLS]', sep_token='[SEP]', mask_token='[MASK]', model_max_length=max_length))
 
 def scratch_model(
     schema:LabelSchema,  # of the training split
@@ -147,7 +127,7 @@ def with_company(
     import torch
     texts, table = list(texts), model.get_input_embeddings().weight
     some = [texts[i] for i in np.unique(np.linspace(0, len(texts) - 1, min(len(texts), most_company)).astype(int))]
-    inputs = tokenizer([text[:5000] for text in some], truncation=True, add_special_tokens=False)['input_ids']
+    inputs = [ids[:tokenizer.model_max_length] for ids in text_ids(tokenizer, [text[:5000] for text in some])]
     place = company(inputs, *table.shape)
     with torch.no_grad(): table.mul_(0.5).add_(torch.from_numpy(0.06 * place))
     return model
@@ -194,14 +174,8 @@ def load_base(
     if name == scratch:
         tokenizer = scratch_tokenizer(texts, max_length=max_length)
         return with_company(scratch_model(schema, tokenizer), tokenizer, texts), tokenizer
-    model, tokenizer = _load(fetch_model(name, token, allow_pickle), name, schema, allow_pickle)
-    ensure_pad_token(model, tokenizer)
-    tokenizer.model_max_length = usable_length(model.config, tokenizer, max_length)
-    return fresh_head(model), tokenizer
-
-def _load(folder:Path, name:str, schema:LabelSchema, allow_pickle:bool)->tuple:
-    "The checkpoint in float32 with `schema`'s labels, and its fast tokenizer."
     labels = dict(num_labels=len(schema), id2label=schema.id2label, label2id=schema.label2id, problem_type='single_label_classification')
-    model, tokenizer, drawn = load_checkpoint(folder, name, 'a base model', allow_pickle, new_head=True, **labels)
+    folder = fetch_model(name, token, allow_pickle)
+    model, tokenizer, _ = load_checkpoint(folder, name, 'a base model', allow_pickle, new_head=True, max_length=max_length, **labels)
     if not tokenizer.is_fast: raise InputError(f'{name}: has no fast tokenizer (tokenizer.json), which libdocs needs')
-    return model, tokenizer
+    return fresh_head(model), tokenizer

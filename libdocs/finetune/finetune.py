@@ -19,7 +19,7 @@ import pandas as pd
 
 from ..classifiers.attention import speed_up
 from ..classifiers.deberta import load_checkpoint, pick_device
-from ..classifiers.forward import dtypes, keep_memory, naming, pick_dtype
+from ..classifiers.forward import dtypes, keep_memory, naming, padding_of, pick_dtype
 from ..classifiers.reading import Reading, around, read_tokens
 from .base import cool_head, default_base_model, default_learning_rate, load_base, merged_from, scratch, scratch_recipe, split_tokens
 from .metrics import confidence_thresholds, figures, trainer_metrics, trainer_outcomes
@@ -162,7 +162,7 @@ def _trainer(job, model, tokenizer, rows:dict, folder:Path, tracked:bool):
     if split:
         pairs = merged_from(tokenizer)
         def apart(inputs, rng): return split_tokens(inputs, pairs, split, tokenizer.model_max_length, rng)
-    trainer = classifier_trainer(loss, job.reading.pool, tokenizer.pad_token_id, model=model, args=args, train_dataset=Drawn(rows['train'], args.seed, apart), eval_dataset=rows.get('validation'), compute_metrics=trainer_metrics,
+    trainer = classifier_trainer(loss, job.reading.pool, padding_of(tokenizer, model), model=model, args=args, train_dataset=Drawn(rows['train'], args.seed, apart), eval_dataset=rows.get('validation'), compute_metrics=trainer_metrics,
         data_collator=collate, callbacks=[*([transformers.EarlyStoppingCallback(patience)] if 'validation' in rows else []), _progress()])
     if args.disable_tqdm: trainer.remove_callback(transformers.PrinterCallback)
     return trainer

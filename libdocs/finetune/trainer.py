@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'balances', 'most_windows', 'checkpoint_seconds', 'grace', 'effective_weights', 'Loss', 'loss_function',
            'as_rows', 'Drawn', 'collate', 'Part', 'batch_parts', 'suit_processor', 'not_finite', 'Diverged',
-           'calibrated_losses', 'last_checkpoint', 'is_last', 'classifier_trainer', 'with_lora', 'merged']
+           'calibrated_losses', 'last_checkpoint', 'is_last', 'classifier_trainer', 'with_lora', 'lora_parts', 'merged']
 
 # %% ../../nbs/49_finetune.trainer.ipynb #6dab2126
 import json, logging, math, os, shutil, time
@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..classifiers.attention import dropped, load_kernels, numbered_draws, text_seeds
-from ..classifiers.forward import TooLarge, cheap_padding, is_out_of_memory, padded, token_batches
+from ..classifiers.forward import TooLarge, as_padding, cheap_padding, is_out_of_memory, token_batches
 from ..classifiers.reading import Reading, pool_windows, read_tokens
 from .metrics import trainer_metrics
 from ..linear import temperature
@@ -211,7 +211,7 @@ class _InParts:
 
     def _fitting(self, model, inputs:list, rows)->list:
         "Pairs of rows and their logits; in halves if they do not fit into the memory."
-        try: return [(rows, model(**self._tensors([inputs[i] for i in rows])).logits.float())]
+        try: return [(rows, self.pad.logits(model, [inputs[i] for i in rows], self.args.device).float())]
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error): raise
             if len(rows) == 1: raise TooLarge(inputs[rows[0]], str(self.args.device)) from error
@@ -222,18 +222,12 @@ class _InParts:
     def _logits(self, model, part):
         "The logits of the texts of a part of a step."
         self.widest = max(self.widest, len(part.inputs) * max(map(len, part.inputs)))
-        return self._pooled(model(**self._tensors(part.inputs)).logits, part.text_of, len(part.texts))
+        return self._pooled(self.pad.logits(model, part.inputs, self.args.device), part.text_of, len(part.texts))
 
     def _pooled(self, logits, text_of, texts:int):
         "The logits of texts from those of their windows."
         import torch
         return logits if len(logits) == texts else pool_windows(logits, torch.from_numpy(text_of).to(logits.device), texts, self.pool)
-
-    def _tensors(self, inputs):
-        import torch
-        longest = max(map(len, inputs))
-        batch = dict(input_ids=padded(inputs, longest, self.pad), attention_mask=padded([[1]*len(ids) for ids in inputs], longest, 0))
-        return {name: torch.from_numpy(rows).to(self.args.device, non_blocking=True) for name, rows in batch.items()}
 
 # %% ../../nbs/49_finetune.trainer.ipynb #691dd79c
 def not_finite(
@@ -445,13 +439,13 @@ def is_last(
 def classifier_trainer(
     loss:Loss,       # from `loss_function`
     pool:str,        # how windows are joined
-    pad:int,         # id of the token to pad with
+    pad,             # a `Padding`, or the id of the token to pad with
     tokens:int=None, # of a part; None: 1,024 on a processor, 2,048 if it computes in 16 bits, 16,384 elsewhere
     **options,       # of `Trainer`
 ):                   # a transformers Trainer
     "A Trainer that takes steps in parts, joins windows, uses `loss`, and can be interrupted at any step."
     import torch, transformers
-    trainer = type('ClassifierTrainer', (_Kept, _Step, transformers.Trainer), dict(loss=loss, pool=pool, pad=pad))(**options)
+    trainer = type('ClassifierTrainer', (_Kept, _Step, transformers.Trainer), dict(loss=loss, pool=pool, pad=as_padding(pad)))(**options)
     trainer.add_callback(_begin(trainer))
     on_cpu = trainer.args.device.type == 'cpu'
     if on_cpu and trainer.accelerator.num_processes == 1: suit_processor(trainer.model)
@@ -467,10 +461,26 @@ def with_lora(
     model,         # a sequence classifier
     rank:int=16,   # of the products
 ):                 # the model to be trained, a PeftModel
-    "Freeze a model but for LoRA's products and the head."
+    "Freeze a model but for LoRA's products in the base model and the whole head."
     try: from peft import LoraConfig, get_peft_model
     except ImportError as error: raise InputError('LoRA needs the package peft: pip install "libdocs[lora]"') from error
-    return get_peft_model(model, LoraConfig(task_type='SEQ_CLS', r=rank, lora_alpha=2 * rank, lora_dropout=0.05, target_modules='all-linear'))
+    layers, head = lora_parts(model)
+    if not layers: raise InputError(f'{type(model).__name__} has no linear layers that LoRA could train beside: leave out --lora')
+    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.05, target_modules=layers, modules_to_save=head))
+
+def lora_parts(
+    model,  # a sequence classifier
+)->tuple:   # (names of the linear layers of the base model, names of the modules that are the head)
+    "What LoRA trains beside, and what is trained whole."
+    import torch
+    from transformers.pytorch_utils import Conv1D
+    prefix = model.base_model_prefix
+    head = [name for name, _ in model.named_children() if name != prefix]
+    head += [f'{prefix}.{name}' for name, _ in model.base_model.named_children() if name == 'pooler']
+    head = [name for name in head if any(True for _ in model.get_submodule(name).parameters())]
+    whole = [name for name, _ in model.named_modules() if name.endswith(tuple(head))]  # peft looks at how names end
+    layers = [name for name, m in model.named_modules() if isinstance(m, (torch.nn.Linear, Conv1D))]
+    return [name for name in layers if not any(f'{name}.'.startswith(f'{part}.') for part in whole)], head
 
 def merged(
     model,   # with or without LoRA
