@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['default_base_model', 'scratch', 'most_company', 'scratch_recipe', 'head_of', 'fresh_head', 'cool_head',
-           'default_learning_rate', 'scratch_tokenizer', 'scratch_model', 'company', 'with_company', 'merged_from',
-           'split_tokens', 'load_base']
+           'check_family', 'default_learning_rate', 'scratch_tokenizer', 'scratch_model', 'company', 'with_company',
+           'merged_from', 'split_tokens', 'load_base']
 
 # %% ../../nbs/47_finetune.base.ipynb #b3419885
 import json
@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ..classifiers.deberta import load_checkpoint
-from ..classifiers.reading import as_text, text_ids
+from ..classifiers.forward import is_out_of_memory, padding_of
+from ..classifiers.reading import Reading, as_text, read_tokens, text_ids
 from ..hub import fetch_model
 from ..labels import LabelSchema
 from ..records import InputError
@@ -58,16 +59,49 @@ def cool_head(
         if head.bias is not None: head.bias /= temperature
     return model
 
+# %% ../../nbs/47_finetune.base.ipynb #552ed390
+def check_family(
+    model,      # a sequence classifier, on a processor
+    tokenizer,  # its tokenizer
+    name:str,   # what the user called it
+):
+    "Raise `InputError` unless scores depend on nothing but the text, and dividing the output layer divides them."
+    import torch
+    inputs = [text[0] for text in read_tokens(tokenizer, _trial, Reading())[0]]
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        alone, together = _scores(model, tokenizer, name, [[ids] for ids in inputs]), _scores(model, tokenizer, name, [inputs])
+        cooler = _scores(cool_head(model, 2.), tokenizer, name, [inputs])
+        cool_head(model, .5)
+    if not torch.isfinite(alone).all(): raise InputError(f'{name}: its weights are damaged: the scores of a text are not finite')
+    bound = 1e-3 * (1 + alone.abs().max())
+    def refuse(why): raise InputError(f'{name}: {type(model).__name__} cannot be trained: {why}; choose another base model')
+    if (alone - together).abs().max() > bound: refuse('the scores of a text change with the texts beside it')
+    if (together - 2 * cooler).abs().max() > bound: refuse('its scores do not follow from its last layer alone')
+
+_trial = 'a', 'a b c d e f g h', 'a b c'
+
+def _scores(model, tokenizer, name:str, batches:list):
+    "The logits of batches, or an `InputError` that says why there are none."
+    import torch
+    padding = padding_of(tokenizer, model)
+    try: return torch.cat([padding.logits(model, batch, 'cpu') for batch in batches])
+    except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        if is_out_of_memory(error): raise
+        raise InputError(f'{name}: {type(model).__name__} cannot classify a plain text: {(str(error).splitlines() or [type(error).__name__])[0]}') from error
+
 # %% ../../nbs/47_finetune.base.ipynb #d1da1603
 def default_learning_rate(
-    parameters:int,     # of the model
+    parameters:int,     # of the model, without its embeddings
     from_scratch:bool,  # whether nothing was learned before
     lora:bool=False,    # whether LoRA's matrices are trained instead of the weights
+    family:str='',      # `model_type` of the configuration
 )->float:
     "The peak learning rate when the user does not say."
     if from_scratch: return 2e-3
     if lora: return 2e-4
-    return 2e-5 if parameters >= 50e6 else 1e-4 if parameters >= 5e6 else 1e-3
+    if parameters >= 300e6: return 1e-5
+    if parameters >= 40e6: return 5e-5 if family == 'modernbert' else 2e-5
+    return 5e-5 if parameters >= 15e6 else 1e-4 if parameters >= 2e6 else 1e-3
 
 # %% ../../nbs/47_finetune.base.ipynb #3e92ad96
 def scratch_tokenizer(
@@ -178,4 +212,5 @@ def load_base(
     folder = fetch_model(name, token, allow_pickle)
     model, tokenizer, _ = load_checkpoint(folder, name, 'a base model', allow_pickle, new_head=True, max_length=max_length, **labels)
     if not tokenizer.is_fast: raise InputError(f'{name}: has no fast tokenizer (tokenizer.json), which libdocs needs')
-    return fresh_head(model), tokenizer
+    check_family(fresh_head(model), tokenizer, name)
+    return model, tokenizer

@@ -308,7 +308,7 @@ def finetune(
     transformers.set_seed(seed)
     model, tokenizer = load_base(base_model, task.schema, list(task.train['text']), max_length, token, allow_pickle)
     if name := not_finite(model): raise InputError(f'{base_model}: cannot be trained: its weights {name} hold NaN or infinity; take another base model, or a copy of it that is not damaged')
-    options = dict(epochs=epochs, learning_rate=learning_rate or default_learning_rate(model.num_parameters(), base_model == scratch, lora), train_batch_size=train_batch_size, balance=balance, lora=lora, downsample=downsample)
+    options = dict(epochs=epochs, learning_rate=learning_rate or default_learning_rate(model.num_parameters(exclude_embeddings=True), base_model == scratch, lora, model.config.model_type), train_batch_size=train_batch_size, balance=balance, lora=lora, downsample=downsample)
     record = _record(task, tokenizer, reading, options, repo=model_name, base_model=base_model, seed=seed, device=device, dtype=pick_dtype(dtype, device, model))
     tracked = nullcontext(tracking) if tracking else Tracking(Path(model_name).name, wandb_output, wandb_token)
     with nullcontext(run_folder) if isinstance(run_folder, RunFolder) else RunFolder(run_folder or run_folder_of(local_folder(model_name)), fresh) as run:
