@@ -39,12 +39,12 @@ def correct_at(
 def probability_facts(
     scores,         # (n, labels) a score for each label
     truth,          # (n,) positions of the true labels; -1 where a truth has none
-)->np.ndarray:      # (n, 3): probability of the answer, of the truth, squared error; nan in rows whose scores are not probabilities
+)->np.ndarray:      # (n, 3): probability of the answer, of the truth (nan if it has none), squared error; nan in rows whose scores are not probabilities
     "The three numbers of each row that calibration figures are made of."
     P, truth = np.asarray(scores, np.float64), np.asarray(truth)
     if not P.size: return np.full((len(P), 3), np.nan)
     own = np.where(truth < 0, 0., P[np.arange(len(P)), truth])
-    facts = np.stack([P.max(axis=1), own, (P*P).sum(axis=1) - 2*own + 1], axis=1)
+    facts = np.stack([P.max(axis=1), np.where(truth < 0, np.nan, own), (P*P).sum(axis=1) - 2*own + 1], axis=1)
     usual = np.isfinite(P).all(axis=1) & (P >= 0).all(axis=1) & (abs(P.sum(axis=1) - 1) < 1e-3)
     return np.where(usual[:, None], facts, np.nan)
 
@@ -61,7 +61,10 @@ class Outcomes(NamedTuple):
     def right(self)->np.ndarray: return self.first == self.truth  # (n,) bool
 
     @property
-    def probable(self)->bool: return not np.isnan(self.chances).any()  # whether the scores of all rows are probabilities
+    def probable(self)->bool: return not np.isnan(self.chances[:, 0]).any()  # whether the scores of all rows are probabilities
+
+    @property
+    def scored(self)->np.ndarray: return ~np.isnan(self.chances[:, 1])  # (n,) bool: whether the truth has a probability
 
     def only(self, rows:np.ndarray): return Outcomes(self.names, *(column[rows] for column in self[1:]))  # some of the rows
 
@@ -101,7 +104,7 @@ headline = (*_tops, *_by_label, *_losses, 'ece')
 def figures(
     o:Outcomes,
     weights:np.ndarray=None,  # (n,) float, at least 0; None: 1 for each row
-)->dict:                      # the headline figures; the last three None if the scores are no probabilities
+)->dict:                      # the headline figures; the last three None if the scores are no probabilities, log_loss also if a truth has none
     "The headline figures."
     w = np.ones(len(o.truth)) if weights is None else np.asarray(weights, np.float64)
     means = _row_values(o)
@@ -113,7 +116,9 @@ def figures(
 def _row_values(o:Outcomes)->dict:
     "Those figures that are means over rows: their value for each row."
     values = {top: ((o.place > 0) & (o.place <= k)).astype(float) for k, top in enumerate(_tops, 1)}
-    return values | dict(log_loss=-np.log(np.maximum(o.chances[:, 1], 1e-15)), brier=o.chances[:, 2]) if o.probable else values
+    if not o.probable: return values
+    if o.scored.all(): values['log_loss'] = -np.log(np.maximum(o.chances[:, 1], 1e-15))
+    return values | dict(brier=o.chances[:, 2])
 
 def _label_counts(o:Outcomes, w:np.ndarray)->tuple:
     "Right answers, rows and answers of each label, weighted."
