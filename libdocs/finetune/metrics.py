@@ -203,7 +203,7 @@ def intervals(
     most = {k: _effective(groups, (w > 0).astype(float) if k in _per_label_means else w) for k in names}
     hidden, least = _hidden_variance(o, groups, w), {} if weights is None else _least_variance(o, groups, w)
     def interval(i, k):
-        if k in _losses: return _studentized(pseudo[:, i], means[:, i], errors[:, i], least.get(k, 0))
+        if k in _losses: return _studentized(pseudo[:, i], means[:, i], errors[:, i], least.get(k))
         return _of_share(found[k], pseudo[:, i].mean(), math.sqrt(means[:, i].var() + hidden.get(k, 0)), most[k])
     return {k: interval(i, k) for i, k in enumerate(names)}
 
@@ -254,20 +254,21 @@ def _of_share(value:float, middle:float, error:float, most:float)->list:
     low, high = wilson(middle, min(max(rows, 1.), most))
     return [min(low, value), max(high, value)]
 
-def _widening(pseudo:np.ndarray)->float:
-    "Student's quantile over the normal one, for as many rows as make up the most of a loss and of its variance."
+def _widening(pseudo:np.ndarray, weighted:bool)->float:
+    "Student's quantile over the normal one, for as many rows as make up the most of a loss and, if they have weights, of its variance."
     from scipy.stats import t
-    apart = (pseudo - pseudo.mean())**2
-    rows = 2 / ((pseudo**2).sum() / pseudo.sum()**2 + (apart**2).sum() / apart.sum()**2)
+    shares = [(pseudo**2).sum() / pseudo.sum()**2]
+    if weighted: shares.append(((apart := (pseudo - pseudo.mean())**2)**2).sum() / apart.sum()**2)
+    rows = 1 / np.mean(shares)
     return t.ppf(.975, max(1., rows - 1)) / 1.959964
 
-def _studentized(pseudo:np.ndarray, means:np.ndarray, errors:np.ndarray, least:float)->list:
-    "The interval of a mean of positive values, whose variance is at least `least`, on a logarithmic scale."
+def _studentized(pseudo:np.ndarray, means:np.ndarray, errors:np.ndarray, least:float|None)->list:
+    "The interval of a mean of positive values, on a logarithmic scale; if the rows have weights its variance is at least `least`."
     mean, error = pseudo.mean(), pseudo.std(ddof=1) / np.sqrt(len(pseudo))
     usable = (means > 0) & (errors > 0)
     if mean <= 0 or error == 0 or not usable.any(): return [max(0., mean)] * 2
-    low, high = np.quantile(np.log(means[usable] / mean) / (errors[usable] / means[usable]), [.025, .975]) * _widening(pseudo)
-    return [float(mean * np.exp(-t * max(error, math.sqrt(least)) / mean)) for t in (high, low)]
+    low, high = np.quantile(np.log(means[usable] / mean) / (errors[usable] / means[usable]), [.025, .975]) * _widening(pseudo, least is not None)
+    return [float(mean * np.exp(-t * max(error, math.sqrt(least or 0)) / mean)) for t in (high, low)]
 
 # %% ../../nbs/35_finetune.metrics.ipynb #d80d783d
 def natural_weights(
