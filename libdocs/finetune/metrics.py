@@ -39,12 +39,12 @@ def correct_at(
 def probability_facts(
     scores,         # (n, labels) a score for each label
     truth,          # (n,) positions of the true labels; -1 where a truth has none
-)->np.ndarray:      # (n, 3): probability of the answer, of the truth, squared error; nan in rows whose scores are not probabilities
+)->np.ndarray:      # (n, 3): probability of the answer, of the truth (nan if it has none), squared error; nan in rows whose scores are not probabilities
     "The three numbers of each row that calibration figures are made of."
     P, truth = np.asarray(scores, np.float64), np.asarray(truth)
     if not P.size: return np.full((len(P), 3), np.nan)
     own = np.where(truth < 0, 0., P[np.arange(len(P)), truth])
-    facts = np.stack([P.max(axis=1), own, (P*P).sum(axis=1) - 2*own + 1], axis=1)
+    facts = np.stack([P.max(axis=1), np.where(truth < 0, np.nan, own), (P*P).sum(axis=1) - 2*own + 1], axis=1)
     usual = np.isfinite(P).all(axis=1) & (P >= 0).all(axis=1) & (abs(P.sum(axis=1) - 1) < 1e-3)
     return np.where(usual[:, None], facts, np.nan)
 
@@ -61,7 +61,10 @@ class Outcomes(NamedTuple):
     def right(self)->np.ndarray: return self.first == self.truth  # (n,) bool
 
     @property
-    def probable(self)->bool: return not np.isnan(self.chances).any()  # whether the scores of all rows are probabilities
+    def probable(self)->bool: return not np.isnan(self.chances[:, 0]).any()  # whether the scores of all rows are probabilities
+
+    @property
+    def scored(self)->np.ndarray: return ~np.isnan(self.chances[:, 1])  # (n,) bool: whether the truth has a probability
 
     def only(self, rows:np.ndarray): return Outcomes(self.names, *(column[rows] for column in self[1:]))  # some of the rows
 
@@ -101,7 +104,7 @@ headline = (*_tops, *_by_label, *_losses, 'ece')
 def figures(
     o:Outcomes,
     weights:np.ndarray=None,  # (n,) float, at least 0; None: 1 for each row
-)->dict:                      # the headline figures; the last three None if the scores are no probabilities
+)->dict:                      # the headline figures; the last three None if the scores are no probabilities, log_loss also if a truth has none
     "The headline figures."
     w = np.ones(len(o.truth)) if weights is None else np.asarray(weights, np.float64)
     means = _row_values(o)
@@ -113,7 +116,9 @@ def figures(
 def _row_values(o:Outcomes)->dict:
     "Those figures that are means over rows: their value for each row."
     values = {top: ((o.place > 0) & (o.place <= k)).astype(float) for k, top in enumerate(_tops, 1)}
-    return values | dict(log_loss=-np.log(np.maximum(o.chances[:, 1], 1e-15)), brier=o.chances[:, 2]) if o.probable else values
+    if not o.probable: return values
+    if o.scored.all(): values['log_loss'] = -np.log(np.maximum(o.chances[:, 1], 1e-15))
+    return values | dict(brier=o.chances[:, 2])
 
 def _label_counts(o:Outcomes, w:np.ndarray)->tuple:
     "Right answers, rows and answers of each label, weighted."
@@ -198,7 +203,7 @@ def intervals(
     most = {k: _effective(groups, (w > 0).astype(float) if k in _per_label_means else w) for k in names}
     hidden, least = _hidden_variance(o, groups, w), {} if weights is None else _least_variance(o, groups, w)
     def interval(i, k):
-        if k in _losses: return _studentized(pseudo[:, i], means[:, i], errors[:, i], least.get(k, 0))
+        if k in _losses: return _studentized(pseudo[:, i], means[:, i], errors[:, i], least.get(k))
         return _of_share(found[k], pseudo[:, i].mean(), math.sqrt(means[:, i].var() + hidden.get(k, 0)), most[k])
     return {k: interval(i, k) for i, k in enumerate(names)}
 
@@ -249,20 +254,21 @@ def _of_share(value:float, middle:float, error:float, most:float)->list:
     low, high = wilson(middle, min(max(rows, 1.), most))
     return [min(low, value), max(high, value)]
 
-def _widening(pseudo:np.ndarray)->float:
-    "Student's quantile over the normal one, for as many rows as make up the most of a loss and of its variance."
+def _widening(pseudo:np.ndarray, weighted:bool)->float:
+    "Student's quantile over the normal one, for as many rows as make up the most of a loss and, if they have weights, of its variance."
     from scipy.stats import t
-    apart = (pseudo - pseudo.mean())**2
-    rows = 2 / ((pseudo**2).sum() / pseudo.sum()**2 + (apart**2).sum() / apart.sum()**2)
+    shares = [(pseudo**2).sum() / pseudo.sum()**2]
+    if weighted: shares.append(((apart := (pseudo - pseudo.mean())**2)**2).sum() / apart.sum()**2)
+    rows = 1 / np.mean(shares)
     return t.ppf(.975, max(1., rows - 1)) / 1.959964
 
-def _studentized(pseudo:np.ndarray, means:np.ndarray, errors:np.ndarray, least:float)->list:
-    "The interval of a mean of positive values, whose variance is at least `least`, on a logarithmic scale."
+def _studentized(pseudo:np.ndarray, means:np.ndarray, errors:np.ndarray, least:float|None)->list:
+    "The interval of a mean of positive values, on a logarithmic scale; if the rows have weights its variance is at least `least`."
     mean, error = pseudo.mean(), pseudo.std(ddof=1) / np.sqrt(len(pseudo))
     usable = (means > 0) & (errors > 0)
     if mean <= 0 or error == 0 or not usable.any(): return [max(0., mean)] * 2
-    low, high = np.quantile(np.log(means[usable] / mean) / (errors[usable] / means[usable]), [.025, .975]) * _widening(pseudo)
-    return [float(mean * np.exp(-t * max(error, math.sqrt(least)) / mean)) for t in (high, low)]
+    low, high = np.quantile(np.log(means[usable] / mean) / (errors[usable] / means[usable]), [.025, .975]) * _widening(pseudo, least is not None)
+    return [float(mean * np.exp(-t * max(error, math.sqrt(least or 0)) / mean)) for t in (high, low)]
 
 # %% ../../nbs/35_finetune.metrics.ipynb #d80d783d
 def natural_weights(
