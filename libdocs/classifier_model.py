@@ -79,6 +79,17 @@ def results_file(
     return Path('results')/(Path(model).expanduser().resolve().name if is_folder(model) else model)/'results.jsonl'
 
 # %% ../nbs/81_classifier_model.ipynb #999d60d5
+def _examples(files:list, text:str, subject:str, bad_rows:str, limits, delimiter:str|None):
+    "The rows of files that a model can be tested on; the log tells how many are left out, and why."
+    from libdocs.records import InputError, Limits, missing, read_records
+    read = read_records(files, text, subject, bad_rows, limits or Limits(), delimiter)
+    lacks = [missing(*row) for row in zip(read.df['text'], read.df['label'])]
+    if len(read.rejected): log.warning('%d bad rows are left out; the first: %s line %d: %s', len(read.rejected), *read.rejected.iloc[0][['file', 'line', 'reason']])
+    for reason, what in (('empty', 'text'), ('unlabelled', 'label')):
+        if n := lacks.count(reason): log.warning('%d of %d rows have no %s and are left out', n, len(lacks), what)
+    if all(lacks): raise InputError(f'{files[0]}: no row has both a text and a label')
+    return read.df[[not lack for lack in lacks]].reset_index(drop=True)
+
 def evaluate_model(
     model:str,                 # repo of the model: Hub name or folder
     input_dir:str|os.PathLike, # folder of the test file
@@ -94,16 +105,18 @@ def evaluate_model(
     device:str='auto',         # see `pick_device`
     dtype:str='auto',          # see `pick_dtype`
     limits=None,               # `records.Limits` of what compressed files unpack to; None: 100 GB, 200 times the file
+    bad_rows:str='stop',       # 'stop' at a row that cannot be read, or 'reject' it: leave it out
+    delimiter:str=None,        # of CSV files, see `records.check_delimiter`; None: found
 )->Evaluation:
-    "Evaluate an existing model on a local file."
+    "Evaluate an existing model on a local file; rows without a text or a label are left out, which the log tells."
     from libdocs.finetune.finetune import downsampled
-    from libdocs.hub import load_splits, require_split
+    from libdocs.hub import load_splits, require_split, typed_split
     from libdocs.finetune.run import result_files
-    from libdocs.records import Limits, check_outputs, find_files, read_records
+    from libdocs.records import check_outputs, find_files
     results, files = results_file(model, output_classify_file), find_files(input_dir, filename)
     check_outputs(result_files(results), inputs=files)
-    test = downsampled(read_records(files, text=text, label=subject, limits=limits or Limits()).df, downsample, seed)
-    train = require_split(load_splits(dataset, token), 'train', dataset) if dataset else None
+    test = downsampled(_examples(files, text, subject, bad_rows, limits, delimiter), downsample, seed)
+    train = typed_split(require_split(load_splits(dataset, token), 'train', dataset), f'{dataset}: the train split') if dataset else None
     about = dict(test_data=filename, dataset=dataset, rows=dict(test=len(test)), downsample=downsample)
     # the frequencies of the dataset are not those of this file, so they are not used
     return _evaluate(model, test, train, results, eval_batch_size, dict(token=token, device=device, dtype=dtype), {k: v for k, v in about.items() if v is not None})
@@ -151,8 +164,8 @@ def train_and_evaluate(
     from libdocs.finetune.finetune import check_target, finetune, load_task, local_folder
     from libdocs.finetune.run import result_files
     from libdocs.finetune.tracking import Tracking
-    from libdocs.hub import preflight
-    from libdocs.records import InputError, check_folder, check_outputs, require_columns, unknown_name
+    from libdocs.hub import preflight, typed_split
+    from libdocs.records import InputError, check_folder, check_outputs, unknown_name
     from libdocs.stages import RunFolder, run_folder_of
     results, load = results_file(model_name, output_classify_file), dict(token=token, device=device, dtype=dtype)
     files = result_files(results)
@@ -163,7 +176,7 @@ def train_and_evaluate(
     check_folder(wandb_output)
     preflight(model_name, 'model', token, private)
     task = load_task(dataset, token, downsample, seed)
-    require_columns(task.test, (text, subject), f'{dataset}: the test split')
+    task = task._replace(test=typed_split(task.test, f'{dataset}: the test split', text, subject))
     with RunFolder(run_folder or run_folder_of(local_folder(model_name)), fresh) as run, Tracking(Path(model_name).name, wandb_output, wandb_token) as tracking:
         trained = finetune(task, model_name, run_folder=run, tracking=tracking, token=token, downsample=downsample, seed=seed, device=device, dtype=dtype, private=private, **options)
         if not is_main(): return None
@@ -280,6 +293,8 @@ def _evaluation(group):
     a('--text', default='text', metavar='COLUMN', help='column of the evaluation data that holds the document (default: text)')
     a('--subject-column', default='label', metavar='COLUMN', help='column of the evaluation data that holds the label (default: label)')
     unpacking_options(group)
+    a('--bad-rows', choices=['stop', 'reject'], default='stop', help='with --examples: stop at a row that cannot be read, or leave it out (default: stop)')
+    a('--delimiter', metavar='CHARACTER', help='with --examples: what separates the values of CSV files: a character, or comma, tab, semicolon, bar (default: found)')
     a('--eval-batch-size', type=count, default=256, metavar='N', help='texts that are classified and written at a time (default: 256)')
     a('--zero-shot', choices=zero_shot_ways, default='auto', help='let an NLI base model answer before training, to see what training bought; auto leaves it out where a CPU would take long (default: auto)')
     a('--output-classify-file', metavar='FILE', help='JSONL of every prediction (default: results/MODEL/results.jsonl)')
@@ -301,7 +316,8 @@ def _job(args, line:str):
     if not args.examples and not args.input_hf_dataset: raise InputError('--input-hf-dataset is needed to train; to evaluate a model on a file, give --examples')
     shared = dict(text=args.text, subject=args.subject_column, output_classify_file=args.output_classify_file, eval_batch_size=args.eval_batch_size,
                   downsample=args.downsample, seed=args.seed, token=args.hf_access_token, device=args.device, dtype=args.dtype)
-    if args.examples: evaluation = evaluate_model(args.hf_model_name, args.input_dir, args.filename, dataset=args.input_hf_dataset, limits=Limits(args.max_unpacked_gb, args.max_unpacked_ratio), **shared)
+    if args.examples: evaluation = evaluate_model(args.hf_model_name, args.input_dir, args.filename, dataset=args.input_hf_dataset, limits=Limits(args.max_unpacked_gb, args.max_unpacked_ratio),
+                                                    bad_rows=args.bad_rows, delimiter=args.delimiter, **shared)
     else: evaluation = train_and_evaluate(args.input_hf_dataset, args.hf_model_name, wandb_output=args.wandb_output, wandb_token=args.wandb_access_token, private=not args.public,
         base_model=args.model_for_training_finetune, epochs=args.epochs, learning_rate=args.learning_rate, train_batch_size=args.train_batch_size, max_length=args.max_length, balance=args.balance,
         long=args.long, overlap=args.overlap, pool=args.pool, lora=args.lora, allow_pickle=args.allow_pickle, zero_shot=args.zero_shot, run_folder=args.run_folder, fresh=args.fresh, **shared)

@@ -52,9 +52,10 @@ def output_files(
 # %% ../nbs/80_cleaner_finetune.ipynb #f26428cf
 issue_ways = ('report', 'drop', 'off')
 
-def _check_way(label_issues:str):
+def _check_ways(label_issues:str, delimiter:str|None):
     "Raise `InputError` for a way that there is not."
-    from libdocs.records import InputError, unknown_name
+    from libdocs.records import InputError, check_delimiter, unknown_name
+    check_delimiter(delimiter)
     if label_issues not in issue_ways: raise InputError(unknown_name('way with label issues', label_issues, issue_ways))
 
 def _preflight(folder, name:str, output, repo:str|None, token, private:bool)->list:
@@ -87,6 +88,7 @@ def prepare(
     natural_test:bool=False,         # with a cap: hold the test split out before it, so that its labels are as frequent as in the source
     conflicts:str='majority',        # copies with different labels: 'majority', 'keep', 'drop'
     bad_rows:str='stop',             # 'stop' or 'reject'
+    delimiter:str=None,              # what separates the values of CSV files: a character, comma, tab, semicolon or bar; None: found
     merge_labels:bool=False,         # merge labels that differ only in spelling
     label_issues:str='report',       # training rows whose label is probably wrong: 'report', 'drop' or 'off'
     csv_safe:bool=False,             # put ' before cells of train.csv and test.csv that a spreadsheet would run as formulas
@@ -100,7 +102,7 @@ def prepare(
     "Read, clean, normalize, split, write and publish a corpus; raises `InputError` naming what to mend."
     options = {k: v for k, v in locals().items() if k not in ('token', 'command', 'run_folder', 'fresh', 'limits', 'input_dir', 'output_filename', 'target_hf_dataset', 'seed')}
     from libdocs.stages import RunFolder, run_folder_of
-    _check_way(label_issues)
+    _check_ways(label_issues, delimiter)
     paths = _preflight(input_dir, input_filename, output_filename, target_hf_dataset, token, private)
     repo = target_hf_dataset or str(output_filename)
     with ExitStack() as stack:
@@ -119,7 +121,7 @@ def _decided(run, paths:list, limits, seed:int, o:dict)->dict:
     from libdocs.preparation import clean_stage, issues_stage, normalize_stage, read_stage, split_stage
     from libdocs.records import Limits
     cap, after_split = o['reduce_majority_to'], o['natural_test']
-    read = read_stage(run, paths, o['text'], o['subject'], o['bad_rows'], o['merge_labels'], limits or Limits())
+    read = read_stage(run, paths, o['text'], o['subject'], o['bad_rows'], o['merge_labels'], limits or Limits(), o['delimiter'])
     clean = clean_stage(run, read, o['threshold'], o['conflicts'])
     normalize = normalize_stage(run, read, clean, o['labels_to_filter'], None if after_split else cap, o['min_label_count'], seed)
     split = split_stage(run, read, normalize, o['test_size'], seed, cap if after_split else None)
@@ -173,7 +175,7 @@ def parser()->Parser:
 def _from_to(group):
     a = group.add_argument
     a('--input-dir', '-i', required=True, metavar='DIR', help='folder of the raw files')
-    a('--input-filename', '-f', required=True, metavar='NAME', help='file name or glob in it: .jsonl, .csv, .parquet, also .gz and .zst')
+    a('--input-filename', '-f', required=True, metavar='NAME', help='file name or glob in it: .jsonl, .json, .csv, .tsv, .parquet, also .gz and .zst')
     a('--text', '-t', default='text', metavar='COLUMN', help='column that holds the document (default: text)')
     a('--subject', '-s', default='label', metavar='COLUMN', help='column that holds the label (default: label)')
     a('--output-filename', '-o', required=True, metavar='PREFIX', help='prefix of the local files')
@@ -187,8 +189,9 @@ def _from_to(group):
 def _cleaning(group):
     a = group.add_argument
     unpacking_options(group)
-    a('--bad-rows', choices=['stop', 'reject'], default='stop', help='stop at a row that cannot be read, or set it aside (default: stop)')
-    a('--merge-labels', action='store_true', help='merge labels that differ only by case, space or Unicode form')
+    a('--bad-rows', choices=['stop', 'reject'], default='stop', help='stop at a row that cannot be read, or skip it and list it (default: stop)')
+    a('--delimiter', metavar='CHARACTER', help='what separates the values of CSV files: a character, or comma, tab, semicolon, bar (default: found)')
+    a('--merge-labels', action='store_true', help='merge labels that differ only by case, space, Unicode form, invisible characters or as 1 and 1.0')
     a('--threshold', type=share, default=0.9, metavar='COSINE', help='TF-IDF cosine similarity from which two texts are copies (default: 0.9)')
     a('--conflicts', choices=['majority', 'keep', 'drop'], default='majority', help='copies with different labels: believe the majority, keep one of each, or drop all (default: majority)')
     a('--label-issues', choices=issue_ways, default='report', help='training rows whose label is probably wrong: list them, drop them, or do not look (default: report); test rows always stay')

@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 
 from .corpus_report import corpus_html
-from .labels import label_variants, merge_variants
+from .labels import label_variants, merge_variants, tell_lists
 from .records import InputError, Limits, atomic_writer, base_id, file_sha256, iter_records, to_json_line, unique_ids, write_jsonl
 from .report import dataset_card, versions
 from .stages import RunFolder, Stage
-from .utils.data_cleaner.clean_data_tfidf import audited, decide, warn_of_losses
+from .utils.data_cleaner.clean_data_tfidf import audited, comparable, decide, warn_of_losses, warn_of_missing
 from .utils.data_cleaner.label_issues import LabelIssues, label_issues, to_drop
 from .utils.data_cleaner.tfidf import cluster_texts
 from .utils.training.training import best_min_label_count, checked_split, csv_writer, frequencies_file, guarded, label_frequencies, normalize
@@ -38,24 +38,26 @@ def read_stage(
     bad_rows:str,         # 'stop' or 'reject'
     merge_labels:bool,    # merge labels that differ only in spelling
     limits:Limits=Limits(),  # of what compressed files unpack to
+    delimiter:str|None=None, # of CSV files; None: found
 )->Stage:                 # rows.jsonl, table.parquet (id, label), rejected.jsonl
     "Every good row of the files; raises `InputError` with file, line and reason."
     def work(folder):
         rejected, columns, ids, labels = [], {}, [], []
         with open(folder/'rows.jsonl', 'w', encoding='utf-8', newline='\n') as file:
-            for record in iter_records(paths, text, subject, bad_rows, rejected, limits):
+            for record in iter_records(paths, text, subject, bad_rows, rejected, limits, delimiter):
                 ids.append(base_id(record))
                 labels.append(record['label'])
                 record.pop('id', None)
                 columns |= dict.fromkeys(record)
                 file.write(to_json_line(record) + '\n')
         _tell_variants(labels, merge_labels)
+        tell_lists(labels)
         pd.DataFrame(dict(id=unique_ids(ids), label=merge_variants(labels) if merge_labels else labels)).to_parquet(folder/'table.parquet')
         write_jsonl(folder/'rejected.jsonl', pd.DataFrame(rejected, columns=['file', 'line', 'reason', 'raw']))
         if rejected: log.warning('%d bad rows set aside; the first: %s line %d: %s', len(rejected), *(rejected[0][k] for k in ('file', 'line', 'reason')))
         return dict(rows=len(ids), rejected=len(rejected), columns=['id', *columns])
     files = {os.fspath(path): file_sha256(path) for path in paths}
-    return run.stage('read', dict(files=files, text=text, subject=subject, bad_rows=bad_rows, merge_labels=merge_labels, versions=versions()), work)
+    return run.stage('read', dict(files=files, text=text, subject=subject, bad_rows=bad_rows, merge_labels=merge_labels, delimiter=delimiter, versions=versions()), work)
 
 def _tell_variants(labels:list, merged:bool):
     for group in label_variants(labels):
@@ -112,10 +114,13 @@ def clean_stage(
     "Empty texts, copies and conflicts."
     def work(folder):
         corpus = corpus_of(read)
-        found = cluster_texts(corpus.texts(), threshold)
+        lacks = []
+        found = cluster_texts(comparable(((row['text'], row['label']) for row in corpus), lacks), threshold)
         fate = decide(found, corpus.table['label'], threshold, conflicts)
         ledger = pd.DataFrame(dict(reason=fate['reason'], score=fate['score'].astype(float), match=fate['match']), index=corpus.table.index)
         ledger = ledger.assign(reason=ledger['reason'].fillna(''), match=ledger['match'].fillna(-1).astype(int), cluster=found.cluster, part='')
+        ledger['reason'] = [lack or reason for lack, reason in zip(lacks, ledger['reason'])]
+        warn_of_missing(Counter(ledger['reason']), len(ledger))
         warn_of_losses(Counter(corpus.table['label']), Counter(corpus.table['label'][(ledger['reason'] == '')]))
         _close_calls(ledger, corpus).to_parquet(folder/'pairs.parquet')
         facts = _keep(ledger, folder)
@@ -264,7 +269,7 @@ def _write_rows(corpus:Corpus, ledger:pd.DataFrame, paths:dict, folder:Path, csv
         tables = {part: csv_writer(stack.enter_context(open(folder/f'{part}.csv', 'w', encoding='utf-8', newline='')), corpus.columns, csv_safe) for part in ('train', 'test')}
         for record, fate in zip(corpus, ledger.itertuples(index=False)):
             if fate.part: tables[fate.part](record)
-            else: record = audited(record, reason=fate.reason, score=fate.score, matched_id=ids[fate.match] if fate.match >= 0 else None, cluster=None if fate.reason in ('filtered_label', 'rare_label', 'label_cap') else ids[fate.cluster])
+            else: record = audited(record, reason=fate.reason, score=fate.score, matched_id=ids[fate.match] if fate.match >= 0 else None, cluster=None if fate.reason in ('unlabelled', 'filtered_label', 'rare_label', 'label_cap') else ids[fate.cluster])
             lines[fate.part or 'removed'].write(to_json_line(record) + '\n')
 
 def _as_written(frequencies:dict, csv_safe:bool)->dict:
@@ -275,8 +280,8 @@ def _counts(corpus:Corpus, ledger:pd.DataFrame, read:Stage, options:dict)->dict:
     "How many rows there were at each step, of each label, and why the others went."
     labels, reason, part = corpus.table['label'], ledger['reason'], ledger['part']
     went, rejected = reason[reason != ''].value_counts(), read.facts['rejected']
-    cleaned = ~reason.isin(['empty', 'exact_duplicate', 'near_duplicate', 'label_conflict'])
-    raw, train, test = (some.value_counts() for some in (labels, labels[part == 'train'], labels[part == 'test']))
+    cleaned = ~reason.isin(['empty', 'unlabelled', 'exact_duplicate', 'near_duplicate', 'label_conflict'])
+    raw, train, test = (some.value_counts() for some in (labels[labels != ''], labels[part == 'train'], labels[part == 'test']))
     natural = labels[cleaned & ~labels.isin(options['labels_to_filter'])]
     return dict(
         counts=[['read', len(labels) + rejected], ['cleaned', int(cleaned.sum())], ['normalized', int((part != '').sum() + (reason == 'label_issue').sum())], ['train', int(train.sum())], ['test', int(test.sum())]],

@@ -25,7 +25,7 @@ from .base import cool_head, default_base_model, default_learning_rate, load_bas
 from .metrics import confidence_thresholds, figures, trainer_metrics, trainer_outcomes
 from .tracking import Tracking
 from .trainer import Drawn, as_rows, balances, classifier_trainer, collate, is_last, last_checkpoint, loss_function, merged, most_windows, not_finite, with_lora
-from ..hub import Pushed, is_folder, load_note, load_splits, push, push_stage, require_split
+from ..hub import Pushed, is_folder, load_note, load_splits, push, push_stage, require_split, typed_split
 from ..labels import LabelSchema, encode, save_schema
 from ..linear import at_bound, temperature
 from ..processes import Leaving, is_main, join, processes, shared
@@ -83,7 +83,7 @@ def load_task(
     parts = {name: require_split(splits, name, dataset) for name in ('train', 'test')}
     if 'validation' in splits: parts['validation'] = splits['validation']
     for name, df in parts.items():
-        require_columns(df, ('text', 'label'), f'{dataset}: the {name} split')
+        parts[name] = typed_split(df, f'{dataset}: the {name} split')
         if df.empty: raise InputError(f'{dataset}: the {name} split has no rows')
     schema = LabelSchema.from_labels(parts['train']['label'])
     for name in set(parts) - {'train'}: encode(schema, parts[name]['label'], f'{dataset}: the {name} split')
