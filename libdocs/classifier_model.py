@@ -32,17 +32,27 @@ class Evaluation:
     def _repr_html_(self): return self.run._repr_html_()
 
 # %% ../nbs/81_classifier_model.ipynb #58dec96a
-def _answer(model:str, test, train, results:Path, batch_size:int, text:str, subject:str, load:dict, base=None, frequencies=None)->dict:
-    "Run the published model, opened with the options `load`, over `test`; write results and metrics: facts for the report."
+def _answer(model:str, test, results:Path, batch_size:int, load:dict, text:str='text', subject:str='label', dataset=None, revision=None, **more)->dict:
+    "Run the published model, opened with the options `load`, over `test`; write results and metrics, with `more` options of `run`: facts for the report."
     from libdocs.classifiers.deberta import DebertaZeroShot
     from libdocs.finetune.run import run
+    from libdocs.hub import revision_of
     from libdocs.report import versions
     start = time.perf_counter()
     classifier = DebertaZeroShot(model, **load)
     log.info('evaluating %r on %d rows', classifier, len(test))
     labels = sorted(set(test[subject])) if classifier.is_nli and subject in test else None
-    run(classifier, test, results, batch_size, text, subj_column=subject, labels=labels, train_df=train, base_model=base, frequencies=frequencies)
-    return dict(model=model, device=classifier.device, dtype=classifier.forward.dtype, evaluation_seconds=round(time.perf_counter() - start, 1), versions=versions())
+    about = dict(model=model, model_revision=revision_of(model, classifier.folder), dataset=dataset, dataset_revision=revision)
+    run(classifier, test, results, batch_size, text, subj_column=subject, labels=labels, model_rows=_rows_learned(classifier.folder), about=about, **more)
+    facts = dict(device=classifier.device, dtype=classifier.forward.dtype, evaluation_seconds=round(time.perf_counter() - start, 1), versions=versions())
+    return {k: v for k, v in about.items() if v is not None} | facts
+
+def _rows_learned(folder:Path)->int|None:
+    "How many rows a model of libdocs has learned from; None of another."
+    try: record = json.loads((folder/'training.json').read_text(encoding='utf-8'))
+    except (OSError, ValueError): return None
+    rows = record.get('rows', {}) if isinstance(record, dict) else {}
+    return rows.get('train') and rows['train'] + (rows.get('validation', 0) if record.get('refit') else 0)
 
 def _found(results:Path)->Evaluation:
     "What the files of an evaluation say."
@@ -51,21 +61,24 @@ def _found(results:Path)->Evaluation:
     metrics = json.loads(files.metrics.read_text(encoding='utf-8'))
     return Evaluation(metrics, files.predictions, files.report, RunResult(metrics, files.predictions, files.metrics))
 
-def _report(found:Evaluation, about:dict, history=None)->str:
-    "The report on an evaluation, written beside its results; its HTML."
+def _page(found:Evaluation, about:dict, history=None, quoting:bool=True)->str:
+    "The report on an evaluation."
     from libdocs.finetune.run import read_results
-    from libdocs.records import atomic_writer
     from libdocs.report import report_html
-    html = report_html(found.metrics, read_results(found.results), history, about)
-    with atomic_writer(found.report) as file: file.write(html)
-    return html
+    return report_html(found.metrics, read_results(found.results), history, about, quoting)
 
-def _evaluate(model:str, test, train, results:Path, batch_size:int, load:dict, about:dict, frequencies=None)->Evaluation:
+def _write(path:Path, html:str):
+    from libdocs.records import atomic_writer
+    with atomic_writer(path) as file: file.write(html)
+
+def _evaluate(model:str, test, results:Path, batch_size:int, load:dict, about:dict, **more)->Evaluation:
     "Answers and report."
-    facts = _answer(model, test, train, results, batch_size, 'text', 'label', load, frequencies=frequencies)
-    log.info('seconds: evaluation %s', facts['evaluation_seconds'])
-    found = _found(results)
-    _report(found, about | facts)
+    from libdocs.finetune.run import results_held
+    with results_held(results):
+        facts = _answer(model, test, results, batch_size, load, **more)
+        log.info('seconds: evaluation %s', facts['evaluation_seconds'])
+        found = _found(results)
+        _write(found.report, _page(found, about | facts))
     return found
 
 # %% ../nbs/81_classifier_model.ipynb #a2a67ee0
@@ -110,16 +123,17 @@ def evaluate_model(
 )->Evaluation:
     "Evaluate an existing model on a local file; rows without a text or a label are left out, which the log tells."
     from libdocs.finetune.finetune import downsampled
-    from libdocs.hub import load_splits, require_split, typed_split
+    from libdocs.hub import load_splits, pinned, require_split, typed_split
     from libdocs.finetune.run import result_files
     from libdocs.records import check_outputs, find_files
     results, files = results_file(model, output_classify_file), find_files(input_dir, filename)
     check_outputs(result_files(results), inputs=files)
     test = downsampled(_examples(files, text, subject, bad_rows, limits, delimiter), downsample, seed)
-    train = typed_split(require_split(load_splits(dataset, token), 'train', dataset), f'{dataset}: the train split') if dataset else None
-    about = dict(test_data=filename, dataset=dataset, rows=dict(test=len(test)), downsample=downsample)
+    revision = pinned(dataset, token) if dataset else None
+    train = typed_split(require_split(load_splits(dataset, token, revision), 'train', dataset), f'{dataset}: the train split') if dataset else None
+    about = dict(test_data=filename, rows=dict(test=len(test)), downsample=downsample)
     # the frequencies of the dataset are not those of this file, so they are not used
-    return _evaluate(model, test, train, results, eval_batch_size, dict(token=token, device=device, dtype=dtype), {k: v for k, v in about.items() if v is not None})
+    return _evaluate(model, test, results, eval_batch_size, dict(token=token, device=device, dtype=dtype), about, train_df=train, dataset=dataset, revision=revision)
 
 # %% ../nbs/81_classifier_model.ipynb #3e3a99ee
 def evaluate_published(
@@ -136,8 +150,8 @@ def evaluate_published(
     "Evaluate an existing model on the test split of a dataset."
     from libdocs.finetune.finetune import load_task
     task = load_task(dataset, token, downsample, seed)
-    about = dict(dataset=dataset, rows=dict(train=len(task.train), test=len(task.test)))
-    return _evaluate(model, task.test, task.train, results_file(model, output_classify_file), eval_batch_size, dict(token=token, device=device, dtype=dtype), about, frequencies=task.frequencies)
+    about, load = dict(rows=dict(train=len(task.train), test=len(task.test))), dict(token=token, device=device, dtype=dtype)
+    return _evaluate(model, task.test, results_file(model, output_classify_file), eval_batch_size, load, about, train_df=task.train, frequencies=task.frequencies, dataset=dataset, revision=task.revision)
 
 # %% ../nbs/81_classifier_model.ipynb #b6288206
 def train_and_evaluate(
@@ -150,6 +164,8 @@ def train_and_evaluate(
     wandb_output:str|os.PathLike='wandb', # folder for W&B's files and the HTML report
     token:str=None,                     # of the Hub; HF_TOKEN and the stored login are used without it
     wandb_token:str=None,               # of W&B
+    track:str='wandb',                  # what follows the training: 'wandb' or 'none'
+    wandb_documents:bool=False,         # whether the report in W&B quotes documents, as the one beside the results does
     private:bool=True,                  # whether a new Hub repo is private
     downsample:float=1,                 # share of both splits to use
     seed:int=42,                        # of head, order, dropout and sample
@@ -162,44 +178,54 @@ def train_and_evaluate(
 )->Evaluation:                          # None in a process that only helps to train
     "Fine-tune, publish, and evaluate the published model on the test split that was held aside."
     from libdocs.finetune.finetune import check_target, finetune, load_task, local_folder
-    from libdocs.finetune.run import result_files
-    from libdocs.finetune.tracking import Tracking
+    from libdocs.finetune.run import result_files, results_held
+    from libdocs.finetune.tracking import Tracking, trackers
     from libdocs.hub import preflight, typed_split
     from libdocs.records import InputError, check_folder, check_outputs, unknown_name
     from libdocs.stages import RunFolder, run_folder_of
     results, load = results_file(model_name, output_classify_file), dict(token=token, device=device, dtype=dtype)
     files = result_files(results)
-    if zero_shot not in zero_shot_ways: raise InputError(unknown_name('way with the zero-shot answer', zero_shot, zero_shot_ways))
+    for kind, name, names in (('way with the zero-shot answer', zero_shot, zero_shot_ways), ('tracker', track, trackers)):
+        if name not in names: raise InputError(unknown_name(kind, name, names))
     base_model = options.get('base_model', default_base_model)
     check_target(model_name, dataset, base_model)
     check_outputs(files)
-    check_folder(wandb_output)
+    tracking = Tracking(Path(model_name).name, wandb_output, wandb_token, track)
+    if not tracking.off: check_folder(wandb_output)
     preflight(model_name, 'model', token, private)
     task = load_task(dataset, token, downsample, seed)
     task = task._replace(test=typed_split(task.test, f'{dataset}: the test split', text, subject))
-    with RunFolder(run_folder or run_folder_of(local_folder(model_name)), fresh) as run, Tracking(Path(model_name).name, wandb_output, wandb_token) as tracking:
+    with RunFolder(run_folder or run_folder_of(local_folder(model_name)), fresh) as run, tracking:
         trained = finetune(task, model_name, run_folder=run, tracking=tracking, token=token, downsample=downsample, seed=seed, device=device, dtype=dtype, private=private, **options)
         if not is_main(): return None
-        def answer(folder): return _answer(model_name, task.test, task.train, results, eval_batch_size, text, subject, load, _zero_shot(base_model, zero_shot, task, load | dict(allow_pickle=options.get('allow_pickle', False))), task.frequencies)
-        answered = run.stage('evaluate', dict(text=text, subject=subject, zero_shot=zero_shot, frequencies=task.frequencies), answer, [trained.saved], outside=[file for file in files if file != files.report])
-        log.info('seconds: training %s, evaluation %s', trained.record['seconds'], answered.facts['evaluation_seconds'])
-        return _told(run, answered, trained, results, tracking, wandb_output, token, private)
+        def answer(folder):
+            base = _zero_shot(base_model, zero_shot, task, load | dict(allow_pickle=options.get('allow_pickle', False)))
+            return _answer(model_name, task.test, results, eval_batch_size, load | dict(revision=trained.pushed.commit), text, subject, dataset, task.revision, train_df=task.train,
+                           baseline_df=_learned(run, task, trained.record), base_model=base, frequencies=task.frequencies)
+        with results_held(results):
+            answered = run.stage('evaluate', dict(text=text, subject=subject, zero_shot=zero_shot, frequencies=task.frequencies), answer, [trained.saved], outside=[file for file in files if file != files.report])
+            log.info('seconds: training %s, evaluation %s', trained.record['seconds'], answered.facts['evaluation_seconds'])
+            return _told(run, answered, trained, results, tracking, wandb_output, wandb_documents, token, private)
+
+def _learned(run, task, record:dict):
+    "The rows that the model has learned from: all of the train split after a refit, else without those held out for validation."
+    import pandas as pd
+    return task.train if record.get('refit') else pd.read_parquet(run.folder/'load'/'train.parquet')
 
 # %% ../nbs/81_classifier_model.ipynb #109a4bde
-def _told(run, answered, trained, results:Path, tracking, wandb_output, token, private:bool)->Evaluation:
+def _told(run, answered, trained, results:Path, tracking, wandb_output, wandb_documents:bool, token, private:bool)->Evaluation:
     "The report beside the results, in W&B and its folder; card, figures and report in the model's repo and its local copy."
     from libdocs.finetune.finetune import publish
     from libdocs.finetune.tracking import log_report
     from libdocs.hub import is_folder
-    from libdocs.records import atomic_writer
     from libdocs.report import model_card
     about = {k: v for k, v in trained.record.items() if k not in ('history', 'repo', 'versions', 'labels', 'train_labels', 'evaluation', 'validation', 'around')} | answered.facts
-    found, copy = _found(results), Path(wandb_output)/'report.html'
+    found, copies = _found(results), [] if tracking.off else [Path(wandb_output)/'report.html']
     def tell(folder):
-        html = _report(found, about, trained.record['history'])
-        log_report(tracking.start({}), html)
-        with atomic_writer(copy) as file: file.write(html)
-    run.stage('report', dict(repo=trained.model), tell, [answered], outside=[found.report, copy])
+        html, followed = _page(found, about, trained.record['history']), tracking.start({})
+        for path in (found.report, *copies): _write(path, html)
+        if followed: log_report(followed, html if wandb_documents else _page(found, about, trained.record['history'], quoting=False))
+    run.stage('report', dict(repo=trained.model, documents=wandb_documents), tell, [answered], outside=[found.report, *copies])
     quoting = {'report.html': found.report} if private or is_folder(trained.model) else {}
     publish(run, 'publish_evaluation', {'README.md': model_card(trained.record | dict(metrics=found.metrics)).encode(), 'metrics.json': found.run.metrics_path, **quoting}, trained.model, 'Evaluation of the published model', token, private, [answered])
     return found
@@ -283,7 +309,9 @@ def _training(group):
     a('--lora', action='store_true', help='train small matrices beside the weights (LoRA, for large base models; needs libdocs[lora]); they are merged before publishing')
     a('--downsample', type=share, default=1, metavar='SHARE', help='use this share of every label of both splits, for a quick try')
     a('--seed', type=seed, default=42, help='of head, order, dropout and sample (default: 42)')
-    a('--wandb-output', default='wandb', metavar='DIR', help="folder for W&B's files and the HTML report (default: wandb)")
+    a('--track', choices=['wandb', 'none'], default='wandb', help='follow the training with W&B, or with nothing; WANDB_MODE=disabled and WANDB_DISABLED=true also switch it off (default: wandb)')
+    a('--wandb-output', default='wandb', metavar='DIR', help="folder for W&B's files and a copy of the HTML report (default: wandb)")
+    a('--wandb-documents', action='store_true', help='let the report in W&B quote documents; without it W&B gets the report without them')
     a('--public', action='store_true', help='make a new Hub repo public (default: private); the report, which quotes documents, then stays here')
     a('--run-folder', metavar='DIR', help='where the job keeps what is done, so that the same command goes on where it was interrupted (default: beside the model, MODEL_run)')
     a('--fresh', action='store_true', help='forget what was done in the run folder and start over')
@@ -319,21 +347,21 @@ def _job(args, line:str):
                   downsample=args.downsample, seed=args.seed, token=args.hf_access_token, device=args.device, dtype=args.dtype)
     if args.examples: evaluation = evaluate_model(args.hf_model_name, args.input_dir, args.filename, dataset=args.input_hf_dataset, limits=Limits(args.max_unpacked_gb, args.max_unpacked_ratio),
                                                     bad_rows=args.bad_rows, delimiter=args.delimiter, **shared)
-    else: evaluation = train_and_evaluate(args.input_hf_dataset, args.hf_model_name, wandb_output=args.wandb_output, wandb_token=args.wandb_access_token, private=not args.public,
+    else: evaluation = train_and_evaluate(args.input_hf_dataset, args.hf_model_name, wandb_output=args.wandb_output, wandb_token=args.wandb_access_token, track=args.track, wandb_documents=args.wandb_documents, private=not args.public,
         base_model=args.model_for_training_finetune, epochs=args.epochs, learning_rate=args.learning_rate, train_batch_size=args.train_batch_size, max_length=args.max_length, balance=args.balance,
         long=args.long, overlap=args.overlap, pool=args.pool, refit=args.refit, lora=args.lora, allow_pickle=args.allow_pickle, zero_shot=args.zero_shot, run_folder=args.run_folder, fresh=args.fresh, **shared)
     if evaluation: _print(evaluation)
 
 def _print(evaluation:Evaluation):
     "The figures as a small table, what they mean, and where the files are."
-    from libdocs.report import frequencies, memory, trust, verdict
+    from libdocs.report import compared, frequencies, memory, trust, unknown_labels, verdict
     named = {'model': evaluation.metrics} | {k: v for k, v in evaluation.metrics['baselines'].items() if v}
     say(f'{"":14}{"top-1":>8}{"top-2":>8}{"top-3":>8}{"macro-F1":>10}   95 % interval of top-1')
     for name, figures in named.items():
         low, high = figures['intervals']['top_1']
         say(f'{name:14}' + ''.join(f'{figures[k]:>8.4f}' for k in ('top_1', 'top_2', 'top_3')) + f'{figures["macro_f1"]:>10.4f}   {low:.4f} to {high:.4f}')
-    for told in (verdict(evaluation.metrics), frequencies(evaluation.metrics), trust(evaluation.metrics), memory(evaluation.metrics)):
-        if told: say(told)
+    for told in (verdict, unknown_labels, frequencies, compared, trust, memory):
+        if sentence := told(evaluation.metrics): say(sentence)
     for path in (evaluation.results, evaluation.run.metrics_path, evaluation.report): say(f'wrote {path}')
 
 def main(argv:list=None)->int:

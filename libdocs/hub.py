@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'is_folder', 'check_repo', 'find_token', 'explain', 'preflight', 'Pushed', 'push', 'push_stage', 'push_run',
-           'load_splits', 'load_note', 'require_split', 'typed_split', 'fetch_model']
+           'revision_of', 'pinned', 'load_splits', 'load_note', 'require_split', 'typed_split', 'fetch_model']
 
 # %% ../nbs/30_hub.ipynb #672241c9
 import contextlib, hashlib, json, logging, math, os, re, shlex, shutil, sys, tempfile, time, warnings
@@ -434,13 +434,13 @@ def _damaged(api, repo:str, repo_type:str, folder:Path)->list:
     for entry in listing: _check_inside(entry.path, repo)
     return [folder/e.path for e in listing if (folder/e.path).is_file() and not _same(e, folder/e.path)]
 
-def _fetch(api, repo:str, repo_type:str, patterns:list)->Path:
-    "A folder with the latest commit of a Hub repo, checked."
+def _fetch(api, repo:str, repo_type:str, patterns:list, revision:str|None=None)->Path:
+    "A folder with a commit of a Hub repo, the latest if none is named, checked."
     from huggingface_hub import snapshot_download
-    info = api.repo_info(repo, repo_type=repo_type, timeout=_LONGEST)  # says what is wrong, where `snapshot_download` would take what it has kept
+    info = api.repo_info(repo, repo_type=repo_type, revision=revision, timeout=_LONGEST)  # says what is wrong, where `snapshot_download` would take what it has kept
     for file in info.siblings or (): _check_inside(file.rfilename, repo)
     for _ in range(2):
-        folder = Path(snapshot_download(repo, repo_type=repo_type, allow_patterns=patterns, token=api.token))
+        folder = Path(snapshot_download(repo, repo_type=repo_type, revision=revision, allow_patterns=patterns, token=api.token))
         if not (bad := _damaged(api, repo, repo_type, folder)): return folder
         for path in bad:
             path.resolve().unlink()
@@ -449,14 +449,14 @@ def _fetch(api, repo:str, repo_type:str, patterns:list)->Path:
     raise InputError(f'{repo}: {names} came damaged from the Hub, twice; something between it and you (a proxy, a disk) changes bytes. Try again, or from another network')
 
 # %% ../nbs/30_hub.ipynb #757475e0
-def _kept(repo:str, repo_type:str, patterns:list)->Path|None:
+def _kept(repo:str, repo_type:str, patterns:list, revision:str|None=None)->Path|None:
     "The copy of a Hub repo that was fetched before, if it is whole."
     from huggingface_hub import snapshot_download
     try:
-        with _quiet(): return Path(snapshot_download(repo, repo_type=repo_type, allow_patterns=patterns, local_files_only=True))
+        with _quiet(): return Path(snapshot_download(repo, repo_type=repo_type, revision=revision, allow_patterns=patterns, local_files_only=True))
     except (OSError, ValueError): return None
 
-def _local_copy(repo:str, repo_type:str, patterns:list, token:str|None)->Path:
+def _local_copy(repo:str, repo_type:str, patterns:list, token:str|None, revision:str|None=None)->Path:
     "A folder with what is in `repo`: itself, or a copy of the Hub's."
     doing = _DOING[repo_type]
     if is_folder(repo):
@@ -467,9 +467,23 @@ def _local_copy(repo:str, repo_type:str, patterns:list, token:str|None)->Path:
     token = find_token(token)
     try: _reach(repo, doing)
     except InputError:
-        if (repo_type == 'model' or constants.HF_HUB_OFFLINE) and (kept := _kept(repo, repo_type, patterns)): return kept
+        if (repo_type == 'model' or constants.HF_HUB_OFFLINE) and (kept := _kept(repo, repo_type, patterns, revision)): return kept
         raise
-    return _patiently(lambda: _fetch(_api(token), repo, repo_type, patterns), repo, doing, token)
+    return _patiently(lambda: _fetch(_api(token), repo, repo_type, patterns, revision), repo, doing, token)
+
+def revision_of(
+    repo:str,     # a folder, or a Hub id
+    folder:Path,  # what was fetched of it
+)->str|None:      # 40 hex digits; None for a folder
+    "The commit that a local copy of a Hub repo is of."
+    return None if is_folder(repo) else Path(folder).name
+
+def pinned(
+    dataset:str,           # a folder, or a Hub id
+    token:str|None=None,   # None: HF_TOKEN, or the stored login, if any
+)->str|None:               # 40 hex digits; None for a folder
+    "The commit that a dataset is at now, for calls that are to see the same."
+    return revision_of(dataset, _local_copy(dataset, 'dataset', ['*.md'], token))
 
 # %% ../nbs/30_hub.ipynb #96409545
 def _csv_columns(config, repo:str)->list:
@@ -524,18 +538,20 @@ _DATA_FILES = [f'*.{kind}{packed}' for kind in ('csv', 'tsv', 'json', 'jsonl', '
 def load_splits(
     repo:str,              # a folder, or a Hub id; the Hub's old names without an owner will do too
     token:str|None=None,   # None: HF_TOKEN, or the stored login, if any
+    revision:str|None=None, # a commit, see `pinned`; None: the latest
 )->dict:                   # name of the split: DataFrame, columns and rows as they stand
     "The splits of a dataset; in CSV every value is the string that was written."
-    folder = _local_copy(repo, 'dataset', [*_DATA_FILES, '*.md', '*.yaml'], token)
+    folder = _local_copy(repo, 'dataset', [*_DATA_FILES, '*.md', '*.yaml'], token, revision)
     return _patiently(lambda: _read_splits(folder, repo), repo, _DOING['dataset'], token)
 
 def load_note(
     repo:str,              # a folder, or a Hub id
     name:str,              # of a JSON file in it
     token:str|None=None,   # None: HF_TOKEN, or the stored login, if any
+    revision:str|None=None, # a commit, see `pinned`; None: the latest
 ):                         # what the file holds; None if there is none
     "A JSON file that stands beside the splits of a dataset."
-    path = _local_copy(repo, 'dataset', [name], token)/name
+    path = _local_copy(repo, 'dataset', [name], token, revision)/name
     try: return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else None
     except (OSError, ValueError) as error: raise InputError(f'{repo}: {name} is not readable JSON: {error}') from error
 
@@ -575,11 +591,12 @@ def fetch_model(
     repo:str,                 # a folder, or a Hub id, with or without an owner
     token:str|None=None,      # None: HF_TOKEN, or the stored login, if any
     allow_pickle:bool=False,  # take pickled weights where there are no others
+    revision:str|None=None,   # a commit; None: the latest
 )->Path:                      # a folder for `from_pretrained`
     "A local folder with the model; pickles are not fetched unless they are asked for."
-    folder = _local_copy(repo, 'model', _MODEL_FILES, token)
+    folder = _local_copy(repo, 'model', _MODEL_FILES, token, revision)
     if not (folder/'config.json').is_file(): raise InputError(f'cannot fetch the model {repo}: it holds no config.json, so it is not a model that transformers can open; check the name')
     if any(folder.glob('*.safetensors')): return folder
-    if allow_pickle and any((folder := _local_copy(repo, 'model', [*_MODEL_FILES, _PICKLES], token)).glob(_PICKLES)): return folder
+    if allow_pickle and any((folder := _local_copy(repo, 'model', [*_MODEL_FILES, _PICKLES], token, revision_of(repo, folder))).glob(_PICKLES)): return folder
     raise InputError(f'cannot fetch the model {repo}: it holds no weights in *.safetensors. Pickled weights (pytorch_model.bin) are not opened, because a pickle can run code; choose another model, '
                      'convert them where you trust them (from_pretrained, then save_pretrained), or insist with --allow-pickle')

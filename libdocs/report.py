@@ -622,7 +622,7 @@ def compared(
     return f"{start} Whether a gap can be chance is decided by McNemar's test, in which copies of a text count together."
 
 # %% ../nbs/45_report.ipynb #12067644
-_FACTS = dict(model='Model', base_model='Base model', dataset='Data set', rows='Rows', seed='Seed', truncated_share='Texts cut at the maximum length',
+_FACTS = dict(model='Model', model_revision='Commit of the model', base_model='Base model', dataset='Data set', dataset_revision='Commit of the data set', rows='Rows', seed='Seed', truncated_share='Texts cut at the maximum length',
               max_length='Maximum length in tokens', seconds='Seconds', hyperparameters='Hyperparameters', versions='Versions', device='Device', dtype='Precision')
 
 def _fact(key:str, value):
@@ -863,7 +863,8 @@ def model_card(
     "The card of a model: what it does, how well, how it was made, and what was not measured."
     base, labels = facts.get('base_model'), facts.get('labels') or []
     origin = ' It was trained from scratch.' if base == 'scratch' else f' It is {md(base)}, fine-tuned.' if base else ''
-    data = f' The training data is {md(facts["dataset"])}.' if facts.get('dataset') else ''
+    commit = f', at commit {facts["dataset_revision"]}' if facts.get('dataset_revision') else ''
+    data = f' The training data is {md(facts["dataset"])}{commit}.' if facts.get('dataset') else ''
     start = f'\n# {md(facts["repo"])}\n\nA text classifier{f" with {len(labels)} labels" if labels else ""}.{origin}{data}\n'
     settings = dict(facts.get('hyperparameters') or {}) | {k: facts[k] for k in ('max_length', 'seed') if facts.get(k) is not None}
     cut = facts.get('truncated_share')

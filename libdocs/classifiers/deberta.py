@@ -161,8 +161,9 @@ class DebertaZeroShot:
         hypothesis_template:str='This text is about {}.',  # NLI: the sentence in which a label is put
         dtype:str='auto',         # see `pick_dtype`
         allow_pickle:bool=False,  # open pickled weights where there are no others; only from people you trust
+        revision:str=None,        # commit of a Hub repo; None: the latest
     ):
-        self.name, self.folder, self.device = model, Path(fetch_model(model, token, allow_pickle)), pick_device(device)
+        self.name, self.folder, self.device = model, Path(fetch_model(model, token, allow_pickle, revision)), pick_device(device)
         self.model, self.tokenizer = _load(self.folder, model, allow_pickle)
         self.forward = Forward(self.model, padding_of(self.tokenizer, self.model), self.device, dtype)
         self.template = hypothesis_template

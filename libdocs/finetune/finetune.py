@@ -29,7 +29,7 @@ from .metrics import confidence_thresholds, figures, trainer_metrics, trainer_ou
 from .tracking import Tracking
 from .trainer import (Drawn, as_rows, assumed_shares, balances, classifier_trainer, collate, is_last, last_checkpoint, loss_function, merged, most_windows, not_finite,
     probabilities_for, row_weights, with_lora)
-from ..hub import Pushed, is_folder, load_note, load_splits, push, push_stage, require_split, typed_split
+from ..hub import Pushed, is_folder, load_note, load_splits, pinned, push, push_stage, require_split, typed_split
 from ..labels import LabelSchema, encode, save_schema
 from ..linear import at_bound, temperature
 from ..processes import Leaving, is_main, join, processes, shared
@@ -74,6 +74,7 @@ class Task(NamedTuple):
     schema:LabelSchema       # the labels of train
     validation:pd.DataFrame=None  # the same, to choose by; None: `finetune` holds a part of train out
     frequencies:dict=None    # of the corpus that the dataset was made from, see `frequencies_file`; None: not known
+    revision:str=None        # commit of a dataset on the Hub
 
 # %% ../../nbs/50_finetune.finetune.ipynb #f25065bd
 def load_task(
@@ -83,7 +84,8 @@ def load_task(
     seed:int=42,         # of the sample
 )->Task:
     "The splits of a dataset and the schema of its labels; raises `InputError` naming what is missing."
-    splits = load_splits(dataset, token)
+    revision = pinned(dataset, token)
+    splits = load_splits(dataset, token, revision)
     parts = {name: require_split(splits, name, dataset) for name in ('train', 'test')}
     if 'validation' in splits: parts['validation'] = splits['validation']
     for name, df in parts.items():
@@ -92,7 +94,7 @@ def load_task(
     schema = LabelSchema.from_labels(parts['train']['label'])
     for name in set(parts) - {'train'}: encode(schema, parts[name]['label'], f'{dataset}: the {name} split')
     sample = {name: downsampled(df, downsample, seed) for name, df in parts.items()}
-    return Task(dataset, schema=schema, frequencies=check_frequencies(load_note(dataset, frequencies_file, token), dataset), **sample)
+    return Task(dataset, schema=schema, frequencies=check_frequencies(load_note(dataset, frequencies_file, token, revision), dataset), revision=revision, **sample)
 
 # %% ../../nbs/50_finetune.finetune.ipynb #10392f6b
 validation_share, useful_rows, least_rows = 0.1, 100, 50  # share of the train split, doubled at most to come to so many rows; fewer than the last tell nothing
@@ -409,7 +411,7 @@ def _with_epochs(job:_Job, rows:int)->_Job:
 def _record(task:Task, tokenizer, reading:Reading, options:dict, **named)->dict:
     "What is known before the training."
     recipe = scratch_recipe if named['base_model'] == scratch else dict.fromkeys(scratch_recipe, 0)
-    return named | dict(dataset=task.name, around=around(tokenizer), labels=list(task.schema.labels), schema_hash=task.schema.hash, max_length=tokenizer.model_max_length, versions=versions(),
+    return named | dict(dataset=task.name, dataset_revision=task.revision, around=around(tokenizer), labels=list(task.schema.labels), schema_hash=task.schema.hash, max_length=tokenizer.model_max_length, versions=versions(),
                         hyperparameters=options | dict(weight_decay=0.01, warmup=0.1, **reading.to_dict(), **recipe), train_labels={k: int(v) for k, v in sorted(task.train['label'].value_counts().items())}, probabilities_for=probabilities_for[options['balance']])
 
 def _check_options(epochs, learning_rate, train_batch_size, max_length, balance, dtype, refit):

@@ -278,6 +278,7 @@ def run(
     frequencies:dict=None,                # of the corpus, from `label_frequencies`, to give the figures at these too
     baseline_df:pd.DataFrame=None,        # the rows that the baselines learn from, where they are not all of `train_df`
     model_rows:int=None,                  # how many rows the model has learned from; None: not known
+    about:dict=None,                      # what is evaluated on what, written into metrics.json as it is
 )->RunResult:
     "Classify a test set, write every prediction, and compute the figures; goes on where an interrupted run stopped."
     if not isinstance(batch_size, int) or batch_size < 1: raise InputError(f'batch_size is {batch_size}; it must be a whole number, at least 1')
@@ -292,6 +293,7 @@ def run(
         metrics = _metrics(o, groups, _rungs(fitted, rows, zero_shot), frequencies, getattr(zero_shot_model, 'thresholds', None))
         metrics['unknown_labels'] = _unknown(o, groups, rows, known, frequencies and frequencies['labels'])
         metrics['leakage'] = _leaked(train_df, rows, o, groups, files.leakage)
+        metrics['evaluated'] = about
         metrics['trained_on'] = dict(model=model_rows, baselines=None if fitted is None else len(fitted))
         with atomic_writer(files.metrics) as file: json.dump(metrics, file, ensure_ascii=False, indent=1)
     log.info('%d rows: top-1 %.4f, top-2 %.4f, top-3 %.4f, macro-F1 %.4f', *(metrics[k] for k in ('rows', 'top_1', 'top_2', 'top_3', 'macro_f1')))
