@@ -334,7 +334,6 @@ def _access(group):
     a('--wandb-access-token', metavar='TOKEN', help=f'{token_advice} Set WANDB_API_KEY. Without a key tracking is offline')
     a('--device', default='auto', metavar='NAME', help='auto (CUDA, MPS or CPU, the first that is there), cuda, mps or cpu')
     a('--dtype', choices=['auto', 'float32', 'bfloat16'], default='auto', help='precision of training and classifying; auto takes bfloat16 where the device is faster with it (default: auto)')
-    a('--log-level', choices=['debug', 'info', 'warning', 'error'], default='info', help='how much to say (default: info)')
 
 # %% ../nbs/81_classifier_model.ipynb #aa8c0c6b
 def _job(args, line:str):

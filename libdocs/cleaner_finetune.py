@@ -221,7 +221,7 @@ def _job(args, line:str):
     "What the parsed options ask for; `line` is the command line for the card."
     from libdocs.records import Limits
     options = vars(args) | dict(token=args.hf_access_token, private=not args.public, command=line, limits=Limits(args.max_unpacked_gb, args.max_unpacked_ratio))
-    prepared = prepare(**{k: v for k, v in options.items() if k not in ('hf_access_token', 'public', 'max_unpacked_gb', 'max_unpacked_ratio')})
+    prepared = prepare(**{k: v for k, v in options.items() if k not in ('hf_access_token', 'public', 'max_unpacked_gb', 'max_unpacked_ratio', 'log_level')})
     say(prepared)
     for path in prepared.files.values(): say(f'wrote {path}')
     if prepared.pushed: say(f'published {prepared.pushed.url}')

@@ -20,6 +20,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs):
         kwargs.setdefault('formatter_class', argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **kwargs)
+        self.add_argument('--log-level', choices=['debug', 'info', 'warning', 'error'], default='info', help='how much to say (default: info)')
 
     def error(self, message):
         if found := re.match(r'unrecognized arguments: (-\S+)', message):
@@ -156,4 +157,4 @@ def command(
     def told():
         if secrets: logging.getLogger('libdocs').warning('a token on the command line can be read by everyone on this machine; set HF_TOKEN (or run `hf auth login`) and WANDB_API_KEY instead')
         job(args, shlex.join([parser.prog, *words[1:]]))
-    return run_command(parser.prog, told, getattr(args, 'log_level', 'info'), secrets, shlex.join([parser.prog, *words[1:]]))
+    return run_command(parser.prog, told, args.log_level, secrets, shlex.join([parser.prog, *words[1:]]))

@@ -12,6 +12,7 @@ ROWS = documents(60)
 GOOD = jsonl(ROWS)
 BROKEN = GOOD + b'{"text": "cut off'  # told only by who reads to the end
 SPLITS = {'ds/train.csv': csv_bytes(ROWS[:45]), 'ds/test.csv': csv_bytes(ROWS[45:])}
+LATIN = '{"text": "Sehr geehrte Damen und Herren, für die Prüfung der Größe fehlt noch das Maß", "label": "Brief"}'.encode('latin-1')
 NOWHERE = 'http://127.0.0.1:9'  # no Hub there
 
 CLEAN = ['-i', 'data', '-f', 'raw.jsonl', '-o', 'out/x']
@@ -90,17 +91,28 @@ CLEANER = [
     cleaner('broken JSON', [], r'raw.jsonl:31: broken JSON.*--bad-rows reject', raw=row(b'{"text": "a", "label"'), own=True),
     cleaner('not an object', [], r'raw.jsonl:31: not a JSON object', raw=row(b'["text", "label"]')),
     cleaner('missing label', [], r"raw.jsonl:31: no column 'label'", raw=row(b'{"text": "a b c"}')),
-    cleaner('null text', [], r'raw.jsonl:31: text is missing', raw=row(b'{"text": null, "label": "invoice"}')),
-    cleaner('empty text', [], r'raw.jsonl:31: text is empty', raw=row(b'{"text": " \\n", "label": "invoice"}')),
-    cleaner('empty label', [], r'raw.jsonl:31: label is empty', raw=row(b'{"text": "a", "label": ""}')),
-    cleaner('NaN text', [], r'raw.jsonl:31: text is NaN', raw=row(b'{"text": NaN, "label": "invoice"}')),
-    cleaner('NaN label', [], r'raw.jsonl:31: label is NaN', raw=row(b'{"text": "a", "label": NaN}')),
+    cleaner('label is a list', [], r'raw.jsonl:31: label is a list: several labels for one text are not supported', raw=row(b'{"text": "a", "label": ["invoice"]}')),
+    cleaner('a key twice', [], r"raw.jsonl:31: the key 'label' stands twice in one object", raw=row(b'{"text": "a", "label": "invoice", "label": "memo"}')),
+    cleaner('a key twice inside', [], r"raw.jsonl:31: the key 'n' stands twice", raw=row(b'{"text": "a", "label": "invoice", "more": {"n": 1, "n": 2}}')),
+    cleaner('a column within another', [], r"raw.jsonl:31: no column 'text'.*'doc' holds a 'text'", raw=row(b'{"doc": {"text": "a"}, "label": "invoice"}')),
+    # files that are something else
+    cleaner('UTF-16 without a mark', [], r'raw.jsonl: looks like UTF-16LE; convert it to UTF-8: iconv -f UTF-16LE -t UTF-8 raw.jsonl > raw_utf8.jsonl', raw=GOOD.decode().encode('utf-16-le')),
+    cleaner('UTF-16 cut short', [], r'raw.jsonl:\d+: the file is damaged or cut short', raw=GOOD.decode().encode('utf-16')[:-1]),
+    cleaner('another encoding', [], r'raw.jsonl:31: invalid UTF-8 at byte.*iconv -f \S+ -t UTF-8 raw.jsonl', raw=row(*[LATIN]*30)),
+    cleaner('JSON array cut short', [], r'raw.jsonl:\d+: the file is damaged or cut short: its array is not closed', raw=b'[' + b','.join(GOOD.splitlines())),
+    cleaner('broken JSON array', [], r'raw.jsonl:2: broken JSON', raw=b'[{"text": "a", "label": "b"},\n{"text" "c"}]'),
+    cleaner('an Excel workbook', ['-f', 'raw.csv'], r'raw.csv: .* Excel workbook; save it as CSV', files={'data/raw.csv': b'PK\x03\x04' + b'\0' * 40}),
+    cleaner('CSV without a header', ['-f', 'raw.csv'], r'raw.csv:1: there seems to be no header.*such as text,label', files={'data/raw.csv': SPLITS['ds/train.csv'].split(b'\n', 1)[1]}),
+    cleaner('two columns called label', ['-f', 'raw.csv'], r"raw.csv:1: 2 columns are called 'label'", files={'data/raw.csv': b'text,label,label\na,b,c\n'}),
+    cleaner('two columns called label, bad rows rejected', ['-f', 'raw.csv', '--bad-rows', 'reject'], r"raw.csv:1: 2 columns are called 'label'", files={'data/raw.csv': b'text,label,label\na,b,c\n'}),
+    cleaner('a quote that is not closed', ['-f', 'raw.csv'], r'raw.csv:4: broken CSV: a quote that opens here is not closed.*--bad-rows reject', files={'data/raw.csv': b'text,label\na,b\nc,b\nd,"b\ne,b\n'}),
+    cleaner('a quote that takes up rows', ['-f', 'raw.csv'], r'raw.csv:3: broken CSV: a quote that opens here takes up 3 lines', files={'data/raw.csv': b'text,label\na,b\n"4 in,b\nc,b\nd 4",b\ne,b\n'}),
+    cleaner('backslashes of both kinds', ['-f', 'raw.csv'], r'raw.csv:3: a backslash before a quote.*not in line 2', files={'data/raw.csv': b'text,label\n"C:\\",b\n"a \\"b\\" c",b\n'}),
+    cleaner('a header in the middle', ['-f', 'raw.csv'], r'raw.csv:3: the header once more', files={'data/raw.csv': b'text,label\na,b\ntext,label\nc,b\n'}),
+    cleaner('a delimiter of two characters', ['--delimiter', ';;'], r"';;' is no delimiter.*comma, tab", raw=BROKEN),
     cleaner('text is a number', [], r'raw.jsonl:31: text is not a string but a int', raw=row(b'{"text": 12, "label": "invoice"}')),
     cleaner('text is a list', [], r'raw.jsonl:31: text is not a string but a list', raw=row(b'{"text": ["a"], "label": "invoice"}')),
-    cleaner('label is a float', [], r'raw.jsonl:31: label is not a string but a float', raw=row(b'{"text": "a", "label": 1.5}')),
-    cleaner('label is a bool', [], r'raw.jsonl:31: label is not a string but a bool', raw=row(b'{"text": "a", "label": true}')),
     cleaner('invalid UTF-8', [], r'raw.jsonl:31: invalid UTF-8 at byte 13', raw=row(b'{"text": "ab\xff", "label": "invoice"}')),
-    cleaner('UTF-16', [], r'raw.jsonl:1: (invalid UTF-8|broken JSON)', raw=GOOD.decode().encode('utf-16')),
     cleaner('invalid UTF-8 in CSV', ['-f', 'raw.csv'], r'raw.csv:3: invalid UTF-8', files={'data/raw.csv': b'text,label\na,b\n\xff,c\n'}),
     cleaner('lone surrogate', [], r'raw.jsonl:31: invalid Unicode', raw=row(b'{"text": "half \\ud83d of it", "label": "invoice"}')),
     cleaner('lone surrogate in another column', [], r'raw.jsonl:31: invalid Unicode', raw=row(b'{"text": "a", "label": "invoice", "note": "\\udfff"}')),
@@ -156,6 +168,11 @@ CLEANER = [
 bad_label = csv_bytes(ROWS[45:-1] + [ROWS[-1] | {'label': 'memo'}])
 one_label = csv_bytes([r for r in ROWS if r['label'] == 'invoice'])
 
+def typed(*rows):
+    "Files of a dataset whose columns have types."
+    return {f'typed/{name}.jsonl': jsonl(rows) for name in ('train', 'test')}
+
+
 CLASSIFIER = [
     # the dataset, before any training
     train('missing dataset folder', ['--input-hf-dataset', './dss'], r'./dss: there is no such folder'),
@@ -165,6 +182,11 @@ CLASSIFIER = [
     train('a test label that train lacks', [], r"./ds: the test split has labels that the train split lacks: 'memo' \(1 rows\)", ds={'test.csv': bad_label}, own=True),
     train('one label only in train', [], "only one label \\('invoice'\\)", ds={'train.csv': one_label, 'test.csv': one_label}),
     train('no text column', [], "./ds: the train split has no column 'text'", ds={f'{name}.csv': SPLITS[f'ds/{name}.csv'].replace(b'"text"', b'"body"', 1) for name in ('train', 'test')}),
+    train('null label', ['--input-hf-dataset', './typed'], './typed: the train split: row 2: label is missing', files=typed(dict(text='a', label='b'), dict(text='c', label=None))),
+    train('empty label', [], './ds: the test split: row 1: label is missing', ds={'test.csv': csv_bytes([dict(id='1', text='a', label='')])}),
+    train('list label', ['--input-hf-dataset', './typed'], './typed: the train split: row 1: label is a list: several labels', files=typed(dict(text='a', label=['b']), dict(text='c', label=['d']))),
+    train('null text', ['--input-hf-dataset', './typed'], './typed: the train split: row 2: text is missing', files=typed(dict(text='a', label='b'), dict(text=None, label='c'))),
+    train('number for a text', ['--input-hf-dataset', './typed'], './typed: the train split: row 1: text is not a string but a int', files=typed(dict(text=1, label='b'), dict(text=2, label='c'))),
     train('no rows in the test split', [], './ds.*no rows', ds={'test.csv': b'"id","text","label"\n'}),
     train('empty CSV', [], './ds', ds={'test.csv': b''}),
     train('dataset not on the Hub', ['--input-hf-dataset', 'alice/nothing'], 'alice/nothing.*no such repo', user=dict(role='write')),
@@ -354,16 +376,27 @@ def test_long_text(clean):
 
 def test_bad_rows_are_set_aside(clean):
     "Each bad row goes to the rejected file with its place, its reason and itself; the good ones are all there."
-    bad = [b'{"text": "cut', b'{"text": "ab\xff", "label": "invoice"}', b'{"text": NaN, "label": "invoice"}', b'{"text": "half \\ud83d", "label": "invoice"}',
-           b'{"text": "a\\u0000b", "label": "invoice"}', b'{"label": "invoice"}', b'{"text": "a", "label": null}', b'17']
+    bad = [b'{"text": "cut', b'{"text": "ab\xff", "label": "invoice"}', b'{"text": [1], "label": "invoice"}', b'{"text": "half \\ud83d", "label": "invoice"}',
+           b'{"text": "a\\u0000b", "label": "invoice"}', b'{"label": "invoice"}', b'{"text": "a", "label": ["memo"]}', b'17']
     done, out = clean(row(*bad), '--bad-rows', 'reject')
     assert 'WARNING: 8 bad rows set aside; the first: raw.jsonl line 31: broken JSON' in done.stderr
     assert [(r['file'], r['line']) for r in out['rejected']] == [('raw.jsonl', 31 + i) for i in range(8)]
     assert [r['raw'] for r in out['rejected']] == [line.decode('utf-8', 'backslashreplace') for line in bad]
-    for found, reason in zip(out['rejected'], ['broken JSON', 'invalid UTF-8', 'text is NaN', 'invalid Unicode', 'NUL byte', "no column 'text'", 'label is missing', 'not a JSON object']):
+    for found, reason in zip(out['rejected'], ['broken JSON', 'invalid UTF-8', 'text is not a string', 'invalid Unicode', 'NUL byte', "no column 'text'", 'label is a list', 'not a JSON object']):
         assert reason in found['reason']
     assert len(out['train']) + len(out['test']) + len(out['removed']) == len(ROWS)
     assert f'{len(ROWS) + 8:>9,}  read' in done.stdout and f'{8:>9,}  removed: rejected when read' in done.stdout
+
+
+def test_rows_that_lack_something(clean):
+    "Empty texts and rows without a label are removed, counted and told; they stop nothing, and nothing is lost."
+    lacks = [b'{"text": null, "label": "invoice"}', b'{"text": " \\n", "label": "invoice"}', b'{"text": NaN, "label": "invoice"}', b'{"text": "a b", "label": ""}', b'{"text": "a c", "label": NaN}',
+             b'{"text": "a d", "label": null}', b'{"text": "a e", "label": "\xe2\x80\x8b"}', b'{"text": "", "label": null}']
+    done, out = clean(row(*lacks))
+    assert sorted(r['reason'] for r in out['removed']) == ['empty'] * 4 + ['unlabelled'] * 4
+    assert len(out['train']) + len(out['test']) + len(out['removed']) == len(ROWS) + 8
+    assert f'{len(ROWS) + 8:>9,}  read' in done.stdout and f'{4:>9,}  removed: empty' in done.stdout and f'{4:>9,}  removed: unlabelled' in done.stdout
+    assert 'WARNING: 4 of 68 rows have no text' in done.stderr and 'WARNING: 4 of 68 rows have no label' in done.stderr
 
 
 def test_nothing_to_reject(clean):
