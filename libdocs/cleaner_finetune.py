@@ -90,7 +90,7 @@ def prepare(
     bad_rows:str='stop',             # 'stop' or 'reject'
     delimiter:str=None,              # what separates the values of CSV files: a character, comma, tab, semicolon or bar; None: found
     merge_labels:bool=False,         # merge labels that differ only in spelling
-    label_issues:str='report',       # training rows whose label is probably wrong: 'report', 'drop' or 'off'
+    label_issues:str='report',       # training rows whose label may be wrong: 'report', 'drop' (the likely ones) or 'off'
     csv_safe:bool=False,             # put ' before cells of train.csv and test.csv that a spreadsheet would run as formulas
     limits=None,                     # `records.Limits` of what compressed files unpack to; None: 100 GB, 200 times the file
     private:bool=True,               # whether a new Hub repo is private
@@ -151,7 +151,8 @@ what comes out:
   OUTPUT_train.jsonl, OUTPUT_test.jsonl   the splits
   OUTPUT_removed.jsonl                    every row that went, with the reason and the row it matched
   OUTPUT_rejected.jsonl                   rows that could not be read (with --bad-rows reject)
-  OUTPUT_label_issues.jsonl               training rows whose label is probably wrong, the most suspicious first
+  OUTPUT_label_issues.jsonl               training rows whose label may be wrong, the most suspicious first, each with its level (likely or
+                                          possible) and how many rows of the level are expected to be wrong
   OUTPUT_outliers.jsonl                   training rows least like their own label
   OUTPUT_report.html                      all of it to look at
   OUTPUT_run/                             what is done already: after an interruption, a failed push or a changed option, the same
@@ -194,7 +195,7 @@ def _cleaning(group):
     a('--merge-labels', action='store_true', help='merge labels that differ only by case, space, Unicode form, invisible characters or as 1 and 1.0')
     a('--threshold', type=share, default=0.9, metavar='COSINE', help='TF-IDF cosine similarity from which two texts are copies (default: 0.9)')
     a('--conflicts', choices=['majority', 'keep', 'drop'], default='majority', help='copies with different labels: believe the majority, keep one of each, or drop all (default: majority)')
-    a('--label-issues', choices=issue_ways, default='report', help='training rows whose label is probably wrong: list them, drop them, or do not look (default: report); test rows always stay')
+    a('--label-issues', choices=issue_ways, default='report', help='training rows whose label may be wrong: list them, list them and drop the likely ones, or do not look (default: report); test rows always stay')
 
 # %% ../nbs/80_cleaner_finetune.ipynb #adbdd7b0
 def _splitting(group):

@@ -210,20 +210,21 @@ def issues_stage(
     read:Stage,
     split:Stage,
     seed:int=42,       # of the folds
-    drop:bool=False,   # remove the suspects
+    drop:bool=False,   # remove the likely ones
 )->Stage:              # ledger.parquet, suspects.parquet, outliers.parquet, confused.parquet
-    "Training rows whose label is probably wrong."
+    "Training rows whose label may be wrong."
     def work(folder):
         ledger, corpus = ledger_of(split), corpus_of(read)
         rows = np.flatnonzero(ledger['part'] == 'train')
         texts = corpus.some(rows)
         train = corpus.table.iloc[rows].assign(text=[texts[i] for i in rows])
         found = label_issues(train, ledger['cluster'].iloc[rows].to_numpy(), seed=seed)
-        if len(found.suspects): log.info('%d of %d training rows have a label that is probably wrong%s', len(found.suspects), found.rows, '' if drop else '; they stay, and are listed')
+        if len(found.suspects): log.info('labels that may be wrong, among %d training rows: %s; they are listed%s', found.rows, found.summary, ', and the likely ones dropped' if drop else ' and stay')
+        if found.unjudged: log.info('%d labels have too few rows to be judged: %s', len(found.unjudged), ', '.join(map(repr, found.unjudged[:20])))
         for name, table in (('suspects', found.suspects), ('outliers', found.outliers.head(listed_outliers)), ('confused', found.confused)): table.to_parquet(folder/f'{name}.parquet')
         if drop:
             gone = rows[to_drop(found, train['label'])]
-            doubt = dict(zip(rows[found.suspects['row'].to_numpy(int)], found.suspects['confidence']))
+            doubt = dict(zip(rows[found.likely['row'].to_numpy(int)], found.likely['confidence']))
             _remove(ledger, gone, 'label_issue')
             ledger.loc[gone, 'score'] = [doubt[row] for row in gone]
         return _keep(ledger, folder) | dict(rows=found.rows, unjudged=list(found.unjudged))
