@@ -23,8 +23,9 @@ KINDS = {  # what is told: the tests that do it
     'given again when all is done': ['test_given_again'],
     'damaged checkpoint, manifest, output, torn results': ['test_damaged_checkpoints', 'test_what_was_damaged'],
     'two jobs on one run folder': ['test_one_at_a_time'],
-    'disk full, at sizes from 100 B to 120 kB': ['test_full_disk'],
-    'memory short: smaller batches, or the text is named': ['test_smaller_batches', 'test_one_text_that_does_not_fit'],
+    'disk full, at five of the sizes of files': ['test_full_disk'],
+    'memory short at an operation: smaller batches, or the text is named': ['test_smaller_batches', 'test_one_text_that_does_not_fit', 'test_memory'],
+    'addresses limited, with --soak': ['soak_memory'],
     'outputs that cannot be written': ['test_outputs_that_cannot'],
     'at once: a clock that runs backwards, inputs that are read-only, a plain locale, a path of 300 characters with emoji, another filesystem': ['test_strange'],
     'Hub: a call spoilt (401, 403, 404, 409, 412, 429, 500, 503, cut, lost reply, slow drip, corrupt download, gone)': ['test_every_call_spoilt'],
@@ -42,7 +43,8 @@ def cases(soak: bool) -> list:
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder)/'found.xml'
         env = dict(os.environ, OMP_NUM_THREADS='1') | (dict(SOAK='20') if soak else {})
-        subprocess.run([sys.executable, '-m', 'pytest', '-q', *(['-n', '2'] if soak else []), '-p', 'no:cacheprovider', '--timeout', '7200', '-k', ' or '.join(names), f'--junitxml={found}', 'tests'], cwd=HERE.parent, env=env)
+        subprocess.run([sys.executable, '-m', 'pytest', '-q', *(['-n', '2'] if soak else []), '-p', 'no:cacheprovider', '--timeout', '14400', '-k', ' or '.join(names), f'--junitxml={found}',
+                        'tests', *(['tests/soak_memory.py'] if soak else [])], cwd=HERE.parent, env=env)
         tests = list(ElementTree.parse(found).iter('testcase'))
     def numbers(test): return {p.get('name'): float(p.get('value')) for p in test.iter('property')}
     return [(f'{test.get("classname")}.{test.get("name")}', not list(test.iter('failure')) and not list(test.iter('error')), numbers(test)) for test in tests if not list(test.iter('skipped'))]

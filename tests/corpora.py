@@ -1,5 +1,5 @@
 """Tiny corpora and base models, the commands as subprocesses, and a way to run slow ones side by side."""
-import csv, io, json, os, random, subprocess, sys, threading
+import csv, io, json, os, random, socket, subprocess, sys, threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -111,13 +111,18 @@ def deberta(folder, texts, **sizes):
 
 # Commands
 
+_closed = socket.socket()  # kept, so that nobody else gets the port, and nobody listens at it
+_closed.bind(('127.0.0.1', 0))
+NOWHERE = f'http://127.0.0.1:{_closed.getsockname()[1]}'  # no server
+
+
 def environment(home, **more):
     "What a command runs with: nobody's login, one thread (several run side by side), W&B off; `None` takes a variable away."
     env = os.environ | {'HOME': str(home), 'HF_HOME': str(Path(home)/'hf'), 'OMP_NUM_THREADS': '1', 'WANDB_MODE': 'disabled', 'PYTHONIOENCODING': 'utf-8'} | more
     return {name: value for name, value in env.items() if value is not None}
 
 
-def command(name, *argv, cwd, env, script=False, timeout=300):
+def command(name, *argv, cwd, env, script=False, timeout=warm.HANG):
     "Run a command as `python -m`, in a process that is warm, or by its console script; the CompletedProcess with text outputs."
     if not script: return warm.run(warm.MODULE, [MODULES[name], *argv], cwd, env, hub=True, timeout=timeout)
     return subprocess.run([str(Path(sys.executable).parent/name), *map(str, argv)], cwd=cwd, env=env, capture_output=True, text=True, encoding='utf-8', timeout=timeout, stdin=subprocess.DEVNULL)

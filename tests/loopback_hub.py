@@ -369,9 +369,9 @@ class LoopbackHub:
         "Do what was asked, then close the connection without an answer."
         self._fault('lose', method, pattern, times, skip)
 
-    def delay(self, method, pattern, seconds, times=1, skip=0):
-        "Answer after `seconds`."
-        self._fault('delay', method, pattern, times, skip, seconds=seconds)
+    def hold(self, method, pattern, until, times=1, skip=0):
+        "Answer when `until`, an Event or a Barrier, no longer has to be waited for."
+        self._fault('hold', method, pattern, times, skip, until=until)
 
     def drip(self, method, pattern, seconds, times=1, skip=0):
         "Send the answer in twenty pieces that take `seconds` together."
@@ -403,7 +403,7 @@ class Handler(BaseHTTPRequestHandler):
         if body is None: return
         if self.command == 'PUT': self.hub.received += len(body)
         fault = self.hub.take_fault(self.command, parts.path)
-        if fault['what'] == 'delay': time.sleep(fault['seconds'])
+        if fault['what'] == 'hold': fault['until'].wait()
         if fault['what'] == 'cut': return self._hang_up(parts.path)
         request = Request(self.command, parts.path, parse_qs(parts.query), self.headers, body, self._user())
         reply = self._answer(request, fault.get('reply'))

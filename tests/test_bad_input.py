@@ -5,7 +5,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from corpora import MODULES, Jobs, command, csv_bytes, documents, environment, jsonl, put, read_jsonl, snapshot, succeeds, tiny_bert
+from corpora import MODULES, NOWHERE, Jobs, command, csv_bytes, documents, environment, jsonl, put, read_jsonl, snapshot, succeeds, tiny_bert
 from loopback_hub import LoopbackHub
 
 ROWS = documents(60)
@@ -13,7 +13,6 @@ GOOD = jsonl(ROWS)
 BROKEN = GOOD + b'{"text": "cut off'  # told only by who reads to the end
 SPLITS = {'ds/train.csv': csv_bytes(ROWS[:45]), 'ds/test.csv': csv_bytes(ROWS[45:])}
 LATIN = '{"text": "Sehr geehrte Damen und Herren, für die Prüfung der Größe fehlt noch das Maß", "label": "Brief"}'.encode('latin-1')
-NOWHERE = 'http://127.0.0.1:9'  # no Hub there
 
 CLEAN = ['-i', 'data', '-f', 'raw.jsonl', '-o', 'out/x']
 TRAIN = ['--input-hf-dataset', './ds', '-o', './model', '-m', 'scratch', '--epochs', '1', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']

@@ -1,12 +1,13 @@
 """The whole job by its commands, as real processes: into folders, to a Hub, killed half-way, with every kind of base model, and through the notebooks."""
-import functools, gzip, json, os, re, shutil, signal, subprocess, sys, time
+import functools, gzip, json, os, re, shutil, signal, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from corpora import DECODER, ROBERTA, Jobs, command, csv_bytes, documents, environment, jsonl, put, read_jsonl, snapshot, succeeds, tiny_bert, tokenizer
+from corpora import DECODER, NOWHERE, ROBERTA, Jobs, command, csv_bytes, documents, environment, jsonl, put, read_jsonl, snapshot, succeeds, tiny_bert, tokenizer
 from loopback_hub import LoopbackHub
+from warm import HANG
 
 # A dirty corpus: four labels, two of them named like missing values and numbers, skewed 3:2:1:1, with planted rows
 
@@ -478,7 +479,7 @@ def published(root, jobs):
     env = hub.env(token, root/'home'/'hf')
     cleaned = clean(root, '--target-hf-dataset', 'alice/letters', env=env)
     plain = "import datasets, json, sys; print(json.dumps({name: split.to_list() for name, split in datasets.load_dataset('alice/letters').items()}))"
-    read = subprocess.run([sys.executable, '-c', plain], env=environment(root/'reader', **hub.env(token, root/'reader'/'hf')), capture_output=True, text=True, timeout=120)
+    read = subprocess.run([sys.executable, '-c', plain], env=environment(root/'reader', **hub.env(token, root/'reader'/'hf')), capture_output=True, text=True, timeout=HANG)
     after_cleaning = len(hub.requests)
     trained = train(root, None, '--input-hf-dataset', 'alice/letters', '--hf-model-name', 'alice/classifier', env=env)
     hub.close()
@@ -550,7 +551,7 @@ def with_tokens(root, jobs):
     "Both commands with tokens on the command line, to public repos, W&B on but out of reach."
     hub = LoopbackHub()
     hub.add_user('alice', token=HF)
-    env = hub.env(None, root/'home'/'hf') | {'WANDB_MODE': None, 'WANDB_BASE_URL': 'http://127.0.0.1:9'}
+    env = hub.env(None, root/'home'/'hf') | {'WANDB_MODE': None, 'WANDB_BASE_URL': NOWHERE}
     cleaned = clean(root, '--target-hf-dataset', 'alice/open', '--public', f'--hf-access-token={HF}', env=env)
     options = ['--downsample', '0.5', '--learning-rate', '0.003', '--train-batch-size', '8', '--max-length', '64', '--epochs', '2', '--seed', '7', '--log-level', 'debug']
     trained = train(root, None, '--input-hf-dataset', 'alice/open', '-o', 'alice/open-model', '--public', '--hf-access-token', HF, '--wandb-access-token', WB, *options, env=env, script=True)
@@ -637,7 +638,7 @@ def test_crash(tmp_path, name, argv, how):
     put(tmp_path, {'work/data/raw.jsonl': RAW})
     more = ['--hf-access-token', HF] if how == 'option' else []
     env = environment(tmp_path/'home', SECRET_FOR_TEST=HF, HF_TOKEN=HF if how == 'HF_TOKEN' else None)
-    done = subprocess.run([sys.executable, '-c', CRASH % name, *argv, *more], cwd=tmp_path/'work', env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, '-c', CRASH % name, *argv, *more], cwd=tmp_path/'work', env=env, capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith(f'{name}: unexpected RuntimeError: broke with ***'), done.stderr
     assert ('Traceback' in done.stderr) == ('debug' in argv)
     done.args = name
@@ -646,48 +647,44 @@ def test_crash(tmp_path, name, argv, how):
 
 # Killed
 
-SLOW_EVALUATION = '''
-import os, sys, time
+MORTAL_EVALUATION = '''
+import os, signal, sys
+from pathlib import Path
 import pandas as pd
 from libdocs.finetune.run import run
 
-class Slow:
-    name, labels = 'slow', ('a', 'b', 'c', 'd')
+results, lines = Path('res/results.jsonl'), int(sys.argv[1])
+class Mortal:
+    name, labels = 'mortal', ('a', 'b', 'c', 'd')
     def classify(self, texts):
         with open('asked.txt', 'a') as file: file.write(''.join(t + '\\n' for t in texts))
-        time.sleep(float(sys.argv[1]))
+        if lines and results.exists() and results.read_bytes().count(b'\\n') >= lines: os.kill(os.getpid(), signal.SIGKILL)
         return [[(self.labels[(len(t) + k) % 4], 0.4 - k / 10) for k in range(4)] for t in texts]
 
 rows = [{'id': f'r{i % 45}', 'text': 'x' * (i % 7) + f' {i}', 'label': 'abcd'[i % 4]} for i in range(60)]
-run(Slow(), pd.DataFrame(rows), 'res/results.jsonl', batch_size=4)
+run(Mortal(), pd.DataFrame(rows), results, batch_size=4)
 '''
 
 
-def evaluation(folder, pause, lines=None):
-    "The evaluation in `folder`, left alone, or killed as soon as its file has `lines` lines."
+def evaluation(folder, lines=0):
+    "The results of the evaluation in `folder`, left alone, or killed at the first batch when there are `lines` lines of them."
     folder.mkdir(exist_ok=True)
-    process = subprocess.Popen([sys.executable, '-c', SLOW_EVALUATION, str(pause)], cwd=folder, env=environment(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    results = folder/'res'/'results.jsonl'
-    deadline = time.time() + 60
-    while lines and process.poll() is None and time.time() < deadline:
-        if results.exists() and results.read_bytes().count(b'\n') >= lines: process.send_signal(signal.SIGKILL)
-        time.sleep(0.01)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == (-signal.SIGKILL if lines else 0), said.decode()
-    return results
+    done = subprocess.run([sys.executable, '-c', MORTAL_EVALUATION, str(lines)], cwd=folder, env=environment(folder), capture_output=True, timeout=HANG)
+    assert done.returncode == (-signal.SIGKILL if lines else 0), done.stderr.decode()
+    return folder/'res'/'results.jsonl'
 
 
 @slow
 def evaluations(root, jobs):
     "An evaluation that was killed twice, and torn in the middle of a row, beside one that was left alone."
     whole, killed = root/'whole', root/'killed'
-    evaluation(whole, 0)
-    steps = [evaluation(killed, 0.1, lines).read_bytes() for lines in (12, 28)]
+    evaluation(whole)
+    steps = [evaluation(killed, lines).read_bytes() for lines in (12, 28)]
     with open(killed/'res'/'results.jsonl', 'ab') as file: file.write(steps[1].splitlines()[0][:40])
     early = (killed/'res'/'metrics.json').exists()
-    evaluation(killed, 0)
+    evaluation(killed)
     again = snapshot(killed)
-    evaluation(killed, 0)
+    evaluation(killed)
     return SimpleNamespace(whole=snapshot(whole), steps=steps, killed=again, again=snapshot(killed), early=early)
 
 
@@ -728,7 +725,7 @@ def killed_cleaner(root, jobs):
     put(root, {'data/raw.jsonl': RAW})
     found = []
     for where, count in POINTS:
-        process = subprocess.run([sys.executable, '-c', KILLED, where, str(count), *CLEAN], cwd=root, env=environment(root.with_name('home')), capture_output=True, timeout=120)
+        process = subprocess.run([sys.executable, '-c', KILLED, where, str(count), *CLEAN], cwd=root, env=environment(root.with_name('home')), capture_output=True, timeout=HANG)
         found.append((process.returncode, snapshot(root)))
     done = command('cleaner_finetune', *CLEAN, cwd=root, env=environment(root.with_name('home')))
     return SimpleNamespace(kills=found, done=done, end=snapshot(root))
@@ -765,7 +762,7 @@ def notebooks(root, jobs):
     done = []
     for name, params in steps.items():
         words = [word for k, v in params.items() for word in ('-p', k, str(v))]
-        done.append(subprocess.run([papermill, str(NOTEBOOKS/f'{name}.ipynb'), f'{name}-out.ipynb', *words], cwd=root, env=env, capture_output=True, text=True, timeout=300))
+        done.append(subprocess.run([papermill, str(NOTEBOOKS/f'{name}.ipynb'), f'{name}-out.ipynb', *words], cwd=root, env=env, capture_output=True, text=True, timeout=HANG))
     return SimpleNamespace(folder=root, runs=done)
 
 

@@ -1,9 +1,10 @@
 """libdocs.hub against a Hub on the loopback address, with the real clients: huggingface_hub, datasets, transformers."""
-import io, os, subprocess, sys, threading, time
+import io, os, subprocess, sys, threading
 
 import pandas as pd
 import pytest
-from corpora import CARD
+from corpora import CARD, NOWHERE
+from warm import HANG
 
 from libdocs import hub as room
 from libdocs.hub import fetch_model, find_token, load_splits, preflight, push
@@ -127,7 +128,7 @@ def test_nothing_is_printed(hub, tmp_path):
     hub.fail('GET', '/tree/', 500)
     code = ("from libdocs.hub import push, load_splits\n"
             "push({'train.csv': b'a,b\\n1,2\\n'}, 'alice/x', 'dataset', 'm'); print(load_splits('alice/x')['train'].values.tolist())")
-    done = subprocess.run([sys.executable, '-c', code], env=os.environ | hub.env(token, tmp_path), capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, '-c', code], env=os.environ | hub.env(token, tmp_path), capture_output=True, text=True, timeout=HANG)
     assert (done.stdout, done.stderr) == ("[['1', '2']]\n", '')
 
 
@@ -153,9 +154,9 @@ def test_fetched_model_is_used_when_the_hub_is_gone(hub, monkeypatch):
     hub.push('bert-base-uncased', {'config.json': b'{}', 'model.safetensors': b'weights', 'pytorch_model.bin': b'pickle', 'modeling.py': b'code'})
     folder = fetch_model('bert-base-uncased')  # a name without owner
     assert sorted(p.name for p in folder.iterdir()) == ['config.json', 'model.safetensors']
-    monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', 'http://127.0.0.1:9')
+    monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', NOWHERE)
     assert fetch_model('bert-base-uncased') == folder
-    message = fails('http://127.0.0.1:9 cannot be reached', fetch_model, 'bert-base-cased')
+    message = fails(f'{NOWHERE} cannot be reached', fetch_model, 'bert-base-cased')
     assert 'scratch' in message and './bert-base-cased' in message
 
 
@@ -245,15 +246,15 @@ def test_reading_what_is_not_there(hub, monkeypatch, tmp_path):
 
 def test_unreachable_hub_is_told_in_time(hub, monkeypatch, tmp_path):
     hub.login('alice')
-    monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', 'http://127.0.0.1:9')
+    monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', NOWHERE)
     for action in (lambda: preflight('alice/x', 'model'), lambda: load_splits('alice/x'), lambda: fetch_model('alice/x')):
-        assert './x' in fails('http://127.0.0.1:9 cannot be reached', action)
-    hub.delay('HEAD', '^/$', 60, times=9)
+        assert './x' in fails(f'{NOWHERE} cannot be reached', action)
+    answer = threading.Event()
+    hub.hold('HEAD', '^/$', answer, times=9)
     monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', hub.url)
     monkeypatch.setattr(room, '_REACH', 0.5)
-    start = time.time()
-    fails('cannot be reached', preflight, 'alice/x', 'model')
-    assert time.time() - start < 5
+    fails('cannot be reached', preflight, 'alice/x', 'model')  # though it never answers
+    answer.set()
 
 
 # Faults on the way
@@ -322,7 +323,7 @@ def test_unchanged_push_makes_no_commit(hub):
 def test_two_at_once(hub, naps):
     "Both land, whoever comes second builds on the first."
     token = hub.login('alice')
-    hub.delay('POST', '/repos/create|/commit/', 0.3, times=4)
+    for call in ('/repos/create', '/commit/'): hub.hold('POST', call, threading.Barrier(2), times=2)
     jobs = [threading.Thread(target=push, args=({f'{n}.csv': b'a\n1\n'}, 'alice/both', 'dataset', n), kwargs=dict(token=token)) for n in 'ab']
     for job in jobs: job.start()
     for job in jobs: job.join()

@@ -1,9 +1,11 @@
 "Several processes that train one model, started by torchrun and by accelerate, on a CPU with gloo."
-import json, signal, subprocess, sys, time
+import json, signal, subprocess, sys
 from types import SimpleNamespace
 
 import pytest
+import warm
 from corpora import bert, csv_bytes, documents, environment, put, read_jsonl
+from warm import HANG
 
 ROWS = documents(150)
 LAUNCHERS = {'one': [], 'torchrun': ['torch.distributed.run', '--standalone', '--nproc-per-node', '2', '-m'],
@@ -21,7 +23,7 @@ def trained(tmp_path_factory):
     for name, launcher in LAUNCHERS.items():
         options = ['--input-hf-dataset', './ds', '-o', f'./{name}/model', '-m', './base', '--epochs', '3', '--train-batch-size', '8', '--learning-rate', '5e-3', '--balance', 'loss', '--device', 'cpu',
                    '--output-classify-file', f'{name}/results.jsonl', '--wandb-output', f'{name}/wandb']
-        done[name] = subprocess.run([sys.executable, '-m', *launcher, 'libdocs.classifier_model', *options], cwd=root, env=environment(root/'home'), capture_output=True, text=True, timeout=300)
+        done[name] = subprocess.run([sys.executable, '-m', *launcher, 'libdocs.classifier_model', *options], cwd=root, env=environment(root/'home'), capture_output=True, text=True, timeout=HANG)
         assert done[name].returncode == 0, done[name].stderr
     return SimpleNamespace(folder=root, done=done)
 
@@ -46,24 +48,19 @@ def test_one_of_them_publishes_and_evaluates(trained):
 
 def test_an_error_ends_them_all(tmp_path):
     "A dataset that is not there: one line and no waiting for each other."
-    done = subprocess.run([sys.executable, '-m', *LAUNCHERS['torchrun'], 'libdocs.classifier_model', '--input-hf-dataset', './none', '-o', './model'], cwd=tmp_path, env=environment(tmp_path/'home'), capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, '-m', *LAUNCHERS['torchrun'], 'libdocs.classifier_model', '--input-hf-dataset', './none', '-o', './model'], cwd=tmp_path, env=environment(tmp_path/'home'), capture_output=True, text=True, timeout=HANG)
     assert done.returncode != 0 and 'there is no such folder' in done.stderr and 'unexpected' not in done.stderr
 
 
 def test_asked_to_end_all_leave_and_go_on(trained):
-    "SIGTERM to torchrun, as a preempted machine gets it: a checkpoint within 30 seconds; given again, the training ends as the undisturbed one, to the last digit."
-    options = trained.done['torchrun'].args[:-1] + ['again/wandb']
-    options = [word.replace('torchrun/', 'again/') for word in options]
+    "SIGTERM to torchrun when an epoch is done, as a preempted machine gets it: all leave with a checkpoint; given again, the training ends as the undisturbed one, to the last digit."
+    options = [word.replace('torchrun/', 'again/') for word in trained.done['torchrun'].args]
     env = environment(trained.folder/'home')
-    job, told = subprocess.Popen(options, cwd=trained.folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True), ''
-    for line in job.stderr:
-        told += line
-        if 'epoch 1 of' in line: break
-    job.send_signal(signal.SIGTERM)
-    begun = time.monotonic()
-    told += job.communicate(timeout=60)[1]
-    assert job.returncode != 0 and time.monotonic() - begun < 30, told
-    assert list((trained.folder/'again').rglob('checkpoint-*/libdocs.json')) and not (trained.folder/'again'/'model').exists(), told
-    done = subprocess.run(options, cwd=trained.folder, env=env, capture_output=True, text=True, timeout=300)
+    (trained.folder/'asked.py').write_text(warm.asked(to='os.getppid()') + 'import runpy\nrunpy.run_module("libdocs.classifier_model", run_name="__main__", alter_sys=True)\n')
+    asked = [part for word in options for part in (['asked', str(int(signal.SIGTERM))] if word == 'libdocs.classifier_model' else [word])]
+    done = subprocess.run(asked, cwd=trained.folder, env=env, capture_output=True, text=True, timeout=HANG)
+    assert done.returncode != 0 and 'epoch 1 of' in done.stderr and 'epoch 2 of' not in done.stderr, done.stderr
+    assert list((trained.folder/'again').rglob('checkpoint-*/libdocs.json')) and not (trained.folder/'again'/'model').exists(), done.stderr
+    done = subprocess.run(options, cwd=trained.folder, env=env, capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 0 and 'going on from step' in done.stderr, done.stderr
     assert (trained.folder/'again'/'model'/'model.safetensors').read_bytes() == (trained.folder/'torchrun'/'model'/'model.safetensors').read_bytes()

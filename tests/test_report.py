@@ -2,6 +2,7 @@
 import random
 
 import pytest
+from warm import HANG
 
 from libdocs.finetune.metrics import confidence_thresholds, coverage, evaluate, outcomes, probability_facts
 from libdocs.report import percent, report_html
@@ -47,6 +48,7 @@ def report(request, tmp_path_factory):
 def opened(browser, path, width:int, scheme:str):
     "The page, and everything that went wrong on it or was asked of the network."
     page, faults = browser.new_page(viewport=dict(width=width, height=900), color_scheme=scheme), []
+    page.set_default_timeout(1000 * HANG)
     page.on('console', lambda message: faults.append(message.text))
     page.on('pageerror', lambda error: faults.append(str(error)))
     page.on('request', lambda request: faults.append(request.url) if request.url not in (path.as_uri(), 'data:,') else None)

@@ -1,6 +1,6 @@
 """Corpora, datasets and models that mean harm: files that fill a machine, paths that lead out, code in weights and cards, text that a terminal or a spreadsheet obeys; and tokens
 that must not be seen by anyone."""
-import csv, gzip, json, os, re, signal, subprocess, sys, threading, time
+import csv, gzip, json, os, re, signal, subprocess, sys
 from pathlib import Path
 
 import pytest
@@ -192,14 +192,12 @@ def test_tokens_in_children_and_checkpoints(hub, tmp_path):
     hub.add_user('alice', token=HF)
     server = LoopbackWandb()
     env = environment(tmp_path/'home', **(hub.env(None, tmp_path/'home'/'hf') | {k: v for k, v in server.env().items() if k != 'WANDB_API_KEY'}))
-    line = [sys.executable, '-m', 'libdocs.classifier_model', *TRAIN, '--epochs', '30', '-o', 'alice/model', '--hf-access-token', HF, '--wandb-access-token', WB]
+    line = [sys.executable, '-m', 'libdocs.classifier_model', *TRAIN, '--epochs', '9999', '-o', 'alice/model', '--hf-access-token', HF, '--wandb-access-token', WB]
     job = subprocess.Popen(line, cwd=tmp_path/'work', env=env, stderr=subprocess.PIPE, text=True)
     seen, told = [], ''
-    def watch():
-        while job.poll() is None: seen.extend(children(job.pid)), time.sleep(.05)
-    threading.Thread(target=watch, daemon=True).start()
     for said in job.stderr:
         told += said
+        seen += children(job.pid)
         if 'epoch 2 of' in said: break
     job.send_signal(signal.SIGKILL)
     told += job.communicate()[1]

@@ -5,6 +5,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from warm import HANG
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -13,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp('site')
     command = [sys.executable, 'docs/build.py', '--out', folder/'html', '--stage', folder/'stage']
-    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANG)
     assert built.returncode == 0, built.stdout + built.stderr
     assert not built.stderr.strip(), 'a warning: ' + built.stderr
     return folder/'html'
@@ -36,6 +37,7 @@ def address(site):
 def open_page(browser, address, name, width=1280):
     "The page, and what went wrong on it: console errors, exceptions, failed requests, requests that leave the site."
     page, faults = browser.new_page(viewport={'width': width, 'height': 900}), []
+    page.set_default_timeout(1000 * HANG)
     page.on('console', lambda message: faults.append(message.text) if message.type == 'error' else None)
     page.on('pageerror', lambda error: faults.append(str(error)))
     page.on('requestfailed', lambda request: faults.append(f'failed: {request.url}'))
@@ -97,11 +99,11 @@ def test_api_page_in_a_browser(address, browser, width):
 
 def test_search_finds_a_function(address, browser):
     page, faults = open_page(browser, address, 'search.html?q=read_records')
-    page.wait_for_selector('#search-results a', timeout=10_000)
+    page.wait_for_selector('#search-results a', timeout=1000 * HANG)
     assert any('read_records' in text for text in page.locator('#search-results').all_inner_texts())
     assert faults == []
 
 
 def test_readme_is_what_the_index_says():
-    checked = subprocess.run([sys.executable, 'docs/readme.py', '--check'], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    checked = subprocess.run([sys.executable, 'docs/readme.py', '--check'], cwd=ROOT, capture_output=True, text=True, timeout=HANG)
     assert checked.returncode == 0, checked.stdout + checked.stderr

@@ -1,12 +1,12 @@
 "What users get: the wheel, built and installed into an empty environment, with every module, the commands, and no slow imports."
-import json, re, shutil, subprocess, sys, sysconfig, time, venv, zipfile
+import json, re, shutil, subprocess, sys, sysconfig, venv, zipfile
 from pathlib import Path
 
 import pytest
+from warm import HANG
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = {'cleaner_finetune': 'libdocs.cleaner_finetune', 'classifier_model': 'libdocs.classifier_model', 'libdocs-pipeline': 'libdocs.pipelines'}
-HEAVY = ['torch', 'transformers', 'datasets', 'wandb', 'sklearn']
 
 
 def exported_modules():
@@ -20,7 +20,7 @@ def exported_modules():
 
 
 def run(*command, **options):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=240, **options)
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=HANG, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -55,9 +55,10 @@ def python(installed, code):
     return run(installed/'python', '-I', '-c', code, cwd=installed).strip()
 
 
-def best_of_five(measure):
-    "The shortest of five, to be fair to a machine that has other work to do."
-    return min(measure() for _ in range(5))
+def brought(installed, code):
+    "The packages that a program imports, but for those of Python itself."
+    whole = f"import sys; before = {{*sys.modules}}\n{code}\nprint(); print(*sorted({{name.split('.')[0] for name in {{*sys.modules}} - before}} - sys.stdlib_module_names))"
+    return python(installed, whole).splitlines()[-1].split()
 
 
 def test_wheel_holds_every_module_and_pipeline(wheel):
@@ -82,12 +83,10 @@ def test_every_module_is_imported_from_the_wheel(installed):
 
 @pytest.mark.parametrize('command', COMMANDS)
 def test_help_at_once(installed, command):
-    def seconds():
-        start = time.perf_counter()
-        said = run(installed/command, '--help', cwd=installed)
-        assert said.startswith(f'usage: {command}'), said[:200]
-        return time.perf_counter() - start
-    assert best_of_five(seconds) < 1
+    "Nothing is imported for it but what Python brings: how many seconds that takes is the machine's affair."
+    assert run(installed/command, '--help', cwd=installed).startswith(f'usage: {command}')
+    code = f'from {COMMANDS[command]} import main\ntry: main(["--help"])\nexcept SystemExit: pass'
+    assert brought(installed, code) == ['libdocs']
 
 
 @pytest.mark.parametrize('command', COMMANDS)
@@ -95,11 +94,5 @@ def test_help_as_a_module(installed, command):
     assert 'usage:' in run(installed/'python', '-I', '-m', COMMANDS[command], '--help', cwd=installed)
 
 
-def test_import_at_once(installed):
-    code = 'import time; start = time.perf_counter(); import libdocs; print(time.perf_counter() - start)'
-    assert best_of_five(lambda: float(python(installed, code))) < 0.3
-
-
 @pytest.mark.parametrize('module', ['libdocs', *COMMANDS.values()])
-def test_heavy_packages_are_not_imported(installed, module):
-    assert python(installed, f'import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])') == '[]'
+def test_import_at_once(installed, module): assert brought(installed, f'import {module}') == ['libdocs']
