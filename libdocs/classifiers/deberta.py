@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .forward import Forward, ahead, is_out_of_memory, naming, padding_of
+from .forward import Forward, ahead, is_out_of_memory, naming, padding_of, reads_last
 from .reading import Reading, general_tokenizer, pool_windows, read_tokens, text_ids, usable_length
 from ..finetune.metrics import rank
 from ..hub import fetch_model
@@ -75,9 +75,13 @@ def _opened(folder:Path, allow_pickle:bool, options:dict)->tuple:
     "(model, what transformers found about its weights)."
     import torch
     from transformers import AutoModelForSequenceClassification
-    return AutoModelForSequenceClassification.from_pretrained(
+    model, loading = AutoModelForSequenceClassification.from_pretrained(
         folder, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False,
         use_safetensors=None if allow_pickle else True, **options)
+    if getattr(model.config, 'attention_type', None) == 'block_sparse':  # BigBird would leave it with the first short text, for good
+        model.config.attention_type = 'original_full'
+        for module in [m for m in model.modules() if hasattr(m, 'set_attention_type')]: module.set_attention_type('original_full')
+    return model, loading
 
 def _plain(model):
     "A model that transformers saves under its own names, and not under those that it was loaded from."
@@ -124,9 +128,8 @@ def _tokenizer(folder:Path, model):
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     last, rows = max(tokenizer.get_vocab().values(), default=0), len(model.get_input_embeddings().weight)
     if last >= rows: raise ValueError(f'its tokenizer has a token of number {last}, and its model knows those up to {rows - 1}: they do not belong together')
-    tokenizer = general_tokenizer(tokenizer)
     ensure_pad_token(model, tokenizer)
-    return tokenizer
+    return general_tokenizer(tokenizer)
 
 def ensure_pad_token(
     model,      # a sequence classifier
@@ -138,7 +141,7 @@ def ensure_pad_token(
     if tokenizer.pad_token is None: tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token is None: raise ValueError('its tokenizer has no pad, end or unknown token to pad with')
     for config in (model.config, model.config.get_text_config()): config.pad_token_id = tokenizer.pad_token_id
-    tokenizer.padding_side = 'left' if padding_of(tokenizer, model).left else 'right'
+    tokenizer.padding_side = 'left' if reads_last(tokenizer) else 'right'
 
 def _load(folder:Path, name:str, allow_pickle:bool)->tuple:
     "(model, tokenizer) of a checkpoint that was trained to classify."

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'dtypes', 'token_batches', 'padding', 'batch_tokens', 'cheap_padding', 'pick_dtype', 'bfloat16_pays',
            'keep_memory', 'is_out_of_memory', 'ahead', 'pack', 'Forward', 'padded', 'Padding', 'as_padding',
-           'padding_of', 'TooLarge', 'naming']
+           'reads_last', 'padding_of', 'TooLarge', 'naming']
 
 # %% ../../nbs/39_classifiers.forward.ipynb #9b018d0c
 import ctypes, inspect, logging, platform
@@ -163,10 +163,11 @@ class _Widening:
 
 # %% ../../nbs/39_classifiers.forward.ipynb #bf534891
 def _widens(module)->bool:
-    "Whether it is a linear layer and then GELU."
+    "Whether it is a linear layer and then GELU, and nothing else: RoBERTa-PreLayerNorm has a norm before them."
     import torch
     from transformers.activations import GELUActivation
-    return isinstance(getattr(module, 'dense', None), torch.nn.Linear) and type(getattr(module, 'intermediate_act_fn', None)) is GELUActivation
+    parts = dict(module.named_children())
+    return set(parts) == {'dense', 'intermediate_act_fn'} and isinstance(parts['dense'], torch.nn.Linear) and type(parts['intermediate_act_fn']) is GELUActivation
 
 def pack(
     model,  # of transformers, on a processor, in float32 or bfloat16
@@ -262,17 +263,34 @@ def _logits(self:Forward, inputs:list, types:list|None)->np.ndarray:
     with torch.inference_mode(): return self.pad.logits(self.model, inputs, self.device, types).float().cpu().numpy()
 
 # %% ../../nbs/39_classifiers.forward.ipynb #69134e19
+def reads_last(
+    tokenizer,  # of the model
+)->bool:
+    "Whether the classifier reads the last position, where the tokenizer puts its classification token."
+    before, after = around(tokenizer)
+    return not before and bool(after) and after[-1] == tokenizer.cls_token_id
+
 def padding_of(
     tokenizer,  # a tokenizer with a pad token
     model,      # of transformers, with or without LoRA
 )->Padding:
-    "How a family is padded: on the left only where the classifier reads the last position."
-    before, after = around(tokenizer)
+    "How the inputs of a family become rows."
+    (before, after), encoded = around(tokenizer), tokenizer('a')
     takes = inspect.signature(getattr(model, 'get_base_model', lambda: model)().forward).parameters
-    left = not before and bool(after) and after[-1] == tokenizer.cls_token_id
-    types = tokenizer('a').get('token_type_ids') if 'token_type_ids' in takes else None
+    types = encoded.get('token_type_ids') if 'token_type_ids' in takes else None
     parts = (types[:len(before)], types[len(before)], types[len(types) - len(after):]) if types and any(types) else None
-    return Padding(tokenizer.pad_token_id, left, parts, 'attention_mask' in takes)
+    padding = Padding(tokenizer.pad_token_id, reads_last(tokenizer), parts, 'attention_mask' in takes)
+    return padding._replace(masked=padding.masked and not _reads_padding(model, padding, encoded['input_ids']))
+
+def _reads_padding(model, padding:Padding, ids:list)->bool:
+    "Whether the scores of an input change with the length of another one."
+    import torch
+    training, longer = model.training, [*ids[:-1], *ids[-1:] * 8]
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try: alone, beside = (padding.logits(model.eval(), batch, model.device)[0].float() for batch in ([ids], [ids, longer]))
+        except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError): return False  # it cannot classify; what is wrong shows when it is asked to
+        finally: model.train(training)
+    return bool((alone - beside).abs().max() > 1e-4 * (1 + alone.abs().max()))
 
 # %% ../../nbs/39_classifiers.forward.ipynb #6a5bdfa9
 class TooLarge(InputError):

@@ -73,18 +73,20 @@ def check_family(
         cooler = _scores(cool_head(model, 2.), tokenizer, name, [inputs])
         cool_head(model, .5)
     if not torch.isfinite(alone).all(): raise InputError(f'{name}: its weights are damaged: the scores of a text are not finite')
-    bound = 1e-3 * (1 + alone.abs().max())
     def refuse(why): raise InputError(f'{name}: {type(model).__name__} cannot be trained: {why}; choose another base model')
+    bound = 1e-3 * (1 + alone.abs().max())
+    if (alone - alone[0]).abs().max() < 1e-3 * bound: refuse('its scores do not depend on the text')
     if (alone - together).abs().max() > bound: refuse('the scores of a text change with the texts beside it')
     if (together - 2 * cooler).abs().max() > bound: refuse('its scores do not follow from its last layer alone')
 
-_trial = 'a', 'a b c d e f g h', 'a b c'
+_trial = 'a', 'a b c d e f g h', 'a b c', 'c b a'  # also two of one length
 
 def _scores(model, tokenizer, name:str, batches:list):
     "The logits of batches, or an `InputError` that says why there are none."
     import torch
-    padding = padding_of(tokenizer, model)
-    try: return torch.cat([padding.logits(model, batch, 'cpu') for batch in batches])
+    try:
+        padding = padding_of(tokenizer, model)
+        return torch.cat([padding.logits(model, batch, 'cpu') for batch in batches])
     except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         if is_out_of_memory(error): raise
         raise InputError(f'{name}: {type(model).__name__} cannot classify a plain text: {(str(error).splitlines() or [type(error).__name__])[0]}') from error

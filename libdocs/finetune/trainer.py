@@ -491,7 +491,8 @@ def with_lora(
     except ImportError as error: raise InputError('LoRA needs the package peft: pip install "libdocs[lora]"') from error
     layers, head = lora_parts(model)
     if not layers: raise InputError(f'{type(model).__name__} has no linear layers that LoRA could train beside: leave out --lora')
-    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.05, target_modules=layers, modules_to_save=head))
+    experts = any('experts' in name for name, _ in model.base_model.named_parameters())  # peft knows no dropout beside these
+    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0. if experts else 0.05, target_modules=layers, modules_to_save=head))
 
 def lora_parts(
     model,  # a sequence classifier
