@@ -22,7 +22,7 @@ from .labels import label_variants, merge_variants
 from .records import InputError, Limits, atomic_writer, base_id, file_sha256, iter_records, to_json_line, unique_ids, write_jsonl
 from .report import dataset_card, versions
 from .stages import RunFolder, Stage
-from .utils.data_cleaner.clean_data_tfidf import audited, decide, warn_of_losses
+from .utils.data_cleaner.clean_data_tfidf import audited, clash_counts, decide, warn_of_clashes, warn_of_losses
 from .utils.data_cleaner.label_issues import LabelIssues, label_issues, to_drop
 from .utils.data_cleaner.tfidf import cluster_texts
 from .utils.training.training import checked_split, csv_writer, frequencies_file, guarded, label_frequencies, normalize
@@ -101,35 +101,38 @@ def _keep(ledger:pd.DataFrame, folder:Path)->dict:
     return dict(kept=int(counts.get('', 0)), removed={k: int(n) for k, n in sorted(counts.items()) if k})
 
 # %% ../nbs/70_preparation.ipynb #1ed4497e
-shown_pairs = 10  # of each reason, in the report
+shown_pairs = 10  # of each kind, in the report
 
 def clean_stage(
     run:RunFolder,
     read:Stage,
     threshold:float,  # cosine similarity of a near-duplicate
-    conflicts:str,    # copies with different labels: 'majority', 'keep', 'drop'
+    conflicts:str,    # one text with different labels: 'majority', 'keep', 'drop'
 )->Stage:             # ledger.parquet, pairs.parquet
     "Empty texts, copies and conflicts."
     def work(folder):
         corpus = corpus_of(read)
         found = cluster_texts(corpus.texts(), threshold)
-        fate = decide(found, corpus.table['label'], threshold, conflicts)
+        fate, near = decide(found, corpus.table['label'], threshold, conflicts)
         ledger = pd.DataFrame(dict(reason=fate['reason'], score=fate['score'].astype(float), match=fate['match']), index=corpus.table.index)
         ledger = ledger.assign(reason=ledger['reason'].fillna(''), match=ledger['match'].fillna(-1).astype(int), cluster=found.cluster, part='')
         warn_of_losses(Counter(corpus.table['label']), Counter(corpus.table['label'][(ledger['reason'] == '')]))
-        _close_calls(ledger, corpus).to_parquet(folder/'pairs.parquet')
-        facts = _keep(ledger, folder)
+        clashes = clash_counts(corpus.table['label'], near)
+        warn_of_clashes(clashes, threshold, '--threshold')
+        _close_calls(ledger, near, corpus).to_parquet(folder/'pairs.parquet')
+        facts = _keep(ledger, folder) | dict(clashes=dict(rows=clashes.total(), labels=[[*pair, n] for pair, n in clashes.most_common(shown_pairs)]))
         if not facts['kept']: raise InputError(f'no rows are left after cleaning {len(ledger)}: {facts["removed"]}')
         return facts
     return run.stage('clean', dict(threshold=threshold, conflicts=conflicts), work, [read])
 
 # %% ../nbs/70_preparation.ipynb #15b97267
-def _close_calls(ledger:pd.DataFrame, corpus:Corpus)->pd.DataFrame:
-    "The least similar pairs: score, label, text, matched_label, matched_text."
-    some = pd.concat([ledger[ledger['reason'] == reason].sort_values('score', kind='stable').head(shown_pairs) for reason in ('near_duplicate', 'label_conflict')])
-    texts, label = corpus.some([*some.index, *some['match']]), corpus.table['label']
-    return pd.DataFrame(dict(score=some['score'], label=label[some.index], text=[texts[i] for i in some.index],
-                             matched_label=label[some['match']].to_numpy(), matched_text=[texts[i] for i in some['match']])).astype(dict(text=object, matched_text=object))
+def _close_calls(ledger:pd.DataFrame, clashes:pd.DataFrame, corpus:Corpus)->pd.DataFrame:
+    "Copies that are least alike, conflicts, and the near copies with different labels that are most alike: kind, score, label, text, matched_label, matched_text."
+    def some(kind, rows, most=False): return rows[['score', 'match']].sort_values('score', ascending=not most, kind='stable').head(shown_pairs).assign(kind=kind)
+    shown = pd.concat([*(some(reason, ledger[ledger['reason'] == reason]) for reason in ('near_duplicate', 'label_conflict')), some('label_clash', clashes, most=True)])
+    texts, label = corpus.some([*shown.index, *shown['match']]), corpus.table['label']
+    return pd.DataFrame(dict(kind=shown['kind'], score=shown['score'], label=label[shown.index], text=[texts[i] for i in shown.index],
+                             matched_label=label[shown['match']].to_numpy(), matched_text=[texts[i] for i in shown['match']])).astype(dict(text=object, matched_text=object))
 
 # %% ../nbs/70_preparation.ipynb #580ceb33
 def normalize_stage(
@@ -225,7 +228,7 @@ def write_stage(
             with atomic_writer(paths['rejected'], 'wb') as file: file.write((read.folder/'rejected.jsonl').read_bytes())
         found = issues_of(issues) if issues else None
         if found: write_jsonl(paths['label_issues'], found.suspects.drop(columns='row')), write_jsonl(paths['outliers'], found.outliers.drop(columns='row'))
-        told = facts | _counts(corpus, ledger, read, facts['options']) | dict(sha256={name: file_sha256(folder/name) for name in ('train.csv', 'test.csv')})
+        told = facts | dict(clashes=cleaned.facts['clashes']) | _counts(corpus, ledger, read, facts['options']) | dict(sha256={name: file_sha256(folder/name) for name in ('train.csv', 'test.csv')})
         gone = ledger['reason'] != ''
         with atomic_writer(paths['report']) as file:
             file.write(corpus_html(told, pd.DataFrame(dict(label=corpus.table['label'][gone], reason=ledger['reason'][gone])), pd.read_parquet(cleaned.folder/'pairs.parquet'), found))
