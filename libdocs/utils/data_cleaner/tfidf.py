@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'batch_rows', 'batch_chars', 'cores', 'batches', 'Counted', 'count_rows', 'tfidf_rows', 'Pairs', 'least_cosine',
-           'near_duplicates', 'similarity_forest', 'clusters', 'Clustered', 'cluster_texts', 'cosines_of',
-           'best_across']
+           'near_duplicates', 'similarity_forest', 'clusters', 'Clustered', 'cluster_texts', 'cosines_of', 'same_texts',
+           'leaders', 'best_across']
 
 # %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #e29ac930
 import logging, os
@@ -396,6 +396,35 @@ def cosines_of(
     "Cosine similarity of pairs of texts, near-duplicates or not."
     one, two = found.vectors[left], found.vectors[right]
     return np.where(one == two, 1.0, _kernels().cosines(found.rows, one, two))
+
+# %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #c4f6c98f
+def same_texts(
+    found:Clustered,  # n texts
+)->np.ndarray:        # (n,) int64, the first text that is the same after normalisation
+    "Which texts are the same: words, their order, symbols and punctuation."
+    _, code = np.unique(found.texts, return_inverse=True)
+    _, first, which = np.unique(code * len(found.first) + found.vectors, return_index=True, return_inverse=True)
+    return first[which]
+
+def leaders(
+    found:Clustered,        # n texts
+    candidates:np.ndarray,  # (m,) int, the texts that may stay, ascending
+    labels:np.ndarray,      # (n,) int
+    threshold:float,        # that of `found`
+)->tuple:                   # two of (m,) int64, texts, -1 for none: the leader that a candidate follows; the leader of another label and text that a leader is most like
+    "Choose the leaders among the candidates, those that follow no other."
+    kernels, least, cluster = _kernels(), least_cosine(threshold), found.cluster[candidates]
+    follows, clashes = np.full(len(candidates), -1), np.full(len(candidates), -1)
+    _, which, size = np.unique(cluster, return_inverse=True, return_counts=True)
+    several = np.flatnonzero(size[which] > 1)
+    if not len(several): return follows, clashes
+    order = several[np.argsort(cluster[several], kind='stable')]
+    rows, bounds = candidates[order], np.flatnonzero(np.diff(cluster[order], prepend=-1, append=-1))
+    some = kernels.Candidates(found.vectors[rows], same_texts(found)[rows], labels[rows], bounds)
+    stops, width = np.empty(len(found.first), np.int64), int(found.rows.ids.max(initial=-1)) + 1
+    kernels.prefix_stops(found.rows, least, stops)
+    for out, near in zip((follows, clashes), kernels.lead(found.rows, stops, least, width, some)): out[order] = np.append(rows, -1)[near]
+    return follows, clashes
 
 # %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #2d5981a0
 def _nearest(pairs:Pairs)->Pairs:
