@@ -18,14 +18,14 @@ import numpy as np
 import pandas as pd
 
 from .corpus_report import corpus_html
-from .labels import label_variants, merge_variants
+from .labels import label_variants, merge_variants, tell_lists
 from .records import InputError, Limits, atomic_writer, base_id, file_sha256, iter_records, to_json_line, unique_ids, write_jsonl
 from .report import dataset_card, versions
 from .stages import RunFolder, Stage
-from .utils.data_cleaner.clean_data_tfidf import audited, clash_counts, decide, warn_of_clashes, warn_of_losses
+from .utils.data_cleaner.clean_data_tfidf import audited, clash_counts, comparable, decide, warn_of_clashes, warn_of_losses, warn_of_missing
 from .utils.data_cleaner.label_issues import LabelIssues, label_issues, to_drop
 from .utils.data_cleaner.tfidf import cluster_texts
-from .utils.training.training import checked_split, csv_writer, frequencies_file, guarded, label_frequencies, normalize
+from .utils.training.training import best_min_label_count, checked_split, csv_writer, frequencies_file, guarded, label_frequencies, normalize
 
 log = logging.getLogger(__name__)
 
@@ -38,24 +38,26 @@ def read_stage(
     bad_rows:str,         # 'stop' or 'reject'
     merge_labels:bool,    # merge labels that differ only in spelling
     limits:Limits=Limits(),  # of what compressed files unpack to
+    delimiter:str|None=None, # of CSV files; None: found
 )->Stage:                 # rows.jsonl, table.parquet (id, label), rejected.jsonl
     "Every good row of the files; raises `InputError` with file, line and reason."
     def work(folder):
         rejected, columns, ids, labels = [], {}, [], []
         with open(folder/'rows.jsonl', 'w', encoding='utf-8', newline='\n') as file:
-            for record in iter_records(paths, text, subject, bad_rows, rejected, limits):
+            for record in iter_records(paths, text, subject, bad_rows, rejected, limits, delimiter):
                 ids.append(base_id(record))
                 labels.append(record['label'])
                 record.pop('id', None)
                 columns |= dict.fromkeys(record)
                 file.write(to_json_line(record) + '\n')
         _tell_variants(labels, merge_labels)
+        tell_lists(labels)
         pd.DataFrame(dict(id=unique_ids(ids), label=merge_variants(labels) if merge_labels else labels)).to_parquet(folder/'table.parquet')
         write_jsonl(folder/'rejected.jsonl', pd.DataFrame(rejected, columns=['file', 'line', 'reason', 'raw']))
         if rejected: log.warning('%d bad rows set aside; the first: %s line %d: %s', len(rejected), *(rejected[0][k] for k in ('file', 'line', 'reason')))
         return dict(rows=len(ids), rejected=len(rejected), columns=['id', *columns])
     files = {os.fspath(path): file_sha256(path) for path in paths}
-    return run.stage('read', dict(files=files, text=text, subject=subject, bad_rows=bad_rows, merge_labels=merge_labels, versions=versions()), work)
+    return run.stage('read', dict(files=files, text=text, subject=subject, bad_rows=bad_rows, merge_labels=merge_labels, delimiter=delimiter, versions=versions()), work)
 
 def _tell_variants(labels:list, merged:bool):
     for group in label_variants(labels):
@@ -112,10 +114,13 @@ def clean_stage(
     "Empty texts, copies and conflicts."
     def work(folder):
         corpus = corpus_of(read)
-        found = cluster_texts(corpus.texts(), threshold)
+        lacks = []
+        found = cluster_texts(comparable(((row['text'], row['label']) for row in corpus), lacks), threshold)
         fate, near = decide(found, corpus.table['label'], threshold, conflicts)
         ledger = pd.DataFrame(dict(reason=fate['reason'], score=fate['score'].astype(float), match=fate['match']), index=corpus.table.index)
         ledger = ledger.assign(reason=ledger['reason'].fillna(''), match=ledger['match'].fillna(-1).astype(int), cluster=found.cluster, part='')
+        ledger['reason'] = [lack or reason for lack, reason in zip(lacks, ledger['reason'])]
+        warn_of_missing(Counter(ledger['reason']), len(ledger))
         warn_of_losses(Counter(corpus.table['label']), Counter(corpus.table['label'][(ledger['reason'] == '')]))
         clashes = clash_counts(corpus.table['label'], near)
         warn_of_clashes(clashes, threshold, '--threshold')
@@ -139,22 +144,35 @@ def normalize_stage(
     run:RunFolder,
     read:Stage,
     cleaned:Stage,
-    labels_to_filter:Sequence=(),    # labels to drop
-    reduce_majority_to:float=1.0,    # see `label_cap`
-    min_label_count:int=2,           # labels with fewer rows are dropped
-    seed:int=42,                     # of the cap
-    cap:bool=True,                   # False: no cap
-)->Stage:                            # ledger.parquet
-    "Unwanted, rare and too frequent labels."
-    options = dict(labels_to_filter=list(labels_to_filter), reduce_majority_to=reduce_majority_to, min_label_count=min_label_count, seed=seed, cap=cap)
+    labels_to_filter:Sequence=(),         # labels to drop
+    reduce_majority_to:float|None=None,   # see `label_cap`; None: no cap
+    min_label_count:int=2,                # labels with fewer rows are dropped
+    seed:int=42,                          # of the cap
+)->Stage:                                 # ledger.parquet
+    "Unwanted and rare labels, and too frequent ones if a cap is given."
+    options = dict(labels_to_filter=list(labels_to_filter), reduce_majority_to=reduce_majority_to, min_label_count=min_label_count, seed=seed)
     def work(folder):
         ledger, table = ledger_of(cleaned), corpus_of(read).table
-        gone = normalize(table[(ledger['reason'] == '')], labels_to_filter, reduce_majority_to, min_label_count, seed, cap).removed
-        ledger.loc[gone.index, 'reason'] = gone['reason']
+        normal = normalize(table[(ledger['reason'] == '')], labels_to_filter, reduce_majority_to, min_label_count, seed)
+        ledger.loc[normal.removed.index, 'reason'] = normal.removed['reason']
+        if normal.mostly_capped: _advise(table['label'][ledger['reason'].isin(['', 'label_cap'])].value_counts(), reduce_majority_to)
         facts = _keep(ledger, folder)
         if not facts['kept']: raise InputError(f'no rows are left after filtering labels; lower --min-label-count ({min_label_count}) or filter fewer')
         return facts
     return run.stage('normalize', options, work, [read, cleaned])
+
+def _advise(
+    counts:pd.Series,         # label → rows that the cap fell on
+    reduce_majority_to:float,
+    aside:pd.Series|int=0,    # label → other rows, which stay
+):
+    "Tell how to lose fewer rows to the cap; what is said of a cap after the split is about right, as the split would be another."
+    total = counts.add(aside, fill_value=0).astype(int)
+    least, kept = best_min_label_count(counts, reduce_majority_to)
+    stay, most = counts >= least, '' if isinstance(aside, int) else 'about '
+    kept += (total - counts)[stay].sum()
+    fewer = f'; with it, --min-label-count {total[stay].min()} keeps the most, {most}{kept} rows of {stay.sum()} labels' if not stay.all() else ''
+    log.warning('without --reduce-majority-to all %d rows stay%s', total.sum(), fewer)
 
 # %% ../nbs/70_preparation.ipynb #d4c03615
 def split_stage(
@@ -172,9 +190,17 @@ def split_stage(
         labels = table['label'].iloc[rows]
         test = checked_split(labels, ledger['cluster'].iloc[rows], test_size, seed)
         ledger.loc[rows, 'part'] = np.where(test, 'test', 'train')
-        if cap_train is not None: _remove(ledger, normalize(table[ledger['part'] == 'train'], (), cap_train, 1, seed).removed.index, 'label_cap')
+        if cap_train is not None: _cap_train(ledger, table, cap_train, seed)
         return _keep(ledger, folder)
     return run.stage('split', dict(test_size=test_size, seed=seed, cap_train=cap_train), work, [read, normal])
+
+def _cap_train(ledger:pd.DataFrame, table:pd.DataFrame, reduce_majority_to:float, seed:int):
+    "The cap on the train split alone."
+    labels = table['label']
+    capped = normalize(table[ledger['part'] == 'train'], (), reduce_majority_to, 1, seed)
+    train, test = (labels[ledger['part'] == part].value_counts() for part in ('train', 'test'))
+    if capped.mostly_capped: _advise(train, reduce_majority_to, test)
+    _remove(ledger, capped.removed.index, 'label_cap')
 
 def _remove(ledger:pd.DataFrame, rows, reason:str):
     ledger.loc[rows, 'reason'], ledger.loc[rows, 'part'] = reason, ''
@@ -187,20 +213,21 @@ def issues_stage(
     read:Stage,
     split:Stage,
     seed:int=42,       # of the folds
-    drop:bool=False,   # remove the suspects
+    drop:bool=False,   # remove the likely ones
 )->Stage:              # ledger.parquet, suspects.parquet, outliers.parquet, confused.parquet
-    "Training rows whose label is probably wrong."
+    "Training rows whose label may be wrong."
     def work(folder):
         ledger, corpus = ledger_of(split), corpus_of(read)
         rows = np.flatnonzero(ledger['part'] == 'train')
         texts = corpus.some(rows)
         train = corpus.table.iloc[rows].assign(text=[texts[i] for i in rows])
         found = label_issues(train, ledger['cluster'].iloc[rows].to_numpy(), seed=seed)
-        if len(found.suspects): log.info('%d of %d training rows have a label that is probably wrong%s', len(found.suspects), found.rows, '' if drop else '; they stay, and are listed')
+        if len(found.suspects): log.info('labels that may be wrong, among %d training rows: %s; they are listed%s', found.rows, found.summary, ', and the likely ones dropped' if drop else ' and stay')
+        if found.unjudged: log.info('%d labels have too few rows to be judged: %s', len(found.unjudged), ', '.join(map(repr, found.unjudged[:20])))
         for name, table in (('suspects', found.suspects), ('outliers', found.outliers.head(listed_outliers)), ('confused', found.confused)): table.to_parquet(folder/f'{name}.parquet')
         if drop:
             gone = rows[to_drop(found, train['label'])]
-            doubt = dict(zip(rows[found.suspects['row'].to_numpy(int)], found.suspects['confidence']))
+            doubt = dict(zip(rows[found.likely['row'].to_numpy(int)], found.likely['confidence']))
             _remove(ledger, gone, 'label_issue')
             ledger.loc[gone, 'score'] = [doubt[row] for row in gone]
         return _keep(ledger, folder) | dict(rows=found.rows, unjudged=list(found.unjudged))
@@ -246,7 +273,7 @@ def _write_rows(corpus:Corpus, ledger:pd.DataFrame, paths:dict, folder:Path, csv
         tables = {part: csv_writer(stack.enter_context(open(folder/f'{part}.csv', 'w', encoding='utf-8', newline='')), corpus.columns, csv_safe) for part in ('train', 'test')}
         for record, fate in zip(corpus, ledger.itertuples(index=False)):
             if fate.part: tables[fate.part](record)
-            else: record = audited(record, reason=fate.reason, score=fate.score, matched_id=ids[fate.match] if fate.match >= 0 else None, cluster=None if fate.reason in ('filtered_label', 'rare_label', 'label_cap') else ids[fate.cluster])
+            else: record = audited(record, reason=fate.reason, score=fate.score, matched_id=ids[fate.match] if fate.match >= 0 else None, cluster=None if fate.reason in ('unlabelled', 'filtered_label', 'rare_label', 'label_cap') else ids[fate.cluster])
             lines[fate.part or 'removed'].write(to_json_line(record) + '\n')
 
 def _as_written(frequencies:dict, csv_safe:bool)->dict:
@@ -257,8 +284,8 @@ def _counts(corpus:Corpus, ledger:pd.DataFrame, read:Stage, options:dict)->dict:
     "How many rows there were at each step, of each label, and why the others went."
     labels, reason, part = corpus.table['label'], ledger['reason'], ledger['part']
     went, rejected = reason[reason != ''].value_counts(), read.facts['rejected']
-    cleaned = ~reason.isin(['empty', 'exact_duplicate', 'near_duplicate', 'label_conflict'])
-    raw, train, test = (some.value_counts() for some in (labels, labels[part == 'train'], labels[part == 'test']))
+    cleaned = ~reason.isin(['empty', 'unlabelled', 'exact_duplicate', 'near_duplicate', 'label_conflict'])
+    raw, train, test = (some.value_counts() for some in (labels[labels != ''], labels[part == 'train'], labels[part == 'test']))
     natural = labels[cleaned & ~labels.isin(options['labels_to_filter'])]
     return dict(
         counts=[['read', len(labels) + rejected], ['cleaned', int(cleaned.sum())], ['normalized', int((part != '').sum() + (reason == 'label_issue').sum())], ['train', int(train.sum())], ['test', int(test.sum())]],

@@ -468,28 +468,43 @@ def _names(header:list, columns:Iterable[str], path:Path)->list:
     return names
 
 # %% ../nbs/00_records.ipynb #d7a4937a
+def _simple_rows(dialect:_Dialect, sample:list)->Iterator:
+    "The rows on one line among the first lines of a file, whatever is broken between them."
+    lines = _Lines(iter(sample))
+    reader, values = dialect.read(lines), []
+    while values is not None:
+        lines.taken.clear()
+        try: values = next(reader, None)
+        except csv.Error:
+            lines.give_back(1)
+            reader = dialect.read(lines)
+            continue
+        if values and len(lines.taken) == 1: yield values
+
 class _Labels:
-    "The labels of a CSV file as far as it has been read, and those of its first lines."
+    "What is known of the labels of a CSV file: those of rows on one line, as far as it was read and among its first lines."
     def __init__(self, dialect:_Dialect, width:int, place:int|None, sample:list):
         self.bare, self.width, self.place, self.seen = dialect._replace(quotes=False), width, place, set()
-        self.first = Counter(label for line in sample if (label := self.of(line)) is not None)
+        self.lines = Counter(label for line in sample if (label := self.of(line)) is not None)
+        rows = Counter(values[place] for values in _simple_rows(dialect, sample) if len(values) == width) if place is not None else {}
+        self.seen |= {label for label, n in rows.items() if n > 1}
+
+    def see(self, values:list):
+        if self.place is not None: self.seen.add(values[self.place])
 
     def of(self, line:str)->str|None:
         "The label in a line, quotes aside, if it has as many values as a row."
         values = next(self.bare.read([line]), [])
         return values[self.place].strip('"') if self.place is not None and len(values) == self.width else None
 
-    def known(self, label:str, at_least:int=1)->bool: return bool(label) and (label in self.seen or self.first[label] >= at_least)
-
     def swallowed(self, lines:list)->bool:
-        "Whether the lines of one row are rows by themselves."
+        "Whether the lines of one row are rows by themselves, with labels of other rows or, if they are many, of each other."
         found = []
         for line in filter(str.strip, lines):
             if (label := self.of(line)) is None: return False
             found.append(label)
         own = Counter(found)
-        if all(self.known(label, own[label] + 1) for label in own): return True
-        return len(found) > 2 and len(own) <= len(found) / 2 and own[found[-1]] > 1
+        return self.seen >= set(own) - {''} != set() or len(found) > 2 and len(own) <= len(found) / 2 and own[found[-1]] > 1
 
 # %% ../nbs/00_records.ipynb #b875737d
 def _opening(text:str, dialect:_Dialect)->int:
@@ -587,12 +602,12 @@ def _is_whole(table:_Csv, values:list)->bool:
     "Whether a row after a broken one is a row, and no part of that one: so it is if its quotes are even and others have its label."
     place = table.labels.place
     even = ''.join(table.lines.taken).count('"') % 2 == 0
-    if table.torn and even and (place is None or table.labels.known(values[place], 2)): table.torn = None
+    if table.torn and even and (place is None or values[place] in table.labels.seen or table.labels.lines[values[place]] > 1): table.torn = None
     return not table.torn
 
 def _csv_rows(file, path:Path, columns:tuple=(), delimiter:str|None=None)->Iterator:
     table = _Csv(file, path, columns, delimiter)
-    reader, lines, place = table.reader(), table.lines, table.labels.place
+    reader, lines = table.reader(), table.lines
     while True:
         start = lines.number + 1
         values, reason = _next_row(table, reader)
@@ -610,7 +625,7 @@ def _csv_rows(file, path:Path, columns:tuple=(), delimiter:str|None=None)->Itera
         if reason: yield start, raw, None, reason
         elif values:
             _note_doubt(table, values, start)
-            if place is not None and len(lines.taken) == 1: table.labels.seen.add(values[place])
+            if len(lines.taken) == 1: table.labels.see(values)
             yield start, raw, dict(zip(table.names, values)), None
 
 # %% ../nbs/00_records.ipynb #f23eff22

@@ -1,6 +1,6 @@
 """Readers of what comes from outside, given damaged and hostile bytes: each answers with what it could read or with one `InputError`, never with another exception.
 FUZZ=600 in the environment fuzzes each for so many seconds (`make fuzz`); otherwise each gets some dozens of tries, the same ones every time."""
-import gzip, io, json, os, time
+import csv, gzip, io, json, os, time
 from itertools import count
 
 import pytest
@@ -12,7 +12,7 @@ from libdocs.records import InputError
 
 SECONDS, TRIES = float(os.environ.get('FUZZ', 0)), 60
 ROWS = documents(6)
-NASTY = [b'', b'\x00', b'\xff', b'"', b'\n', b'\r', b'{', b'[' * 200, b']', b'null', b'NaN', b'-1', b'1e999', b'9' * 5000, b'true', b'\\ud800', b'{}', b'""', b'\xef\xbb\xbf', b"'", b',', b':', b'---', b'!!python/object/apply:os.system [x]', b'../', b'&a [*a]', '\u202e\U0001f4c4'.encode()]
+NASTY = [b'', b'\x00', b'\xff', b'"', b'\n', b'\r', b'{', b'[' * 200, b']', b'null', b'NaN', b'-1', b'1e999', b'9' * 5000, b'true', b'\\ud800', b'{}', b'""', b'\\"', b',"', b'",', b'\xef\xbb\xbf', b"'", b',', b':', b'---', b'!!python/object/apply:os.system [x]', b'../', b'&a [*a]', '\u202e\U0001f4c4'.encode()]
 
 
 @st.composite
@@ -50,7 +50,8 @@ def packed(data, ending):
     return {'.gz': gzip.compress, '.zst': zstandard.ZstdCompressor().compress}.get(ending, bytes)(data)
 
 
-CORPORA = {'.jsonl': jsonl(ROWS + [{'text': 'a\u2028b', 'label': 7, 'more': {'x': [1, None, {'y': 2.5}]}}]), '.csv': csv_bytes(ROWS), '.parquet': parquet(ROWS)}
+CORPORA = {'.jsonl': jsonl(ROWS + [{'text': 'a\u2028b', 'label': 7, 'more': {'x': [1, None, {'y': 2.5}]}}]), '.csv': csv_bytes(ROWS), '.parquet': parquet(ROWS), '.json': json.dumps(ROWS, indent=1).encode(),
+           '.tsv': 'text\tlabel\n"two\nlines"\ta\n"say ""so"""\ta\n"back \\"slash\\""\tb\nmore\tb\n'.encode('utf-16')}
 FILES = {ending + how: packed(data, how) for ending, data in CORPORA.items() for how in ('', '.gz', '.zst') if ending != '.parquet' or not how}
 
 
@@ -66,6 +67,45 @@ def test_records(tmp_path, ending):
         assert back.df[['id', 'text', 'label']].values.tolist() == found.df[['id', 'text', 'label']].values.tolist()
         write_jsonl(tmp_path/'rejected.jsonl', found.rejected)
     fuzz(read, damaged([FILES[ending]]) if '.' not in ending[1:] else st.one_of(damaged([FILES[ending]]), damaged([CORPORA[ending.rsplit('.', 1)[0]]]).map(lambda data: packed(data, '.' + ending.rsplit('.', 1)[1]))))
+
+
+CELLS = st.lists(st.sampled_from(['pay', 'the "bill"', 'now,', 'Springfield, IL', '\n', '\r\n', '"', "it's", 'a;b', '\\', 'C:\\new', '']), max_size=8).map(' '.join)
+KINDS = st.sampled_from(['invoice', 'memo', 'letter'])
+
+
+def csv_of(rows, **how):
+    out = io.StringIO(newline='')
+    csv.writer(out, **how).writerows([['text', 'label', 'note'], *rows])
+    return out.getvalue()
+
+
+def test_csv_as_it_was_written(tmp_path):
+    "Texts of many lines, with quotes and commas, are never taken for damage, however they are written."
+    from libdocs.records import iter_rows
+    def read(given):
+        rows, delimiter, quoting = given
+        (tmp_path/'a.csv').write_text(csv_of(rows, delimiter=delimiter, quoting=quoting), newline='')
+        found = list(iter_rows(tmp_path/'a.csv', columns=('text', 'label')))
+        assert [list(row.values()) for _, _, row, _ in found] == rows
+    fuzz(read, st.tuples(st.lists(st.tuples(CELLS, KINDS, CELLS).map(list), min_size=1, max_size=12), st.sampled_from(',;\t|'), st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])))
+
+
+def test_a_stray_quote_takes_no_row_away(tmp_path):
+    "Wherever quotes are put into a CSV file: each line is a row or is reported, and no row holds several."
+    from libdocs.records import iter_rows
+    rows = [[f'row {i}', ['invoice', 'memo'][i % 2], f'n{i}'] for i in range(12)]
+    lines = csv_of(rows).splitlines(True)
+    def read(strays):
+        damaged = list(lines)
+        for line, cell, end in strays:
+            cells = damaged[line].rstrip('\r\n').split(',')
+            cells[cell] = cells[cell] + '"' if end else '"' + cells[cell]
+            damaged[line] = ','.join(cells) + '\r\n'
+        (tmp_path/'a.csv').write_text(''.join(damaged), newline='')
+        found = list(iter_rows(tmp_path/'a.csv', columns=('text', 'label')))
+        assert b''.join(raw for _, raw, *_ in found) == ''.join(damaged[1:]).encode(), found
+        assert {row['text'].strip('"') for _, _, row, _ in found if row} <= {text for text, *_ in rows}
+    fuzz(read, st.lists(st.tuples(st.integers(1, 12), st.integers(0, 2), st.booleans()), min_size=1, max_size=3))
 
 
 def one_line(error): assert str(error).strip() and 'Traceback' not in str(error), repr(error)
