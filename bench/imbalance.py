@@ -6,7 +6,8 @@ Two corpora: clinc150_imbalanced_train.jsonl (150 labels of 25 to 100 rows), tes
 banking77_train.jsonl, in which label number i of 77, in an order drawn anew for each seed, keeps 100 · 100^(-i/76) rows, from 100 down to 1,
 tested on banking77_test.jsonl. Both test files have equally many rows of each label, and both train files have had their copies removed. The base
 model is `scratch`, 6 and 10 epochs, everything else by default; a seed sets the rows, the weights, the order and the validation rows. Each cell is the mean over
-the seeds, with the standard deviation; `tail` is the mean recall of the third of the labels with the fewest training rows. One process a training, one thread each."""
+the seeds, with the standard deviation; `tail` is the mean recall of the third of the labels with the fewest training rows, `ece` the expected
+calibration error on the test file. One process a training, one thread each."""
 import argparse
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def figures(name: str, train: pd.DataFrame, test: pd.DataFrame, balance: str, ep
     found = linear_figures(train, test, seed) if balance == 'TF-IDF + linear' else tuned(train, test, seed, balance=balance, epochs=epochs)[0]
     counts = train['label'].value_counts()
     rare = set(counts.index[-(len(counts) // 3):])
-    result = dict(corpus=name, balance=balance, seed=seed, top_1=found['top_1'], macro_f1=found['macro_f1'], tail=np.mean([d['recall'] for d in found['per_label'] if d['label'] in rare]))
+    tail = np.mean([d['recall'] for d in found['per_label'] if d['label'] in rare])
+    result = dict(corpus=name, balance=balance, seed=seed, top_1=found['top_1'], macro_f1=found['macro_f1'], tail=tail, ece=found.get('ece', np.nan))
     print(result, flush=True)
     return result
 
@@ -63,9 +65,9 @@ def main():
     if not found: raise SystemExit('nothing to measure')
     results = pd.DataFrame(Parallel(args.jobs)(delayed(figures)(name, make(seed), test, balance, epochs, seed)
         for name, (make, test, epochs) in found.items() for balance in (*BALANCES, 'TF-IDF + linear') for seed in range(args.seeds)))
-    lines = [machine().replace('one run each', f'{args.seeds} seeds'), '', '| corpus | way | macro-F1 | top-1 | tail |', '|---|---|---|---|---|']
+    lines = [machine().replace('one run each', f'{args.seeds} seeds'), '', '| corpus | way | macro-F1 | top-1 | tail | ece |', '|---|---|---|---|---|---|']
     for (name, balance), part in results.groupby(['corpus', 'balance'], sort=False):
-        lines.append(f'| {name} | {balance} | ' + ' | '.join(spread(part[k]) for k in ('macro_f1', 'top_1', 'tail')) + ' |')
+        lines.append(f'| {name} | {balance} | ' + ' | '.join(spread(part[k]) for k in ('macro_f1', 'top_1', 'tail', 'ece')) + ' |')
     print('\n'.join(lines))
     if args.write: write('\n'.join(lines), 'imbalance.py')
 

@@ -10,7 +10,7 @@ def tuned(train, test, seed: int, threads: int = 1, **options) -> tuple:
     import torch
     from libdocs.classifiers.deberta import DebertaZeroShot
     from libdocs.finetune.finetune import Task, finetune
-    from libdocs.finetune.metrics import evaluate, outcomes
+    from libdocs.finetune.metrics import evaluate, outcomes, probability_facts
     from libdocs.labels import LabelSchema
     torch.set_num_threads(threads)
     logging.disable(logging.WARNING)
@@ -19,7 +19,10 @@ def tuned(train, test, seed: int, threads: int = 1, **options) -> tuple:
         finetune(task, f'{folder}/model', 'scratch', seed=seed, device='cpu', wandb_output=f'{folder}/wandb', **options)
         classifier = DebertaZeroShot(f'{folder}/model', device='cpu')
         answers = classifier.classify(list(test['text']))
-    return evaluate(outcomes(test['label'], [[label for label, _ in answer[:3]] for answer in answers])), classifier
+    names = [[name for name, _ in answer] for answer in answers]
+    places = [known.index(label) if label in known else -1 for known, label in zip(names, test['label'])]
+    chances = probability_facts([[score for _, score in answer] for answer in answers], places)
+    return evaluate(outcomes(list(test['label']), [known[:3] for known in names], chances)), classifier
 
 
 def linear_figures(train, test, seed: int = 42) -> dict:
@@ -31,4 +34,4 @@ def linear_figures(train, test, seed: int = 42) -> dict:
 
 def spread(values) -> str:
     "Mean and standard deviation as a cell of a table."
-    return f'{values.mean():.4f} ± {values.std():.4f}'
+    return '' if values.isna().all() else f'{values.mean():.4f} ± {values.std():.4f}'

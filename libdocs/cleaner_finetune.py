@@ -85,7 +85,7 @@ def prepare(
     seed:int=42,                     # of cap and split
     threshold:float=0.9,             # cosine similarity of a near-duplicate
     min_label_count:int=2,           # labels with fewer rows are dropped
-    natural_test:bool=False,         # with a cap: hold the test split out before it, so that its labels are as frequent as in the source
+    natural_test:bool=False,         # with a cap: hold the test split out before it, with the frequencies of the source
     conflicts:str='majority',        # copies with different labels: 'majority', 'keep', 'drop'
     bad_rows:str='stop',             # 'stop' or 'reject'
     delimiter:str=None,              # what separates the values of CSV files: a character, comma, tab, semicolon or bar; None: found
@@ -166,7 +166,8 @@ Next: classifier_model --input-hf-dataset REPO --hf-model-name MODEL'''
 # %% ../nbs/80_cleaner_finetune.ipynb #5d2c9251
 def parser()->Parser:
     "The options of the command."
-    p = Parser(prog='cleaner_finetune', epilog=_epilog, description='Turn a raw corpus of labelled documents into a clean dataset with an honest test split.')
+    about = 'Turn a raw corpus of labelled documents into a clean dataset with an honest test split.'
+    p = Parser(prog='cleaner_finetune', epilog=_epilog, description=about)
     _from_to(p.add_argument_group('from where to where'))
     _cleaning(p.add_argument_group('cleaning'))
     _splitting(p.add_argument_group('labels and splitting'))
@@ -195,16 +196,18 @@ def _cleaning(group):
     a('--merge-labels', action='store_true', help='merge labels that differ only by case, space, Unicode form, invisible characters or as 1 and 1.0')
     a('--threshold', type=share, default=0.9, metavar='COSINE', help='TF-IDF cosine similarity from which two texts are copies (default: 0.9)')
     a('--conflicts', choices=['majority', 'keep', 'drop'], default='majority', help='copies with different labels: believe the majority, keep one of each, or drop all (default: majority)')
-    a('--label-issues', choices=issue_ways, default='report', help='training rows whose label may be wrong: list them, list them and drop the likely ones, or do not look (default: report); test rows always stay')
+    a('--label-issues', choices=issue_ways, default='report', help='training rows whose label '
+      'may be wrong: list them, list them and drop the likely ones, or do not look (default: report); test rows always stay')
 
 # %% ../nbs/80_cleaner_finetune.ipynb #adbdd7b0
 def _splitting(group):
     a = group.add_argument
     a('--labels-to-filter', nargs='+', default=[], metavar='LABEL', help='labels to drop')
     a('--min-label-count', type=count, default=2, metavar='N', help='drop labels with fewer rows (default: 2)')
-    a('--reduce-majority-to', type=positive, metavar='X', help='a label keeps at most 2 * floor(smallest label * X) rows, as with 1.0 '
-      '(default: all its rows); for the ways that lose no rows see classifier_model --balance')
-    a('--natural-test', action='store_true', help='with --reduce-majority-to: hold the test split out before the cap, so that its labels are as frequent as in the source')
+    a('--reduce-majority-to', type=positive, metavar='X', help='a label keeps at most 2 * floor(smallest label * X) rows, '
+      'as with 1.0 (default: all its rows); for the ways that lose no rows see classifier_model --balance')
+    a('--natural-test', action='store_true', help='with --reduce-majority-to: hold the test split out before the cap, so that its '
+      'labels are as frequent as in the source')
     a('--test-size', type=proper_share, default=0.2, metavar='SHARE', help='share of the test split (default: 0.2)')
     a('--seed', type=seed, default=42, help='of cap and split (default: 42)')
 

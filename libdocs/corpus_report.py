@@ -57,17 +57,20 @@ def _clashes_text(clashes:dict)->str:
 def _issues_section(issues, dropped:bool, most:int=30)->list:
     "Suspects, the labels that are confused, and the least typical rows."
     found = issues.suspects
-    if not len(found): about = f'None of {issues.rows:,} training rows has a label that two classifiers trained on the others would not give.'
-    else: about = (f'{len(found):,} of {issues.rows:,} training rows ({percent(len(found) / issues.rows)}) have a label that two classifiers trained on the others would not give: {issues.summary}. How many are wrong '
-                   'is estimated from how often the two classifiers differ; of errors that a classifier would make as well it sees a part, so there may be more. '
-                   + ('The likely ones were dropped.' if dropped else 'They are all still there: read them, fix the source, or drop the likely ones with --label-issues drop.'))
+    doubt = 'a label that two classifiers trained on the others would not give'
+    if not len(found): about = f'None of {issues.rows:,} training rows has {doubt}.'
+    else: about = (f'{len(found):,} of {issues.rows:,} training rows ({percent(len(found) / issues.rows)}) have {doubt}: {issues.summary}. '
+                   'How many are wrong is estimated from how often the two classifiers differ. Where people err as classifiers do, there may be more. '
+                   + ('The likely ones were dropped.' if dropped else
+                      'They are all still there: read them, fix the source, or drop the likely ones with --label-issues drop.'))
     if issues.unjudged: about += f' {len(issues.unjudged)} labels have too few rows to be judged.'
     suspects = [[r.label, str(r.suggested), r.level, r.probability_wrong, r.text] for r in found.head(most).itertuples()]
     confused = [[r.label, str(r.suggested), int(r.rows), round(r.wrong, 1)] for r in issues.confused.head(12).itertuples()]
     typical = [[r.label, r.similarity, r.text] for r in issues.outliers.head(12).itertuples()]
     return [h('section', h('h2', 'Labels that may be wrong'), h('p', about, cls='soft'),
               _table(['Label', 'Suggested', 'Level', 'Probability wrong', 'Text'], suspects, 'Suspects') if suspects else None,
-              [h('h3', 'Labels most often in doubt'), _table(['Label', 'Suggested', 'Rows', 'Probably wrong'], confused, 'Confused labels')] if confused else None, id='issues'),
+              [h('h3', 'Labels most often in doubt'),
+               _table(['Label', 'Suggested', 'Rows', 'Probably wrong'], confused, 'Confused labels')] if confused else None, id='issues'),
             h('section', h('h2', 'Least like their own label'), h('p', 'Cosine to the mean of the label. An outlier need not be wrong; nothing is removed for it.', cls='soft'),
               _table(['Label', 'Cosine', 'Text'], typical, 'Outliers'), id='outliers') if typical else None]
 

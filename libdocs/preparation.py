@@ -150,12 +150,14 @@ def normalize_stage(
     seed:int=42,                          # of the cap
 )->Stage:                                 # ledger.parquet
     "Unwanted and rare labels, and too frequent ones if a cap is given."
-    options = dict(labels_to_filter=list(labels_to_filter), reduce_majority_to=reduce_majority_to, min_label_count=min_label_count, seed=seed)
+    options = dict(labels_to_filter=list(labels_to_filter), reduce_majority_to=reduce_majority_to,
+                   min_label_count=min_label_count, seed=seed)
     def work(folder):
         ledger, table = ledger_of(cleaned), corpus_of(read).table
         normal = normalize(table[(ledger['reason'] == '')], labels_to_filter, reduce_majority_to, min_label_count, seed)
         ledger.loc[normal.removed.index, 'reason'] = normal.removed['reason']
-        if normal.mostly_capped: _advise(table['label'][ledger['reason'].isin(['', 'label_cap'])].value_counts(), reduce_majority_to)
+        capped = table['label'][ledger['reason'].isin(['', 'label_cap'])]
+        if normal.mostly_capped: _advise(capped.value_counts(), reduce_majority_to)
         facts = _keep(ledger, folder)
         if not facts['kept']: raise InputError(f'no rows are left after filtering labels; lower --min-label-count ({min_label_count}) or filter fewer')
         return facts
@@ -166,13 +168,13 @@ def _advise(
     reduce_majority_to:float,
     aside:pd.Series|int=0,    # label → other rows, which stay
 ):
-    "Tell how to lose fewer rows to the cap; what is said of a cap after the split is about right, as the split would be another."
+    "Tell how to lose fewer rows to the cap; after the split about, as the split would be another."
     total = counts.add(aside, fill_value=0).astype(int)
     least, kept = best_min_label_count(counts, reduce_majority_to)
-    stay, most = counts >= least, '' if isinstance(aside, int) else 'about '
+    stay, about = counts >= least, '' if isinstance(aside, int) else 'about '
     kept += (total - counts)[stay].sum()
-    fewer = f'; with it, --min-label-count {total[stay].min()} keeps the most, {most}{kept} rows of {stay.sum()} labels' if not stay.all() else ''
-    log.warning('without --reduce-majority-to all %d rows stay%s', total.sum(), fewer)
+    fewer = f'; with it, --min-label-count {total[stay].min()} keeps the most, {about}{kept} rows of {stay.sum()} labels'
+    log.warning('without --reduce-majority-to all %d rows stay%s', total.sum(), '' if stay.all() else fewer)
 
 # %% ../nbs/70_preparation.ipynb #d4c03615
 def split_stage(
@@ -222,7 +224,8 @@ def issues_stage(
         texts = corpus.some(rows)
         train = corpus.table.iloc[rows].assign(text=[texts[i] for i in rows])
         found = label_issues(train, ledger['cluster'].iloc[rows].to_numpy(), seed=seed)
-        if len(found.suspects): log.info('labels that may be wrong, among %d training rows: %s; they are listed%s', found.rows, found.summary, ', and the likely ones dropped' if drop else ' and stay')
+        then = 'listed, and the likely ones dropped' if drop else 'listed, and stay'
+        if len(found.suspects): log.info('labels that may be wrong, among %d training rows: %s; they are %s', found.rows, found.summary, then)
         if found.unjudged: log.info('%d labels have too few rows to be judged: %s', len(found.unjudged), ', '.join(map(repr, found.unjudged[:20])))
         for name, table in (('suspects', found.suspects), ('outliers', found.outliers.head(listed_outliers)), ('confused', found.confused)): table.to_parquet(folder/f'{name}.parquet')
         if drop:

@@ -60,6 +60,7 @@ def _judge(X, given:np.ndarray, fold:np.ndarray, k:int, seed:int)->tuple:
     bayes = ComplementNB(alpha=0.3).fit(X[known], given[known])
     return linear_scores(X[known], given[known], X[asked], seed, C=0.3), bayes.predict_log_proba(X[asked])
 
+# %% ../../../nbs/16_utils.data_cleaner.label_issues.ipynb #a29968a4
 class Opinions(NamedTuple):
     "What two classifiers think of n rows that they have not seen."
     probabilities: np.ndarray  # (n, labels) float64, of both together; rows sum to 1
@@ -78,7 +79,8 @@ def held_out_opinions(
     scores, names = np.empty((2, len(given), given.max() + 1)), np.unique(fold)
     workers = min(cores(), len(names)) if scores[0].size > worth_processes else 1
     judged = Parallel(workers, return_as='generator')(delayed(_judge)(X, given, fold, k, seed) for k in names)
-    for k, of_fold in zip(names, tqdm(judged, total=len(names), desc='doubting labels', unit=' folds', disable=None, leave=False)): scores[:, fold == k] = of_fold
+    judged = tqdm(judged, total=len(names), desc='doubting labels', unit=' folds', disable=None, leave=False)
+    for k, of_fold in zip(names, judged): scores[:, fold == k] = of_fold
     if workers > 1: get_reusable_executor().shutdown()  # its processes would wait five minutes for more work, and whoever wants to end for them
     differ = scores[0].argmax(axis=1) != scores[1].argmax(axis=1)
     for of_one in scores: of_one[:] = log_softmax(of_one / temperature(of_one, given), axis=1)
@@ -97,10 +99,10 @@ def probability_wrong(
     answer, found = P.argmax(axis=1), np.zeros(len(given))
     odd = rows[answer != given]
     if not len(odd): return found
-    where_right, smoothed = min(1.2 * opinions.differ.mean(), 0.45), (opinions.differ[odd].sum() + 1) / (len(odd) + 2)
-    among_odd = opinions.differ[odd].mean() + np.sqrt(smoothed * (1 - smoothed) / len(odd))
+    where_right, smoothed = min(1.3 * opinions.differ.mean(), 0.45), (opinions.differ[odd].sum() + 1) / (len(odd) + 2)
+    among_odd = opinions.differ[odd].mean() + 0.5 * np.sqrt(smoothed * (1 - smoothed) / len(odd))
     wrong = len(odd) * np.clip((0.5 - among_odd) / (0.5 - where_right), 0.01, 0.99)
-    odds = -logit(np.clip(P[odd, given[odd]], np.finfo(float).tiny, 1))
+    odds = -1.5 * logit(np.clip(P[odd, given[odd]], np.finfo(float).tiny, 1))
     found[odd] = expit(odds + brentq(lambda shift: expit(odds + shift).sum() - wrong, -odds.max() - 100, 100))
     return found
 
@@ -110,7 +112,8 @@ levels = dict(likely=0.5, possible=0.0)  # level → a label is wrong with more 
 @dataclass(frozen=True, repr=False)
 class LabelIssues:
     "Suspects and outliers. Row numbers are positions in the table that was judged."
-    suspects: pd.DataFrame  # most suspicious first: row, id, label, suggested, level, expected_precision (of the level), probability_wrong, confidence (of the given label), suggested_confidence, text
+    suspects: pd.DataFrame  # most suspicious first: row, id, label, suggested, level, expected_precision (of the level),
+                            # probability_wrong, confidence (of the given label), suggested_confidence, text
     confused: pd.DataFrame  # by wrong: label, suggested, rows, wrong (how many of them are expected to be)
     outliers: pd.DataFrame  # every row that was judged, least typical first: row, id, label, similarity (cosine to the mean of the label's rows), confidence, text
     rows: int               # how many rows were judged
@@ -124,18 +127,22 @@ class LabelIssues:
     @property
     def summary(self)->str:
         "How many rows have each level, and how many of these are expected to be wrong."
-        told = self.suspects.groupby('level')['expected_precision'].agg(['size', 'first'])
-        return ', '.join(f'{told.at[level, "size"]:,} {level} (about {told.at[level, "first"]:.0%} of them wrong)' if level in told.index else f'none {level}' for level in levels)
+        parts = {level: part['expected_precision'] for level, part in self.suspects.groupby('level')}
+        told = {level: f'{len(part):,} {level} (about {part.iloc[0]:.0%} of them wrong)' for level, part in parts.items()}
+        return ', '.join(told.get(level, f'none {level}') for level in levels)
 
     def __repr__(self): return f'LabelIssues({self.rows:,} rows: {self.summary})'
 
     def _repr_html_(self, most:int=8)->str:
+        def cell(value): return h('td', h('bdi', f'{value:.3f}' if isinstance(value, float) else str(value)[:300]), style='text-align:left')
         def table(df, columns):
             head = h('thead', h('tr', [h('th', c.replace('_', ' '), style='text-align:left') for c in columns]))
-            def cell(v): return h('td', h('bdi', f'{v:.3f}' if isinstance(v, float) else str(v)[:300]), style='text-align:left')
-            return h('table', head, h('tbody', [h('tr', [cell(v) for v in row]) for row in df[columns].head(most).itertuples(index=False, name=None)]))
-        return h('div', h('p', repr(self)), table(self.suspects, ['label', 'suggested', 'level', 'probability_wrong', 'text']), table(self.confused, ['label', 'suggested', 'rows', 'wrong']))
+            rows = df[columns].head(most).itertuples(index=False, name=None)
+            return h('table', head, h('tbody', [h('tr', [cell(value) for value in row]) for row in rows]))
+        suspects = table(self.suspects, ['label', 'suggested', 'level', 'probability_wrong', 'text'])
+        return h('div', h('p', repr(self)), suspects, table(self.confused, ['label', 'suggested', 'rows', 'wrong']))
 
+# %% ../../../nbs/16_utils.data_cleaner.label_issues.ipynb #6c43f383
 def _similarity(X, given:np.ndarray)->np.ndarray:
     "(n,) cosine of each row with the mean of its label's rows."
     from scipy.sparse import csr_matrix
@@ -147,30 +154,6 @@ def _similarity(X, given:np.ndarray)->np.ndarray:
     return found
 
 # %% ../../../nbs/16_utils.data_cleaner.label_issues.ipynb #ba2a41e2
-def label_issues(
-    df:pd.DataFrame,       # columns text and label, perhaps id
-    groups:Sequence=None,  # a name for each row, equal for copies; None: no copies
-    folds:int=5,           # at least 2
-    seed:int=42,           # of the folds
-)->LabelIssues:
-    "Find rows whose label may be wrong; raises `InputError` for a missing column."
-    require_columns(df, ('text', 'label'))
-    if folds < 2: raise InputError(f'folds is {folds}; at least 2 are needed, one to learn from and one to judge')
-    columns = dict(id=df['id'] if 'id' in df else np.arange(len(df)), label=df['label'], text=df['text'])
-    table = pd.DataFrame({k: np.asarray(v, dtype=object) for k, v in columns.items()})
-    table.insert(0, 'row', np.arange(len(df)))
-    groups = np.arange(len(df)) if groups is None else np.asarray(groups, dtype=object)
-    judged, fold = _dealt(table['label'].to_numpy(), groups, folds, seed)
-    X = _features(table['text'].iloc[judged])
-    if not X.shape[1]: judged, fold, X = judged[:0], fold[:0], X[:0]
-    given, names = pd.factorize(table['label'].to_numpy()[judged], sort=True)
-    unjudged = tuple(sorted(set(table['label']) - set(names)))
-    opinions = held_out_opinions(X, given, fold, seed) if len(names) else Opinions(np.empty((0, 1)), np.empty(0, bool))
-    suspects = _suspects(table.iloc[judged], given, names, opinions)
-    typical = table.iloc[judged].assign(similarity=_similarity(X, given) if len(names) else [], confidence=opinions.probabilities[np.arange(len(given)), given])
-    typical = typical.sort_values('similarity', kind='stable')[['row', 'id', 'label', 'similarity', 'confidence', 'text']].reset_index(drop=True)
-    return LabelIssues(suspects, _confused(suspects), typical, len(judged), unjudged)
-
 def _dealt(labels:np.ndarray, groups:np.ndarray, folds:int, seed:int)->tuple:
     "(rows that can be judged, their folds): of labels that every set of folds but one knows."
     rows = np.arange(len(labels))
@@ -193,12 +176,39 @@ def _suspects(table:pd.DataFrame, given:np.ndarray, names:np.ndarray, opinions:O
     found = table.iloc[rows].assign(suggested=names[P[rows].argmax(axis=1)], level=level, probability_wrong=wrong[rows],
                                     confidence=P[rows, given[rows]], suggested_confidence=P[rows].max(axis=1))
     found['expected_precision'] = found.groupby('level')['probability_wrong'].transform('mean')
-    return found[['row', 'id', 'label', 'suggested', 'level', 'expected_precision', 'probability_wrong', 'confidence', 'suggested_confidence', 'text']].reset_index(drop=True)
+    columns = ['row', 'id', 'label', 'suggested', 'level', 'expected_precision', 'probability_wrong', 'confidence', 'suggested_confidence', 'text']
+    return found[columns].reset_index(drop=True)
 
 def _confused(suspects:pd.DataFrame)->pd.DataFrame:
     "How often each label is suspected to be which other."
     pairs = suspects.groupby(['label', 'suggested'])['probability_wrong'].agg(rows='size', wrong='sum').reset_index()
     return pairs.sort_values(['wrong', 'rows'], ascending=False, kind='stable').reset_index(drop=True)
+
+# %% ../../../nbs/16_utils.data_cleaner.label_issues.ipynb #e8528e12
+def label_issues(
+    df:pd.DataFrame,       # columns text and label, perhaps id
+    groups:Sequence=None,  # a name for each row, equal for copies; None: no copies
+    folds:int=5,           # at least 2
+    seed:int=42,           # of the folds
+)->LabelIssues:
+    "Find rows whose label may be wrong; raises `InputError` for a missing column."
+    require_columns(df, ('text', 'label'))
+    if folds < 2: raise InputError(f'folds is {folds}; at least 2 are needed, one to learn from and one to judge')
+    columns = dict(id=df['id'] if 'id' in df else np.arange(len(df)), label=df['label'], text=df['text'])
+    table = pd.DataFrame({k: np.asarray(v, dtype=object) for k, v in columns.items()})
+    table.insert(0, 'row', np.arange(len(df)))
+    groups = np.arange(len(df)) if groups is None else np.asarray(groups, dtype=object)
+    judged, fold = _dealt(table['label'].to_numpy(), groups, folds, seed)
+    X = _features(table['text'].iloc[judged])
+    if not X.shape[1]: judged, fold, X = judged[:0], fold[:0], X[:0]
+    given, names = pd.factorize(table['label'].to_numpy()[judged], sort=True)
+    unjudged = tuple(sorted(set(table['label']) - set(names)))
+    opinions = held_out_opinions(X, given, fold, seed) if len(names) else Opinions(np.empty((0, 1)), np.empty(0, bool))
+    suspects = _suspects(table.iloc[judged], given, names, opinions)
+    confidence, similarity = opinions.probabilities[np.arange(len(given)), given], _similarity(X, given) if len(names) else []
+    typical = table.iloc[judged].assign(similarity=similarity, confidence=confidence).sort_values('similarity', kind='stable')
+    typical = typical[['row', 'id', 'label', 'similarity', 'confidence', 'text']].reset_index(drop=True)
+    return LabelIssues(suspects, _confused(suspects), typical, len(judged), unjudged)
 
 # %% ../../../nbs/16_utils.data_cleaner.label_issues.ipynb #f7f2d1ed
 def to_drop(
