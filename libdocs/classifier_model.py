@@ -145,7 +145,7 @@ def train_and_evaluate(
     run_folder:str|os.PathLike=None,    # where the stages of the job are kept, to go on if it is interrupted; None: beside the model
     fresh:bool=False,                   # forget what was done in the run folder
     zero_shot:str='auto',               # ask the base model too, before it is trained, if it can answer: 'auto' (unless it takes long), 'on', 'off'
-    **options,                          # of `finetune`: base_model, epochs, learning_rate, train_batch_size, max_length, balance, long, overlap, pool, lora
+    **options,                          # of `finetune`: base_model, epochs, learning_rate, train_batch_size, max_length, balance, long, overlap, pool, refit, lora
 )->Evaluation:                          # None in a process that only helps to train
     "Fine-tune, publish, and evaluate the published model on the test split that was held aside."
     from libdocs.finetune.finetune import check_target, finetune, load_task, local_folder
@@ -258,7 +258,7 @@ def _training(group):
     a = group.add_argument
     a('--model-for-training-finetune', '-m', default=default_base_model, metavar='MODEL', help=f'base model: Hub name, folder, or scratch (default: {default_base_model})')
     a('--allow-pickle', action='store_true', help='open a base model whose weights are pickled (pytorch_model.bin); a pickle can run code, so only from people you trust')
-    a('--epochs', type=positive, default=2, metavar='N', help='times through the training split, at the most; a tenth of it is held out to choose the best epoch (default: 2)')
+    a('--epochs', type=positive, metavar='N', help='times through the training split, at the most; a part of it is held out to choose the epoch (default: as many as come to about 500 steps, from 2 to 20)')
     a('--learning-rate', type=positive, metavar='RATE', help='peak learning rate (default: by model size, 2e-5 for base models)')
     a('--train-batch-size', type=count, default=32, metavar='N', help='texts a training step (default: 32)')
     a('--max-length', type=number(int, lambda n: n >= 4, 'a whole number, at least 4'), default=512, metavar='TOKENS', help='tokens of a text that are read; the share that is cut off is reported (default: 512)')
@@ -266,6 +266,7 @@ def _training(group):
     a('--long', choices=['head', 'head-tail', 'windows'], default='head', help='texts longer than --max-length: read the beginning, beginning and end, or all in windows (default: head)')
     a('--overlap', type=number(int, lambda n: n >= 0, 'a whole number, 0 or more'), default=64, metavar='TOKENS', help='with --long windows: tokens that neighbouring windows share (default: 64)')
     a('--pool', choices=['mean', 'max'], default='mean', help='with --long windows: every window counts alike, or the most telling one decides (default: mean)')
+    a('--refit', choices=['auto', 'on', 'off'], default='auto', help='when epoch and calibration are chosen, train once more, on the rows too that were held out; auto does so where training takes about ten minutes or less (default: auto)')
     a('--lora', action='store_true', help='train small matrices beside the weights (LoRA, for large base models; needs libdocs[lora]); they are merged before publishing')
     a('--downsample', type=share, default=1, metavar='SHARE', help='use this share of every label of both splits, for a quick try')
     a('--seed', type=seed, default=42, help='of head, order, dropout and sample (default: 42)')
@@ -304,7 +305,7 @@ def _job(args, line:str):
     if args.examples: evaluation = evaluate_model(args.hf_model_name, args.input_dir, args.filename, dataset=args.input_hf_dataset, limits=Limits(args.max_unpacked_gb, args.max_unpacked_ratio), **shared)
     else: evaluation = train_and_evaluate(args.input_hf_dataset, args.hf_model_name, wandb_output=args.wandb_output, wandb_token=args.wandb_access_token, private=not args.public,
         base_model=args.model_for_training_finetune, epochs=args.epochs, learning_rate=args.learning_rate, train_batch_size=args.train_batch_size, max_length=args.max_length, balance=args.balance,
-        long=args.long, overlap=args.overlap, pool=args.pool, lora=args.lora, allow_pickle=args.allow_pickle, zero_shot=args.zero_shot, run_folder=args.run_folder, fresh=args.fresh, **shared)
+        long=args.long, overlap=args.overlap, pool=args.pool, refit=args.refit, lora=args.lora, allow_pickle=args.allow_pickle, zero_shot=args.zero_shot, run_folder=args.run_folder, fresh=args.fresh, **shared)
     if evaluation: _print(evaluation)
 
 def _print(evaluation:Evaluation):
