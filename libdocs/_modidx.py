@@ -30,6 +30,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'libdocs.classifier_model._told': ('classifier_model.html#_told', 'libdocs/classifier_model.py'),
                                           'libdocs.classifier_model._training': ( 'classifier_model.html#_training',
                                                                                   'libdocs/classifier_model.py'),
+                                          'libdocs.classifier_model._training_record': ( 'classifier_model.html#_training_record',
+                                                                                         'libdocs/classifier_model.py'),
                                           'libdocs.classifier_model._what': ('classifier_model.html#_what', 'libdocs/classifier_model.py'),
                                           'libdocs.classifier_model._write': ( 'classifier_model.html#_write',
                                                                                'libdocs/classifier_model.py'),

@@ -32,8 +32,8 @@ class Evaluation:
     def _repr_html_(self): return self.run._repr_html_()
 
 # %% ../nbs/81_classifier_model.ipynb #58dec96a
-def _answer(model:str, test, results:Path, batch_size:int, load:dict, text:str='text', subject:str='label', dataset=None, revision=None, **more)->dict:
-    "Run the published model, opened with the options `load`, over `test`; write results and metrics, with `more` options of `run`: facts for the report."
+def _answer(model:str, test, results:Path, batch_size:int, load:dict, text:str='text', subject:str='label', dataset=None, revision=None, learned=None, **more)->dict:
+    "Run the published model, opened with the options `load`, over `test`; write results and metrics, with `more` options of `run`: facts for the report. `learned` takes the record of a training and gives the rows that were learned from."
     from libdocs.classifiers.deberta import DebertaZeroShot
     from libdocs.finetune.run import run
     from libdocs.hub import revision_of
@@ -43,16 +43,21 @@ def _answer(model:str, test, results:Path, batch_size:int, load:dict, text:str='
     log.info('evaluating %r on %d rows', classifier, len(test))
     labels = sorted(set(test[subject])) if classifier.is_nli and subject in test else None
     about = dict(model=model, model_revision=revision_of(model, classifier.folder), dataset=dataset, dataset_revision=revision)
-    run(classifier, test, results, batch_size, text, subj_column=subject, labels=labels, model_rows=_rows_learned(classifier.folder), about=about, **more)
+    record = _training_record(classifier.folder)
+    run(classifier, test, results, batch_size, text, subj_column=subject, labels=labels, about=about, model_rows=_rows_learned(record), baseline_df=learned and learned(record), **more)
     facts = dict(device=classifier.device, dtype=classifier.forward.dtype, evaluation_seconds=round(time.perf_counter() - start, 1), versions=versions())
     return {k: v for k, v in about.items() if v is not None} | facts
 
-def _rows_learned(folder:Path)->int|None:
-    "How many rows a model of libdocs has learned from; None of another."
+def _training_record(folder:Path)->dict:
+    "What is known of the training of a model; empty if libdocs has not trained it."
     try: record = json.loads((folder/'training.json').read_text(encoding='utf-8'))
-    except (OSError, ValueError): return None
-    rows = record.get('rows', {}) if isinstance(record, dict) else {}
-    return rows.get('train') and rows['train'] + (rows.get('validation', 0) if record.get('refit') else 0)
+    except (OSError, ValueError): return {}
+    return record if isinstance(record, dict) and isinstance(record.get('rows'), dict) else {}
+
+def _rows_learned(record:dict)->int|None:
+    "How many rows a model has learned from; None if it is not known."
+    if not record: return None
+    return record['rows'].get('train', 0) + (record['rows'].get('validation', 0) if record.get('refit') else 0)
 
 def _found(results:Path)->Evaluation:
     "What the files of an evaluation say."
@@ -151,7 +156,15 @@ def evaluate_published(
     from libdocs.finetune.finetune import load_task
     task = load_task(dataset, token, downsample, seed)
     about, load = dict(rows=dict(train=len(task.train), test=len(task.test))), dict(token=token, device=device, dtype=dtype)
-    return _evaluate(model, task.test, results_file(model, output_classify_file), eval_batch_size, load, about, train_df=task.train, frequencies=task.frequencies, dataset=dataset, revision=task.revision)
+    return _evaluate(model, task.test, results_file(model, output_classify_file), eval_batch_size, load, about, train_df=task.train, frequencies=task.frequencies, dataset=dataset, revision=task.revision,
+                     learned=lambda record: _learned(task, record, downsample))
+
+def _learned(task, record:dict, downsample:float):
+    "The rows that a model has learned from: the train split without those that were held out for validation, if the record of its training fits, else all of it."
+    from libdocs.finetune.finetune import held_out
+    if record.get('refit') or 'validation' not in record.get('rows', {}) or record.get('dataset') != task.name or downsample != 1 or task.validation is not None: return task.train
+    part, _ = held_out(task.train, record['seed'])
+    return part if len(part) == record['rows']['train'] else task.train
 
 # %% ../nbs/81_classifier_model.ipynb #b6288206
 def train_and_evaluate(
@@ -177,6 +190,7 @@ def train_and_evaluate(
     **options,                          # of `finetune`: base_model, epochs, learning_rate, train_batch_size, max_length, balance, long, overlap, pool, refit, lora
 )->Evaluation:                          # None in a process that only helps to train
     "Fine-tune, publish, and evaluate the published model on the test split that was held aside."
+    import pandas as pd
     from libdocs.finetune.finetune import check_target, finetune, load_task, local_folder
     from libdocs.finetune.run import result_files, results_held
     from libdocs.finetune.tracking import Tracking, trackers
@@ -198,19 +212,15 @@ def train_and_evaluate(
     with RunFolder(run_folder or run_folder_of(local_folder(model_name)), fresh) as run, tracking:
         trained = finetune(task, model_name, run_folder=run, tracking=tracking, token=token, downsample=downsample, seed=seed, device=device, dtype=dtype, private=private, **options)
         if not is_main(): return None
+        def learned(record): return task.train if record.get('refit') else pd.read_parquet(run.folder/'load'/'train.parquet')
         def answer(folder):
             base = _zero_shot(base_model, zero_shot, task, load | dict(allow_pickle=options.get('allow_pickle', False)))
-            return _answer(model_name, task.test, results, eval_batch_size, load | dict(revision=trained.pushed.commit), text, subject, dataset, task.revision, train_df=task.train,
-                           baseline_df=_learned(run, task, trained.record), base_model=base, frequencies=task.frequencies)
+            return _answer(model_name, task.test, results, eval_batch_size, load | dict(revision=trained.pushed.commit), text, subject, dataset, task.revision, learned,
+                           train_df=task.train, base_model=base, frequencies=task.frequencies)
         with results_held(results):
             answered = run.stage('evaluate', dict(text=text, subject=subject, zero_shot=zero_shot, frequencies=task.frequencies), answer, [trained.saved], outside=[file for file in files if file != files.report])
             log.info('seconds: training %s, evaluation %s', trained.record['seconds'], answered.facts['evaluation_seconds'])
             return _told(run, answered, trained, results, tracking, wandb_output, wandb_documents, token, private)
-
-def _learned(run, task, record:dict):
-    "The rows that the model has learned from: all of the train split after a refit, else without those held out for validation."
-    import pandas as pd
-    return task.train if record.get('refit') else pd.read_parquet(run.folder/'load'/'train.parquet')
 
 # %% ../nbs/81_classifier_model.ipynb #109a4bde
 def _told(run, answered, trained, results:Path, tracking, wandb_output, wandb_documents:bool, token, private:bool)->Evaluation:

@@ -326,7 +326,7 @@ def check_results(folder, labels, rows):
 def test_phase_2_files(trained):
     succeeds(trained.done)
     there = set(snapshot(trained.folder))
-    assert {'res/results.jsonl', 'res/metrics.json', 'res/report.html', 'wb/report.html'} <= there
+    assert {'res/results.jsonl', 'res/metrics.json', 'res/report.html'} <= there and not (trained.folder/'wb').exists(), 'W&B is off'
     assert {f'model/{name}' for name in ('config.json', 'model.safetensors', 'tokenizer.json', 'labels.json', 'README.md', 'metrics.json', 'report.html')} <= there
     assert snapshot(trained.folder/'ds').keys() == {'README.md', 'label_frequencies.json', 'test.csv', 'train.csv'}
     assert not [name for name in there if name.endswith('.part')]
@@ -376,7 +376,7 @@ def check_card(card, metrics):
 def test_phase_2_report(trained):
     "One page that needs no network, with the figures and the labels."
     page = (trained.folder/'res'/'report.html').read_text()
-    assert page == (trained.folder/'wb'/'report.html').read_text() == (trained.folder/'model'/'report.html').read_text()
+    assert page == (trained.folder/'model'/'report.html').read_text()
     assert not re.search(r'(?:src|href)=["\']?(?:https?:)?//|@import|url\((?!["\']?data:)', page)
     assert page.count('<html') == 1 and all(label in page for label in ('001', 'None', 'contract', 'invoice'))
 
@@ -529,8 +529,20 @@ def test_hub_evaluates_what_was_pushed(published):
 
 
 def test_hub_gives_the_same_figures(published, trained):
-    "Whether repos are folders or on a Hub is nothing to the result."
-    for name in ('metrics.json', 'results.jsonl'): assert (published.folder/'res'/name).read_bytes() == (trained.folder/'res'/name).read_bytes()
+    "Whether repos are folders or on a Hub is nothing to the result, but for the names and commits of what was evaluated."
+    def metrics(run): return json.loads((run.folder/'res'/'metrics.json').read_text())
+    assert metrics(published) | dict(evaluated=None) == metrics(trained) | dict(evaluated=None)
+    assert (published.folder/'res'/'results.jsonl').read_bytes() == (trained.folder/'res'/'results.jsonl').read_bytes()
+
+
+def test_commits_are_named(published):
+    "Figures and record name the commits of the dataset and of the model that was evaluated, which is the one that was published."
+    hub, metrics = published.hub, json.loads((published.folder/'res'/'metrics.json').read_text())
+    first, _ = sorted(hub.commits('alice/classifier'), key=lambda commit: len(commit.files))
+    data, = hub.commits('alice/letters', 'dataset')
+    assert metrics['evaluated'] == dict(model='alice/classifier', model_revision=first.oid, dataset='alice/letters', dataset_revision=data.oid)
+    assert json.loads(hub.files('alice/classifier')['training.json'])['dataset_revision'] == data.oid
+    assert data.oid in hub.files('alice/classifier')['README.md'].decode() and data.oid in (published.folder/'res'/'report.html').read_text()
 
 
 # Tokens: found nowhere

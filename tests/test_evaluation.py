@@ -183,6 +183,79 @@ def test_validation_split_of_the_dataset(quiet, tmp_path):
     with pytest.raises(InputError, match='the validation split has labels that the train split lacks'): tuned(tmp_path, data)
 
 
+# Rows of one's own
+
+def examples(folder, rows, *argv):
+    put(folder, {'own.jsonl': ''.join(json.dumps(row) + '\n' for row in rows).encode()})
+    return command('classifier_model', '--examples', '--filename', 'own.jsonl', '--hf-model-name', './model', '--output-classify-file', 'own/results.jsonl', *argv, cwd=folder, env=environment(folder/'home'))
+
+
+def test_labels_that_the_model_does_not_know(noisy):
+    "They are evaluated, wrong by definition, counted and named; the figures stand with and without them."
+    rows = documents(60, seed=3)
+    rows[5]['label'], rows[9]['label'], rows[11]['label'] = 'memo', 'memo', 'receipt'
+    done = succeeds(examples(noisy.folder, rows, '--input-hf-dataset', './data'))
+    m = json.loads((noisy.folder/'own'/'metrics.json').read_text())
+    without = m['unknown_labels']['without']
+    assert (m['rows'], without['rows'], m['unknown_labels']['rows'], m['unknown_labels']['labels']) == (60, 57, 3, dict(memo=2, receipt=1))
+    assert m['top_1'] == pytest.approx(without['top_1'] * 57 / 60) and m['macro_f1'] < without['macro_f1'] - .2
+    assert m['log_loss'] is None and without['log_loss'] > 0 and m['brier'] > without['brier']
+    assert {d['label']: d['f1'] for d in m['per_label']}.items() >= dict(memo=0, receipt=0).items()
+    told = "3 of 60 test rows (5.0%) have labels that the model does not know, so that every answer to them is wrong: 'memo' (2), 'receipt' (1)."
+    assert told in done.stdout and '3 of 60 rows have a label that the model does not know' in done.stderr
+    page = (noisy.folder/'own'/'report.html').read_text()
+    assert 'have labels that the model does not know' in page and 'instead of' in page
+    assert m['trained_on'] == dict(model=540, baselines=600) and 'learned from 600 rows, the model from 540' in done.stdout and '600 rows, the model from 540' in page
+
+
+def test_a_file_of_other_labels_is_refused(noisy):
+    done = examples(noisy.folder, [r | dict(label='memo') for r in documents(6)])
+    assert done.returncode == 2 and "the model knows none of the labels of the test data: no label 'memo'" in done.stderr and 'Traceback' not in done.stderr
+
+
+def test_the_rungs_learn_from_the_rows_of_the_model(noisy):
+    from libdocs.finetune.finetune import held_out
+    from libdocs.finetune.ladder import linear_predictions
+    train, test = (pd.read_csv(noisy.folder/'data'/f'{name}.csv', dtype=str) for name in ('train', 'test'))
+    answers = linear_predictions(held_out(train, 42)[0], test.text)
+    assert noisy.metrics['trained_on'] == dict(model=540, baselines=540)
+    assert noisy.metrics['baselines']['tfidf_linear']['top_1'] == pytest.approx(np.mean([a[0] == t for a, t in zip(answers, test.label)]))
+
+
+def test_two_evaluations_at_once(noisy):
+    "The second is told who holds the folder, and changes nothing; when the first is done, it may."
+    code = '''if True:
+        import sys, pandas as pd
+        from libdocs.finetune.run import run
+        class Slow:
+            labels, name = ('a', 'b'), 'slow'
+            def classify(self, texts, labels=None):
+                print('classifying', flush=True)
+                sys.stdin.readline()
+                return [[('a', .9), ('b', .1)]] * len(texts)
+        run(Slow(), pd.DataFrame(dict(text=['x', 'y'], label=['a', 'b'])), 'own/results.jsonl')'''
+    first = subprocess.Popen([sys.executable, '-c', code], cwd=noisy.folder, env=environment(noisy.folder/'home'), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert first.stdout.readline() == 'classifying\n'
+    rows = documents(6, seed=3)
+    second = examples(noisy.folder, rows)
+    assert second.returncode == 2 and second.stderr.count('error:') == 1 and 'Traceback' not in second.stderr
+    assert f'the results folder own is in use by process {first.pid}; wait until it has ended, or name a results file in another folder (--output-classify-file)' in second.stderr
+    first.communicate('\n')
+    assert first.returncode == 0 and [r['label'] for r in read_jsonl(noisy.folder/'own'/'results.jsonl')] == ['a', 'b']
+    succeeds(examples(noisy.folder, rows))
+    assert len(read_jsonl(noisy.folder/'own'/'results.jsonl')) == 6 and not list((noisy.folder/'own').glob('.*'))
+
+
+def test_a_promise_needs_rows(noisy):
+    "Sixty validation rows with wrong labels among them promise neither 95 % nor 99 %, and it is said why."
+    at = noisy.metrics['coverage']['at']
+    assert [(t['min_confidence'], t['needed']) for t in at] == [(None, 59), (None, 299)]
+    assert 'cannot be promised from so few rows: it takes 299 independent ones' in noisy.done.stdout and '95.0%: the most confident answers are not right often enough' in noisy.done.stdout
+    assert at == [t | dict(answered=0, rows=0, right=None) for t in noisy.record['validation']['thresholds']]
+    card = (noisy.folder/'model'/'README.md').read_text()
+    assert 'cannot be promised from so few rows' in card
+
+
 # LoRA
 
 def test_lora_publishes_an_ordinary_model(quiet, tmp_path):

@@ -150,6 +150,43 @@ def test_model_round_trip_through_lfs(hub, bert, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), model.state_dict().values()))
 
 
+def test_a_push_between_two_calls_is_not_mixed_in(hub, monkeypatch):
+    "Splits and frequencies come from one commit, whatever is pushed while they are fetched; so do the two fetches of a model with pickles."
+    from libdocs.finetune import finetune
+    from libdocs.classifiers.deberta import DebertaZeroShot
+    def data(label): return {f'{name}.csv': csv_bytes([[f'{name}{i}', f'text {i}', f'{label}{i % 2}'] for i in range(4)]) for name in ('train', 'test')} | {'label_frequencies.json': f'{{"labels": {{"{label}0": 5, "{label}1": 5}}, "test": "capped"}}'.encode()}
+    hub.login('alice')
+    old = push(data('old'), 'alice/data', 'dataset', 'old').commit
+    load = finetune.load_splits
+    def interrupted(*args):
+        splits = load(*args)
+        push(data('new'), 'alice/data', 'dataset', 'new')
+        return splits
+    monkeypatch.setattr(finetune, 'load_splits', interrupted)
+    task = finetune.load_task('alice/data')
+    assert (task.revision, task.frequencies['labels'], set(task.train.label)) == (old, dict(old0=5, old1=5), {'old0', 'old1'})
+    monkeypatch.setattr(finetune, 'load_splits', load)
+    assert finetune.load_task('alice/data').frequencies['labels'] == dict(new0=5, new1=5) and finetune.load_task('alice/data').revision != old
+    first = push({'config.json': b'{"a": 1}', 'model.safetensors': b'one'}, 'alice/model', 'model', 'one').commit
+    push({'config.json': b'{"a": 2}', 'model.safetensors': b'two'}, 'alice/model', 'model', 'two')
+    folder = fetch_model('alice/model', revision=first)
+    assert room.revision_of('alice/model', folder) == first and (folder/'model.safetensors').read_bytes() == b'one'
+    assert (fetch_model('alice/model')/'model.safetensors').read_bytes() == b'two' and room.revision_of('./model', folder) is None
+
+
+def test_fetched_dataset_is_used_offline(hub, monkeypatch):
+    "With HF_HUB_OFFLINE, what was fetched before is read, pinned to its commit."
+    from libdocs.finetune.finetune import load_task
+    hub.login('alice')
+    rows = csv_bytes([['1', 'a', 'x'], ['2', 'b', 'y']])
+    commit = push({'train.csv': rows, 'test.csv': rows}, 'alice/data', 'dataset', 'one').commit
+    assert load_task('alice/data').revision == commit
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+    monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', 'http://127.0.0.1:9')
+    task = load_task('alice/data')
+    assert task.revision == commit and task.train.text.tolist() == ['a', 'b']
+
+
 def test_fetched_model_is_used_when_the_hub_is_gone(hub, monkeypatch):
     hub.push('bert-base-uncased', {'config.json': b'{}', 'model.safetensors': b'weights', 'pytorch_model.bin': b'pickle', 'modeling.py': b'code'})
     folder = fetch_model('bert-base-uncased')  # a name without owner

@@ -1,6 +1,6 @@
 """A W&B server that refuses, hangs, is not there or goes away in the middle: the training is neither stopped nor kept waiting for what never comes.
 With SOAK in the environment all of these, else the one that goes away in the middle."""
-import os, subprocess, sys
+import os, random, subprocess, sys
 
 import pytest
 from corpora import NOWHERE, csv_bytes, documents, environment, put
@@ -45,3 +45,45 @@ def test_server(tmp_path, behaviour):
         server.close()
         assert server.requests and (behaviour[0] == 'hang' or any('UpsertBucket' in body.decode(errors='replace') for _, _, body in server.requests))
         if behaviour[1] == 'answer': assert any(path.endswith('/file_stream') for _, path, _ in server.requests) and 'WARNING: W&B' not in told
+
+
+def noisy(n):
+    "Rows of which one in three is labelled wrongly, so that the report has mistakes to quote; every text has a word of its own."
+    rng = random.Random(0)
+    rows = [dict(row, text=f'{row["text"]} confidential{i}') for i, row in enumerate(documents(n))]
+    return [dict(row, label=rng.choice(['invoice', 'contract', 'minutes'])) if rng.random() < .5 else row for row in rows]
+
+
+def job(work, *argv, **env):
+    "The command on noisy rows in the folder `work`, whose report has to quote documents."
+    rows = noisy(120)
+    put(work, {'ds/train.csv': csv_bytes(rows[:80]), 'ds/test.csv': csv_bytes(rows[80:])})
+    done = subprocess.run([sys.executable, '-m', 'libdocs.classifier_model', *TRAIN, *argv], cwd=work, env=environment(work.parent/'home', **env), capture_output=True, text=True, timeout=HANG)
+    assert done.returncode == 0 and 'confidential' in (work/'res'/'report.html').read_text(), done.stderr
+    return done
+
+
+@pytest.mark.parametrize('argv, env', [([], dict(WANDB_MODE=None, WANDB_DISABLED='true')), ([], dict(WANDB_MODE='disabled')), (['--track', 'none'], dict(WANDB_MODE=None))])
+def test_switched_off_nothing_is_written(tmp_path, argv, env):
+    "No folder, no run; the report stands beside the results all the same."
+    job(tmp_path/'work', *argv, **env)
+    assert not [p for p in (tmp_path/'work').rglob('*') if 'wb' in p.parts or 'wandb' in p.name], list((tmp_path/'work').iterdir())
+
+
+@pytest.mark.parametrize('documents', [False, True])
+def test_documents_go_to_wandb_only_when_asked(tmp_path, documents):
+    "A run has the report, and quotes documents with --wandb-documents alone; the copy beside it, on this machine, always does."
+    job(tmp_path/'work', *['--wandb-documents'] * documents, WANDB_MODE='offline')
+    written = [p for p in (tmp_path/'work'/'wb').rglob('*') if p.is_file() and p.name != 'report.html']
+    assert [p for p in written if p.suffix == '.html'] and [p for p in written if p.suffix == '.wandb']
+    assert bool([p for p in written if b'confidential' in p.read_bytes()]) == documents
+    assert 'confidential' in (tmp_path/'work'/'wb'/'report.html').read_text()
+
+
+def test_no_document_is_sent(tmp_path):
+    "Nothing that a server of W&B gets has a document in it, also with --public."
+    server = LoopbackWandb()
+    job(tmp_path/'work', '--public', **server.env())
+    server.close()
+    bodies = [body for _, _, body in server.requests]
+    assert any(b'loss' in body for body in bodies) and not [body for body in bodies if b'confidential' in body]

@@ -200,11 +200,12 @@ def intervals(
     without, names = _without_each(o, groups, w), list(found)
     pseudo = np.stack([n * found[k] - (n - 1) * without[k] for k in names], axis=1)
     means, errors = _drawn(pseudo, max(200, min(draws, 20_000_000 // n)), np.random.default_rng(seed))
-    most = {k: _effective(groups, (w > 0).astype(float) if k in _per_label_means else w) for k in names}
+    alike, sure = (_effective(groups, weight) for weight in ((w > 0).astype(float), w))
     hidden, least = _hidden_variance(o, groups, w), {} if weights is None else _least_variance(o, groups, w)
     def interval(i, k):
         if k in _losses: return _studentized(pseudo[:, i], means[:, i], errors[:, i], least.get(k))
-        return _of_share(found[k], pseudo[:, i].mean(), math.sqrt(means[:, i].var() + hidden.get(k, 0)), most[k])
+        error = math.sqrt(max(means[:, i].var() + hidden.get(k, 0), least.get(k, 0)))
+        return _of_share(found[k], pseudo[:, i].mean(), error, alike, alike if k in _per_label_means else sure)
     return {k: interval(i, k) for i, k in enumerate(names)}
 
 # %% ../../nbs/35_finetune.metrics.ipynb #e435a0fa
@@ -229,14 +230,15 @@ def _hidden_variance(o:Outcomes, groups:np.ndarray, w:np.ndarray)->dict:
 
 # %% ../../nbs/35_finetune.metrics.ipynb #df52e6be
 def _least_variance(o:Outcomes, groups:np.ndarray, w:np.ndarray)->dict:
-    "The variance that each loss, weighted by label, has at the least: each label's own is drawn towards that of all labels."
+    "The variance that means over rows, weighted by label, have at the least: each label's own is drawn towards that of all labels."
     labels, there = len(o.names), np.bincount(o.truth, minlength=len(o.names)) > 0
     rows, share = _effective(groups, np.ones(len(w)), o.truth, labels)[there], np.bincount(o.truth, w, labels)[there] / w.sum()
     def of(values):
         own = [np.bincount(o.truth, v, labels)[there] / np.bincount(o.truth, minlength=labels)[there] for v in (values, values**2)]
         mean, square = ((v * rows + 2 * v.mean()) / (rows + 2) for v in own)
         return ((square - mean**2) / rows * share**2).sum()
-    return {k: of(v) for k, v in _row_values(o).items() if k in _losses}
+    found = {k: of(v) for k, v in _row_values(o).items()}
+    return found | dict(weighted_f1=found['top_1'])
 
 # %% ../../nbs/35_finetune.metrics.ipynb #b3f3554f
 def _drawn(values:np.ndarray, draws:int, rng)->tuple:
@@ -247,10 +249,10 @@ def _drawn(values:np.ndarray, draws:int, rng)->tuple:
     return means, np.sqrt(np.maximum(squares - means**2, 0) / (n - 1))
 
 # %% ../../nbs/35_finetune.metrics.ipynb #21ab7eeb
-def _of_share(value:float, middle:float, error:float, most:float)->list:
-    "Wilson's interval around `middle`, for the number of independent rows that has the standard error `error`, at most `most`."
+def _of_share(value:float, middle:float, error:float, most:float, sure:float)->list:
+    "Wilson's interval around `middle`, for the number of independent rows that has the standard error `error`, at most `most`; `sure` of them if there is no error."
     middle = min(max(middle, 0.), 1.)
-    rows = middle*(1 - middle) / error**2 if error > 0 else most
+    rows = middle*(1 - middle) / error**2 if error > 0 else sure
     low, high = wilson(middle, min(max(rows, 1.), most))
     return [min(low, value), max(high, value)]
 
