@@ -6,7 +6,6 @@
 __all__ = ['majority_predictions', 'linear_predictions', 'mcnemar', 'ladder']
 
 # %% ../../nbs/36_finetune.ladder.ipynb #624c54bf
-import re
 from collections import Counter
 
 import numpy as np
@@ -15,6 +14,7 @@ import pandas as pd
 from .metrics import Outcomes, measured, rank
 from ..linear import linear_scores
 from ..records import InputError, require_columns
+from ..utils.data_cleaner.words import has_words, words
 
 # %% ../../nbs/36_finetune.ladder.ipynb #d2e78508
 def majority_predictions(
@@ -33,7 +33,7 @@ def _tfidf_rows(
 )->tuple:        # two sparse matrices with the same columns
     "TF-IDF rows of both lists over the words and word pairs of `train`."
     from sklearn.feature_extraction.text import TfidfVectorizer
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r'(?u)\w+', max_features=50_000)
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, tokenizer=words, token_pattern=None, lowercase=False, max_features=50_000)
     return vectorizer.fit_transform(train), vectorizer.transform(test)
 
 # %% ../../nbs/36_finetune.ladder.ipynb #95363b55
@@ -46,7 +46,7 @@ def linear_predictions(
     require_columns(train, ('text', 'label'))
     known, labels, texts = train['text'].tolist(), train['label'].tolist(), list(texts)
     names = sorted(set(labels))
-    if len(names) < 2 or not texts or not any(re.search(r'\w', text) for text in known): return majority_predictions(labels, len(texts))
+    if len(names) < 2 or not texts or not any(map(has_words, known)): return majority_predictions(labels, len(texts))
     x, x_test = _tfidf_rows(known, texts)
     ids = {name: i for i, name in enumerate(names)}
     return [[names[i] for i in row] for row in rank(linear_scores(x, [ids[label] for label in labels], x_test, seed))[:, :3]]
