@@ -99,8 +99,8 @@ def probability_wrong(
     answer, found = P.argmax(axis=1), np.zeros(len(given))
     odd = rows[answer != given]
     if not len(odd): return found
-    where_right, smoothed = min(1.3 * opinions.differ.mean(), 0.45), (opinions.differ[odd].sum() + 1) / (len(odd) + 2)
-    among_odd = opinions.differ[odd].mean() + 0.5 * np.sqrt(smoothed * (1 - smoothed) / len(odd))
+    where_right, smoothed = min(1.35 * opinions.differ.mean(), 0.45), (opinions.differ[odd].sum() + 1) / (len(odd) + 2)
+    among_odd = opinions.differ[odd].mean() + np.sqrt(smoothed * (1 - smoothed) / len(odd))
     wrong = len(odd) * np.clip((0.5 - among_odd) / (0.5 - where_right), 0.01, 0.99)
     odds = -1.5 * logit(np.clip(P[odd, given[odd]], np.finfo(float).tiny, 1))
     found[odd] = expit(odds + brentq(lambda shift: expit(odds + shift).sum() - wrong, -odds.max() - 100, 100))
