@@ -16,7 +16,7 @@ def trained(tmp_path_factory):
     root = tmp_path_factory.mktemp('processes')
     still = dict(hidden_dropout_prob=0., attention_probs_dropout_prob=0.)  # processes could not draw dropout alike; texts of all lengths come in parts of few tokens all the same
     bert(root/'base', [row['text'] for row in ROWS], hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, **still)
-    put(root, {'ds/train.csv': csv_bytes(ROWS[:101] + ROWS[102:120:3]), 'ds/test.csv': csv_bytes(ROWS[120:])})
+    put(root, {'ds/train.csv': csv_bytes(ROWS[:90] + ROWS[90:108:3]), 'ds/validation.csv': csv_bytes(documents(60, seed=3)), 'ds/test.csv': csv_bytes(ROWS[120:])})
     done = {}
     for name, launcher in LAUNCHERS.items():
         options = ['--input-hf-dataset', './ds', '-o', f'./{name}/model', '-m', './base', '--epochs', '3', '--train-batch-size', '8', '--learning-rate', '5e-3', '--balance', 'loss', '--device', 'cpu',
@@ -65,5 +65,5 @@ def test_asked_to_end_all_leave_and_go_on(trained):
     assert job.returncode != 0 and time.monotonic() - begun < 30, told
     assert list((trained.folder/'again').rglob('checkpoint-*/libdocs.json')) and not (trained.folder/'again'/'model').exists(), told
     done = subprocess.run(options, cwd=trained.folder, env=env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0 and 'going on from step' in done.stderr, done.stderr
+    assert done.returncode == 0 and 'resuming from step' in done.stderr, done.stderr
     assert (trained.folder/'again'/'model'/'model.safetensors').read_bytes() == (trained.folder/'torchrun'/'model'/'model.safetensors').read_bytes()
