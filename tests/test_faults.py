@@ -139,7 +139,7 @@ def test_asked_to_end_in_training(whole, tmp_path, sent, code):
     assert 'To go on: classifier_model --input-hf-dataset ./ds' in done.stderr and 'Traceback' not in done.stderr
     assert list((work/'model_run'/'train.part'/'checkpoints').glob('checkpoint-*')) and not (work/'model').exists()
     done = well(start(work, 'train'))
-    assert re.search(r'going on from step \d+', done.stderr) and made(work) == whole['train'][0]
+    assert re.search(r'resuming from step \d+', done.stderr) and made(work) == whole['train'][0]
 
 
 def test_damaged_checkpoints_are_found(whole, tmp_path):
