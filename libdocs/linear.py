@@ -51,5 +51,5 @@ def temperature(
 def at_bound(
     degrees:float,  # of `temperature`
 )->bool:
-    "Whether a temperature is the most extreme one that is looked at: the scores say nothing, or say it a hundred times too softly."
+    "Whether a temperature is the most extreme one that is looked at: the scores say nothing, or all too softly."
     return degrees > .99 * hottest or degrees < 1.01 * coldest

@@ -812,6 +812,17 @@ def _long_parts(ways:dict, around:list)->dict:
         pool = 'mean(dim=0)' if ways['pool'] == 'mean' else 'amax(dim=0)'
     return dict(parts=parts, pool=pool, around=f'{list(around[0])}, {list(around[1])}')
 
+# %% ../nbs/45_report.ipynb #9762cbd0
+def _chosen(facts:dict)->str:
+    "What was chosen on validation rows, what the published model was trained on, and what its probabilities are about."
+    rows, checked, told = facts.get('rows') or {}, facts.get('validation'), []
+    if rows.get('train') and not checked: told += ['No rows were held out to choose by: the last epoch was taken, and the probabilities are not calibrated.']
+    if checked: told += [f'Epoch, temperature and thresholds were chosen on {rows["validation"]:,} validation rows.'] if rows.get('validation') else []
+    if facts.get('refit'): told += [f'Then the model was trained once more, on {facts["trained_rows"]:,} rows, the validation rows among them, with what was chosen before.']
+    if (checked or {}).get('at_bound'): told += ['The temperature is the most extreme one that is looked at: the probabilities are not to be trusted.']
+    if facts.get('probabilities_for') and checked: told += [f'The probabilities are for {facts["probabilities_for"]}.']
+    return f'\n\n{" ".join(told)}' if told else ''
+
 # %% ../nbs/45_report.ipynb #ef44b1fa
 _MODEL_LIMITS = '''
 - The figures are about the test split, which comes from the same source as the train split. Documents from elsewhere, or from later, may differ; this was not measured.
@@ -832,5 +843,5 @@ def model_card(
     note = f'\n\n{percent(cut)} of the training texts were longer than the model reads; {percent(facts.get("lost_token_share") or 0)} of all tokens were not read.' if cut else ''
     return _model_head(facts) + start + _sections({
         'Use': _model_use(facts), 'How good it is': _model_figures(facts), 'Labels': ', '.join(map(md, labels)),
-        'Training': md_table(['Setting', 'Value'], [[k, str(v)] for k, v in settings.items()]) + note,
+        'Training': md_table(['Setting', 'Value'], [[k, str(v)] for k, v in settings.items()]) + note + _chosen(facts),
         'Limits': _MODEL_LIMITS.strip(), 'Versions': md_table(['Package', 'Version'], list((facts.get('versions') or {}).items()))})

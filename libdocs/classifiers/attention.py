@@ -215,7 +215,7 @@ def _scratch(name:str, dtype, *shape):
     size, key = math.prod(shape), (name, dtype)
     held = _kept.__dict__.setdefault('tensors', {})
     if key not in held or held[key].numel() < size:
-        with torch.inference_mode(False): held[key] = torch.empty(size, dtype=dtype)  # else it could not be used outside of that mode
+        with torch.inference_mode(False): held[key] = torch.empty(size, dtype=dtype)  # of use in and outside of that mode
     return held[key][:size].view(shape)
 
 def _groups(q)->list:
@@ -405,8 +405,9 @@ def kept_until_changed(
     import torch
     weights = [w.detach() for w in weights]  # held, so that no other tensor gets their memory
     now = torch.is_autocast_enabled('cpu'), torch.is_autocast_enabled('cuda'), *((w._version, w.data_ptr(), w.dtype) for w in weights)
-    if module.kept is None or module.kept.state != now or module.kept.of is not of: module.kept = _Made(now, of, make(), weights)
-    return module.kept.value
+    kept = module.kept
+    if kept is None or kept.state != now or kept.of is not of: kept = module.kept = _Made(now, of, make(), weights)
+    return kept.value
 
 class _Made(NamedTuple):
     "Something kept; copies and files of the module have None in its place."
@@ -449,7 +450,8 @@ class _Tables(Freezable):
         first, needed, _ = distance_rows(length, *self._distances)
         of_p, of_q = (self.key_proj, self.query_proj) if self.share_att_key else (self.pos_key_proj, self.pos_query_proj)
         def both(rows): return tuple(projection(rows).view(len(rows), self.num_attention_heads, -1).permute(1, 2, 0) / scale for projection, scale in ((of_p, 1), (of_q, self._scale)))
-        if not self.may_keep(): return tuple(t.to(dtype) for t in both(self.pos_dropout(embeddings)[first:first + needed]))
+        if not self.may_keep():
+            return tuple(t.to(dtype) for t in both(self.pos_dropout(embeddings)[first:first + needed]))
         whole = kept_until_changed(self, self.parameters(), lambda: tuple(t.contiguous() for t in both(embeddings)), embeddings)
         return tuple(t[..., first:first + needed].to(dtype) for t in whole)
 

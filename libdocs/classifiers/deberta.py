@@ -29,7 +29,10 @@ def pick_device(
     kind = device.split(':')[0]
     if device == 'auto': return next(name for name, there in has.items() if there)
     if kind not in has: raise InputError(unknown_name('device', device, ['auto', *has]))
-    if not has[kind]: raise InputError(f'device {device!r} is not there on this machine; use --device auto')
+    number = device.partition(':')[2] if ':' in device else '0'
+    gpus = torch.cuda.device_count() if kind == 'cuda' else 1
+    if not has[kind] or not number.isdecimal() or int(number) >= gpus:
+        raise InputError(f'device {device!r} is not there on this machine; use --device auto')
     return device
 
 # %% ../../nbs/40_classifiers.deberta.ipynb #b18fd97e

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['log', 'validation_share', 'useful_rows', 'least_rows', 'most_cut', 'wanted_steps', 'fewest_epochs', 'most_epochs',
            'refits', 'cheap_cpu', 'cheap_gpu', 'check_target', 'downsampled', 'Task', 'load_task', 'held_out', 'Tokens',
-           'tokenize', 'cpu_seconds', 'pass_steps', 'default_epochs', 'patience', 'Until', 'local_folder', 'publish',
-           'FinetuneResult', 'finetune']
+           'tokenize', 'cpu_seconds', 'pass_steps', 'default_epochs', 'patience', 'on_one_device', 'Until',
+           'local_folder', 'publish', 'FinetuneResult', 'finetune']
 
 # %% ../../nbs/50_finetune.finetune.ipynb #5a652b27
 import copy, hashlib, json, logging, math, os, shutil, sys, time
@@ -95,7 +95,8 @@ def load_task(
     return Task(dataset, schema=schema, frequencies=check_frequencies(load_note(dataset, frequencies_file, token), dataset), **sample)
 
 # %% ../../nbs/50_finetune.finetune.ipynb #10392f6b
-validation_share, useful_rows, least_rows = 0.1, 100, 50  # share of the train split, doubled at most to come to so many rows; fewer than the last tell nothing
+validation_share = 0.1             # of the train split; up to twice as much to come to `useful_rows`
+useful_rows, least_rows = 100, 50  # rows for validation that are wanted, and those that tell anything
 
 def held_out(
     train:pd.DataFrame,   # columns text and label
@@ -109,7 +110,8 @@ def held_out(
     if aside.sum() < least_rows: return train, _too_few(f'{len(train)} training rows leave no {least_rows}')
     return train[~aside].reset_index(drop=True), train[aside].reset_index(drop=True)
 
-def _too_few(why:str): log.warning('%s to choose by: the last epoch is taken, the probabilities are not calibrated, and no thresholds are given', why)
+def _too_few(why:str):
+    log.warning('%s to choose by: the last epoch is taken, the probabilities are not calibrated, and no thresholds are given', why)
 
 def _any_rows(labels:list, groups:list, rows:float, seed:int)->np.ndarray:
     "(n,) bool: about `rows` rows in whole groups, whatever their labels, but not all of one label."
@@ -144,9 +146,10 @@ def tokenize(
     read = np.array([sum(map(len, text[:most_windows])) for text in inputs], int)
     special = sum(map(len, around(tokenizer)))
     room = max(1, tokenizer.model_max_length - special)
-    def windows(tokens): return min(most_windows, len(spans(tokens, room, Reading('windows', reading.overlap)))) * (room + special)
-    whole = [windows(t) if t > room else r for t, r in zip(total, read)]
-    return Tokens(as_rows(inputs, labels), float((lost > 0).mean()) if len(texts) else 0., float(lost.sum() / max(1, total.sum())), int(read.sum()), int(sum(whole)))
+    def windows(tokens): return len(spans(tokens, room, Reading('windows', reading.overlap)))
+    whole = sum(min(most_windows, windows(t)) * (room + special) if t > room else r for t, r in zip(total, read))
+    truncated, unread = (lost > 0).sum() / max(1, len(texts)), lost.sum() / max(1, total.sum())
+    return Tokens(as_rows(inputs, labels), float(truncated), float(unread), int(read.sum()), int(whole))
 
 # %% ../../nbs/50_finetune.finetune.ipynb #48f986f1
 def cpu_seconds(
@@ -193,6 +196,29 @@ def patience(
     "Epochs in a row that may bring nothing until training stops."
     return max(1, min(3, int(epochs) // 2))
 
+# %% ../../nbs/50_finetune.finetune.ipynb #1c62a77e
+def on_one_device(
+    device:str,  # of `pick_device`
+    args,        # transformers' TrainingArguments
+):               # the same
+    "Have this process, if it is the only one, compute on the device that was named and nowhere else."
+    import torch
+    if not device.startswith('cuda') or processes() > 1: return args
+    gpu = torch.device('cuda', torch.device(device).index or 0)
+    torch.cuda.set_device(gpu)  # where accelerate puts what it is given
+    args.__dict__['_setup_devices'], args._n_gpu = gpu, 1
+    return args
+
+def _tell_of_gpus(device:str):
+    "Log that there are more GPUs, and how to use them."
+    import torch
+    if not device.startswith('cuda'): return
+    several, gpus = processes() > 1, torch.cuda.device_count()
+    if several and ':' in device:
+        raise InputError(f'--device {device} names one GPU, and {processes()} processes are to use one each: give --device cuda')
+    if not several and gpus > 1:
+        log.info('one of %d GPUs is used; to use all: torchrun --nproc-per-node %d -m libdocs.classifier_model …', gpus, gpus)
+
 # %% ../../nbs/50_finetune.finetune.ipynb #ba5b30c5
 class Until(NamedTuple):
     "Where a training is to stop before its plan ends."
@@ -205,13 +231,15 @@ def _arguments(job, folder:Path, rows:int, chooses:bool, tracked:bool, until:Unt
     options, record = job.options, job.record
     batch, epochs, on_cpu = options['train_batch_size'], options['epochs'], record['device'] == 'cpu'
     steps, each = until.planned if until else pass_steps(rows, batch) * epochs, 'epoch' if chooses else 'no'
-    return transformers.TrainingArguments(
-        output_dir=str(folder), num_train_epochs=epochs, max_steps=until.planned if until else -1, seed=record['seed'], data_seed=record['seed'],
-        learning_rate=options['learning_rate'], weight_decay=0.01, warmup_steps=int(0.1 * steps), bf16=record['dtype'] == 'bfloat16',
-        per_device_train_batch_size=math.ceil(batch / processes()), per_device_eval_batch_size=8 * batch, remove_unused_columns=False, dataloader_pin_memory=False,
+    return on_one_device(record['device'], transformers.TrainingArguments(
+        output_dir=str(folder), num_train_epochs=epochs, max_steps=until.planned if until else -1,
+        learning_rate=options['learning_rate'], weight_decay=0.01, warmup_steps=int(0.1 * steps),
+        seed=record['seed'], data_seed=record['seed'], bf16=record['dtype'] == 'bfloat16',
+        per_device_train_batch_size=math.ceil(batch / processes()), per_device_eval_batch_size=8 * batch,
+        remove_unused_columns=False, dataloader_pin_memory=False, disable_tqdm=not sys.stderr.isatty(),
         eval_strategy=each, save_strategy=each, load_best_model_at_end=chooses, metric_for_best_model='choice',
-        logging_steps=max(1, int(steps / 50)), logging_nan_inf_filter=False, report_to=['wandb'] if tracked else [], disable_tqdm=not sys.stderr.isatty(),
-        use_cpu=on_cpu, ddp_backend='gloo' if on_cpu and processes() > 1 else None)
+        logging_steps=max(1, int(steps / 50)), logging_nan_inf_filter=False, report_to=['wandb'] if tracked else [],
+        use_cpu=on_cpu, ddp_backend='gloo' if on_cpu and processes() > 1 else None))
 
 # %% ../../nbs/50_finetune.finetune.ipynb #ccc5c969
 def _trainer(job, model, tokenizer, rows:dict, folder:Path, tracked:bool=False, until:Until=None):
@@ -225,9 +253,11 @@ def _trainer(job, model, tokenizer, rows:dict, folder:Path, tracked:bool=False, 
         pairs = merged_from(tokenizer)
         def apart(inputs, rng): return split_tokens(inputs, pairs, split, tokenizer.model_max_length, rng)
     stopping = [transformers.EarlyStoppingCallback(patience(options['epochs']))] if 'validation' in rows else []
-    trainer = classifier_trainer(loss, job.reading.pool, tokenizer.pad_token_id, model=model, args=args, train_dataset=Drawn(rows['train'], args.seed, apart),
-        eval_dataset=rows.get('validation'), compute_metrics=trainer_metrics, data_collator=collate, callbacks=[*stopping, _progress(until)])
-    if 'validation' in rows and options['balance'] != 'none': trainer.weights = row_weights(np.array(rows['validation']['labels']), assumed_shares(options['balance'], counts))
+    trainer = classifier_trainer(loss, job.reading.pool, tokenizer.pad_token_id, model=model, args=args, data_collator=collate,
+        train_dataset=Drawn(rows['train'], args.seed, apart), eval_dataset=rows.get('validation'),
+        compute_metrics=trainer_metrics, callbacks=[*stopping, _progress(until)])
+    if 'validation' in rows and options['balance'] != 'none':
+        trainer.weights = row_weights(np.array(rows['validation']['labels']), assumed_shares(options['balance'], counts))
     if args.disable_tqdm: trainer.remove_callback(transformers.PrinterCallback)
     return trainer
 
@@ -346,7 +376,7 @@ def finetune(
     token:str=None,                       # of the Hub; HF_TOKEN and the stored login are used without it
     wandb_token:str=None,                 # of W&B; without it and WANDB_API_KEY tracking is offline
     wandb_output:str|os.PathLike='wandb', # folder for W&B's files
-    epochs:float=None,                    # times through the training rows, at the most; None: as many as come to about 500 steps, from 2 to 20
+    epochs:float=None,                    # times through the training rows, at the most; None: see `default_epochs`
     learning_rate:float=None,             # peak; None: by the size of the model
     train_batch_size:int=32,              # texts a step
     max_length:int=512,                   # tokens an input may have
@@ -354,7 +384,7 @@ def finetune(
     long:str='head',                      # what to read of texts that are longer: 'head', 'head-tail', 'windows'
     overlap:int=64,                       # tokens that neighbouring windows share
     pool:str='mean',                      # how windows are joined: 'mean' or 'max'
-    refit:str='auto',                     # train once more, on validation rows too, when all is chosen: 'auto' (where it is cheap), 'on', 'off'
+    refit:str='auto',                     # train once more, on all rows, when all is chosen: one of `refits`
     lora:bool=False,                      # train LoRA's products and the head instead of all weights
     downsample:float=1,                   # share of both splits to use; a Task was sampled when it was loaded
     seed:int=42,                          # of head, order, dropout, validation rows and sample
@@ -371,12 +401,16 @@ def finetune(
     _check_options(epochs, learning_rate, train_batch_size, max_length, balance, dtype, refit)
     check_target(model_name, dataset.name if isinstance(dataset, Task) else dataset, base_model)
     reading, device = Reading(long, overlap, pool), pick_device(device)
+    _tell_of_gpus(device)
     join(device)
     task = dataset if isinstance(dataset, Task) else load_task(dataset, token, downsample, seed)
     transformers.set_seed(seed)
     model, tokenizer = load_base(base_model, task.schema, list(task.train['text']), max_length, token, allow_pickle)
-    if name := not_finite(model): raise InputError(f'{base_model}: cannot be trained: its weights {name} hold NaN or infinity; take another base model, or a copy of it that is not damaged')
-    options = dict(epochs=epochs, learning_rate=learning_rate or default_learning_rate(model.num_parameters(), base_model == scratch, lora), train_batch_size=train_batch_size, balance=balance, lora=lora, refit=refit, downsample=downsample)
+    if name := not_finite(model):
+        raise InputError(f'{base_model}: cannot be trained: its weights {name} hold NaN or infinity; '
+                         'take another base model, or a copy of it that is not damaged')
+    rate = learning_rate or default_learning_rate(model.num_parameters(), base_model == scratch, lora)
+    options = dict(epochs=epochs, learning_rate=rate, train_batch_size=train_batch_size, balance=balance, lora=lora, refit=refit, downsample=downsample)
     record = _record(task, tokenizer, reading, options, repo=model_name, base_model=base_model, seed=seed, device=device, dtype=pick_dtype(dtype, device, model))
     tracked = nullcontext(tracking) if tracking else Tracking(Path(model_name).name, wandb_output, wandb_token)
     with nullcontext(run_folder) if isinstance(run_folder, RunFolder) else RunFolder(run_folder or run_folder_of(local_folder(model_name)), fresh) as run:
@@ -402,27 +436,34 @@ def _with_epochs(job:_Job, rows:int)->_Job:
     "The job with the epochs that suit the number of rows, if none were given."
     options = job.options
     if options['epochs'] is not None: return job
-    epochs = default_epochs(rows, options['train_batch_size'])
-    log.info('%d epochs of %d steps each, as %d rows need; --epochs asks for another number', epochs, pass_steps(rows, options['train_batch_size']), rows)
+    batch = options['train_batch_size']
+    epochs = default_epochs(rows, batch)
+    log.info('%d epochs of %d steps each, as %d rows need; --epochs asks for another number', epochs, pass_steps(rows, batch), rows)
     return replace(job, record=job.record | dict(hyperparameters=options | dict(epochs=epochs)))
 
 def _record(task:Task, tokenizer, reading:Reading, options:dict, **named)->dict:
     "What is known before the training."
     recipe = scratch_recipe if named['base_model'] == scratch else dict.fromkeys(scratch_recipe, 0)
     return named | dict(dataset=task.name, around=around(tokenizer), labels=list(task.schema.labels), schema_hash=task.schema.hash, max_length=tokenizer.model_max_length, versions=versions(),
-                        hyperparameters=options | dict(weight_decay=0.01, warmup=0.1, **reading.to_dict(), **recipe), train_labels={k: int(v) for k, v in sorted(task.train['label'].value_counts().items())}, probabilities_for=probabilities_for[options['balance']])
+                        hyperparameters=options | dict(weight_decay=0.01, warmup=0.1, **reading.to_dict(), **recipe), train_labels={k: int(v) for k, v in sorted(task.train['label'].value_counts().items())},
+                        probabilities_for=probabilities_for[options['balance']])
 
 def _check_options(epochs, learning_rate, train_batch_size, max_length, balance, dtype, refit):
     "Raise `InputError` for an option that cannot be meant."
-    for name, value, least in (('epochs', epochs, 0), ('learning_rate', learning_rate, 0), ('train_batch_size', train_batch_size, 0), ('max_length', max_length, 3)):
-        if value is not None and not (math.isfinite(value) and value > least): raise InputError(f'{name} is {value}; it must be more than {least}')
-    for kind, name, names in (('way to balance', balance, balances), ('precision', dtype, dtypes), ('way with the refit', refit, refits)):
+    numbers = dict(epochs=epochs, learning_rate=learning_rate, train_batch_size=train_batch_size, max_length=max_length)
+    for name, value in numbers.items():
+        least = 3 if name == 'max_length' else 0
+        if value is None or math.isfinite(value) and value > least: continue
+        raise InputError(f'{name} is {value}; it must be more than {least}')
+    named = ('way to balance', balance, balances), ('precision', dtype, dtypes), ('way with the refit', refit, refits)
+    for kind, name, names in named:
         if name not in names: raise InputError(unknown_name(kind, name, names))
 
 def _parts(task:Task, balance:str, seed:int)->dict:
     "The rows to train on, those to choose by if there are any, and the test split."
     train, validation = (task.train, task.validation) if task.validation is not None else held_out(task.train, seed)
-    if validation is not None and len(validation) < least_rows: validation = _too_few(f'a validation split of {len(validation)} rows is too small')
+    if validation is not None and len(validation) < least_rows:
+        validation = _too_few(f'a validation split of {len(validation)} rows is too small')
     if balance == 'cap': train = normalize(train, reduce_majority_to=1.0, seed=seed).kept
     return {'train': train} | ({} if validation is None else {'validation': validation}) | {'test': task.test}
 
@@ -442,15 +483,20 @@ def _trained(job:_Job, model, tokenizer, tokenized:Stage, tracking:Tracking)->St
     record, facts = job.record, tokenized.facts
     _tell(job, model, facts)
     versions = {name: record['versions'].get(name) for name in ('libdocs', 'torch', 'transformers')}  # a new huggingface_hub is no reason to train again
-    key = {k: record[k] for k in ('base_model', 'seed', 'device', 'dtype')} | job.options | dict(weights=_weights(model), versions=versions, processes=processes(), downsample=None, refit=None)
-    return _interruptible(job, 'train', key, lambda folder, leaving: _fit(job, model, tokenizer, _rows(tokenized), folder, leaving, tracking.start(record) is not None), [tokenized])
+    key = {k: record[k] for k in ('base_model', 'seed', 'device', 'dtype')} | job.options
+    key |= dict(weights=_weights(model), versions=versions, processes=processes(), downsample=None, refit=None)
+    def fit(folder, leaving):
+        return _fit(job, model, tokenizer, _rows(tokenized), folder, leaving, tracking.start(record) is not None)
+    return _interruptible(job, 'train', key, fit, [tokenized])
 
 def _tell(job:_Job, model, facts:dict):
     "Log what will be learned from, and what should be known before."
     cut, record = facts['train'], job.record
-    log.info('%s rows, %d labels; %.1f %% of the train texts are longer than %d tokens and cut', ', '.join(f'{part["rows"]} {name}' for name, part in facts.items()), len(job.task.schema), 100 * cut['truncated'], record['max_length'])
+    rows, share = ', '.join(f'{part["rows"]} {name}' for name, part in facts.items()), 100 * cut['truncated']
+    log.info('%s rows, %d labels; %.1f %% of the train texts are longer than %d tokens and cut', rows, len(job.task.schema), share, record['max_length'])
     if cut['truncated'] > most_cut:
-        log.warning('%.0f %% of the train texts are cut, and %.0f %% of all tokens are not read; --long windows reads them whole, in about %.1f times the time', 100 * cut['truncated'], 100 * cut['lost'], cut['windows'] / cut['read'])
+        log.warning('%.0f %% of the train texts are cut, and %.0f %% of all tokens are not read; '
+                    '--long windows reads them whole, in about %.1f times the time', share, 100 * cut['lost'], cut['windows'] / cut['read'])
     _warn_of_cpu(model, cut['read'] * job.options['epochs'], record['device'])
 
 def _interruptible(job:_Job, name:str, key:dict, fit:Callable, after:list)->Stage:
@@ -467,14 +513,16 @@ def _interruptible(job:_Job, name:str, key:dict, fit:Callable, after:list)->Stag
 # %% ../../nbs/50_finetune.finetune.ipynb #c7c89fc4
 def _history(logged:list)->list:
     "What was logged of training and validation, but for how long it took."
-    return [{k: v for k, v in sorted(entry.items()) if 'runtime' not in k and 'per_second' not in k and k != 'eval_choice'} for entry in logged if 'loss' in entry or 'eval_loss' in entry]
+    def told(key): return 'runtime' not in key and 'per_second' not in key and key != 'eval_choice'
+    return [{k: v for k, v in sorted(entry.items()) if told(k)} for entry in logged if 'loss' in entry or 'eval_loss' in entry]
 
 def _fit(job:_Job, model, tokenizer, rows:dict, folder:Path, leaving:Leaving, tracked:bool=False, until:Until=None)->dict:
     "Train `model`, or resume what `folder` holds; write the chosen weights there."
     start = time.perf_counter()
     if job.record['device'] == 'cpu': keep_memory()
     model = speed_up(model)
-    trainer = _trainer(job, with_lora(model) if job.options['lora'] else model, tokenizer, rows, folder/'checkpoints', tracked, until)
+    if job.options['lora']: model = with_lora(model)
+    trainer = _trainer(job, model, tokenizer, rows, folder/'checkpoints', tracked, until)
     trainer.leaving, trainer.compute_metrics = leaving, trainer.choose
     with naming(tokenizer): _learn(trainer)
     trainer.accelerator.wait_for_everyone()  # before the main process takes the checkpoints away
@@ -483,7 +531,8 @@ def _fit(job:_Job, model, tokenizer, rows:dict, folder:Path, leaving:Leaving, tr
     trainer.must_be_finite(best)
     best.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return dict(history=_history(state.log_history), steps=state.best_global_step or state.global_step, planned_steps=state.max_steps, parameters=best.num_parameters(), seconds=round(trainer.spent + time.perf_counter() - start, 1))
+    return dict(history=_history(state.log_history), steps=state.best_global_step or state.global_step, planned_steps=state.max_steps,
+                parameters=best.num_parameters(), seconds=round(trainer.spent + time.perf_counter() - start, 1))
 
 def _learn(trainer):
     "Train from the beginning, or from the last checkpoint."
@@ -495,7 +544,8 @@ def _learn(trainer):
     else: trainer.go_on(checkpoint)
 
 # %% ../../nbs/50_finetune.finetune.ipynb #c8633ba4
-refits, cheap_cpu, cheap_gpu = ('auto', 'on', 'off'), 3e13, 3e16  # operations of a training that may be done twice by 'auto'
+refits = ('auto', 'on', 'off')
+cheap_cpu, cheap_gpu = 3e13, 3e16  # operations of a training that 'auto' does twice
 
 def _refit(job:_Job, model, facts:dict)->bool:
     "Whether to train once more, on all rows; the log says so."
@@ -503,7 +553,8 @@ def _refit(job:_Job, model, facts:dict)->bool:
     if 'validation' not in facts or job.task.validation is not None: return False  # nothing was held out
     operations = 6 * model.num_parameters(exclude_embeddings=True) * facts['train']['read'] * job.options['epochs']
     again = way == 'on' or way == 'auto' and operations <= cheap
-    if way == 'auto': log.info('refit: %s; a training takes about %.1f minutes, and up to %.0f are cheap (--refit on or off decides)', 'on' if again else 'off', operations / speed / 60, cheap / speed / 60)
+    if way == 'auto': log.info('refit: %s; a training takes about %.1f minutes, and up to %.0f are cheap (--refit on or off decides)',
+                               'on' if again else 'off', operations / speed / 60, cheap / speed / 60)
     return again
 
 def _refitted(job:_Job, model, tokenizer, tokenized:Stage, trained:Stage)->Stage:
@@ -520,7 +571,8 @@ def _all_rows(job:_Job, rows:dict):
     from datasets import concatenate_datasets
     both = concatenate_datasets([rows['train'], rows['validation']])
     if job.options['balance'] != 'cap': return both
-    return both.select(normalize(pd.DataFrame(dict(label=both['labels'])), reduce_majority_to=1.0, seed=job.record['seed']).kept.index)
+    labels = pd.DataFrame(dict(label=both['labels']))
+    return both.select(normalize(labels, reduce_majority_to=1.0, seed=job.record['seed']).kept.index)
 
 # %% ../../nbs/50_finetune.finetune.ipynb #2a618ca9
 def _saved(job:_Job, tokenized:Stage, trained:Stage, last:Stage)->Stage:
@@ -539,7 +591,8 @@ def _saved(job:_Job, tokenized:Stage, trained:Stage, last:Stage)->Stage:
         _keep({p.name: p for p in sorted(folder.iterdir())}, record['repo'], 'Fine-tuned model')
         for path in folder.iterdir(): path.unlink()
         return found
-    return job.run.stage('save', dict(repo=record['repo'], folder=str(local)), work, [trained, last], outside=[local/name for name in _names(last)], together=True)  # but for the card, which the evaluation writes anew
+    outside = [local/name for name in _names(last)]  # but for the card, which the evaluation writes anew
+    return job.run.stage('save', dict(repo=record['repo'], folder=str(local)), work, [trained, last], outside, together=True)
 
 def _names(last:Stage)->list: return [*sorted(p.name for p in last.folder.iterdir()), 'labels.json', 'training.json']
 
@@ -547,36 +600,44 @@ def _facts(tokenized:Stage, trained:Stage, last:Stage)->dict:
     "What the stages found out."
     parts, refit = tokenized.facts, last is not trained
     of_train = {k: trained.facts[k] for k in ('history', 'steps', 'planned_steps', 'parameters')}
-    return of_train | dict(rows={name: part['rows'] for name, part in parts.items()}, truncated_share=parts['train']['truncated'], lost_token_share=parts['train']['lost'], test_truncated_share=parts['test']['truncated'],
-        refit=refit, trained_rows=last.facts['rows'] if refit else parts['train']['rows'], seconds=round(trained.facts['seconds'] + (last.facts['seconds'] if refit else 0), 1))
+    cut = dict(truncated_share=parts['train']['truncated'], lost_token_share=parts['train']['lost'], test_truncated_share=parts['test']['truncated'])
+    seconds = trained.facts['seconds'] + (last.facts['seconds'] if refit else 0)
+    return of_train | cut | dict(rows={name: part['rows'] for name, part in parts.items()}, refit=refit,
+        trained_rows=last.facts['rows'] if refit else parts['train']['rows'], seconds=round(seconds, 1))
 
 # %% ../../nbs/50_finetune.finetune.ipynb #3398be90
 def _measured(job:_Job, trained:Stage, last:Stage, model, tokenizer, rows:dict, folder:Path)->dict:
-    "What the validation rows say about the confidence of the model that has not seen them, which is put into `model`, that of `last`; and what the test rows say about that then."
-    first = model if last is trained else speed_up(load_checkpoint(trained.folder, job.record['repo'], 'a text classifier')[0])
-    validation = _calibrated(_trainer(job, first, tokenizer, rows, folder), rows['validation']) if 'validation' in rows else None
-    if validation: cool_head(model, validation['temperature'])
+    "What validation rows say about the confidence of the model that has not seen them, which is put into `model`, that of `last`; then what test rows say."
+    first, validation = model, None
+    if last is not trained: first = speed_up(load_checkpoint(trained.folder, job.record['repo'], 'a text classifier')[0])
+    if 'validation' in rows:
+        validation = _calibrated(_trainer(job, first, tokenizer, rows, folder), rows['validation'])
+        cool_head(model, validation['temperature'])
     model.config.libdocs = job.reading.to_dict() | {k: v for k, v in (validation or {}).items() if k in ('temperature', 'thresholds')}
     tested = _predicted(_trainer(job, model, tokenizer, rows, folder), rows['test'], 'test').metrics
-    return dict(validation=validation, evaluation={k.removeprefix('test_'): v for k, v in tested.items() if 'second' not in k and k not in ('test_runtime', 'test_model_preparation_time')})
+    told = {k.removeprefix('test_'): v for k, v in tested.items() if 'second' not in k and 'time' not in k}
+    return dict(validation=validation, evaluation=told)
 
 def _predicted(trainer, rows, split:str):
     "What the trained model says of `rows`; raises `InputError` if that is no number for one of them."
     found = trainer.predict(rows, metric_key_prefix=split)
     broken = int((~np.isfinite(found.predictions).all(axis=1)).sum())
-    if broken: raise InputError(f'the trained model gives NaN or infinity for {broken} of {len(rows)} {split} rows, and is not published; try a lower --learning-rate' + ' or --dtype float32' * trainer.args.bf16)
-    return found
+    way_out = 'a lower --learning-rate or --dtype float32' if trainer.args.bf16 else 'a lower --learning-rate'
+    if not broken: return found
+    raise InputError(f'the trained model gives NaN or infinity for {broken} of {len(rows)} {split} rows, and is not published; try {way_out}')
 
 def _calibrated(
     trainer,   # of a trained model
     rows,      # of validation
-)->dict:       # temperature, thresholds, and the headline figures on these rows, weighted as the trainer says, `before` and `after`
+)->dict:       # temperature, thresholds, and the headline figures `before` and `after`, weighted as the trainer says
     "What validation rows say about the confidence of a model."
     logits, truth = _predicted(trainer, rows, 'validation').predictions, np.array(rows['labels'])
     degrees = temperature(logits, truth, trainer.weights)
-    if at_bound(degrees): log.warning('the temperature, %.3g, is the most extreme one that is looked at: what the model says of the validation rows has little to do with their labels, and its probabilities are not to be trusted', degrees)
-    after = trainer_outcomes(logits / degrees, truth)
-    return dict(temperature=degrees, at_bound=at_bound(degrees), thresholds=confidence_thresholds(after), before=figures(trainer_outcomes(logits, truth), trainer.weights), after=figures(after, trainer.weights))
+    if at_bound(degrees): log.warning('the temperature, %.3g, is the most extreme one that is looked at: what the model says of the '
+                                      'validation rows has little to do with their labels; do not trust its probabilities', degrees)
+    before, after = (trainer_outcomes(scores, truth) for scores in (logits, logits / degrees))
+    told = dict(before=figures(before, trainer.weights), after=figures(after, trainer.weights))
+    return dict(temperature=degrees, at_bound=at_bound(degrees), thresholds=confidence_thresholds(after)) | told
 
 def _published(job:_Job, last:Stage, saved:Stage, token:str|None, private:bool)->Pushed:
     "The local folder sent to the Hub, if the repo is there."

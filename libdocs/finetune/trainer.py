@@ -35,7 +35,7 @@ balances = ('none', 'cap', 'loss', 'logit')
 def effective_weights(
     counts,       # (labels,) rows of each label, at least 1
 )->np.ndarray:    # (labels,) float64, mean 1
-    "Weights of labels by their effective number of rows; the largest label has as many rows as there are different ones."
+    "Weights of labels by their effective number of rows; N is that of the largest label."
     counts = np.asarray(counts, np.float64)
     beta = 1 - 1 / counts.max()
     weights = (1 - beta) / (1 - beta ** counts)
@@ -47,11 +47,13 @@ def assumed_shares(
 )->np.ndarray:    # (labels,) float64, sum 1
     "How frequent the labels are in the world that a model's probabilities are about."
     counts = np.asarray(counts, np.float64)
-    shares = np.ones_like(counts) if balance == 'logit' else counts * effective_weights(counts) if balance == 'loss' else counts
-    return shares / shares.sum()
+    if balance == 'loss': counts = counts * effective_weights(counts)
+    if balance == 'logit': counts = np.ones_like(counts)
+    return counts / counts.sum()
 
-probabilities_for = dict(none='labels as frequent as in the train split', cap='labels as frequent as in the capped train split',
-    loss='labels as frequent as in the train split after weighting by effective numbers', logit='labels that are all equally frequent')
+probabilities_for = dict(
+    none='labels as frequent as in the train split', cap='labels as frequent as in the capped train split',
+    loss='labels as frequent as in the train split, weighted by effective numbers', logit='labels that are all equally frequent')
 
 def row_weights(
     truth,              # (n,) label numbers
@@ -144,7 +146,7 @@ def batch_parts(
     tokens:int,     # of a part, padding counted; a text that is longer has a part of its own
     waste:int,      # tokens of padding that cost as much as one more part
 )->list:            # of `Part`
-    "The parts of a batch of training, the longest texts first; the windows of a text stay together, whose gradients they share."
+    "The parts of a batch of training, the longest texts first; the windows of a text stay together, which share a loss."
     of, lengths = batch['text_of'], np.array([len(ids) for ids in batch['inputs']])
     texts, longest = len(batch['labels']), lengths.max()
     groups = token_batches(lengths if len(of) == texts else np.bincount(of) * longest, tokens, waste)
@@ -219,18 +221,20 @@ def suit_processor(
 # %% ../../nbs/49_finetune.trainer.ipynb #70f130f3
 class _InParts:
     "Before transformers' Trainer: logits, part by part; those of an evaluation with their loss."
-    widest = 0  # tokens of the largest part of a step until now
+    widest = 0       # tokens of the largest part of a step until now
+    room = math.inf  # tokens that an evaluation has room for, once memory ran out there
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         import torch
         labels = inputs['labels'].to(self.args.device)
-        found = [one for part in token_batches([len(ids) for ids in inputs['inputs']], self._most(), self.waste) for one in self._fitting(model, inputs['inputs'], part)]
-        order = np.argsort(np.concatenate([rows for rows, _ in found]))
-        logits = self._pooled(torch.cat([logits for _, logits in found])[torch.from_numpy(order).to(labels.device)], inputs['text_of'], len(labels))
+        parts = token_batches([len(ids) for ids in inputs['inputs']], self._most(), self.waste)
+        rows, found = zip(*[one for part in parts for one in self._fitting(model, inputs['inputs'], part)])
+        order = torch.from_numpy(np.argsort(np.concatenate(rows))).to(labels.device)
+        logits = self._pooled(torch.cat(found)[order], inputs['text_of'], len(labels))
         value = self.loss(logits, labels)
         return (value, dict(loss=value, logits=logits)) if return_outputs else value
 
-    def _most(self)->int: return min(self.tokens, self.widest or self.tokens)  # tokens of a part of an evaluation
+    def _most(self)->int: return min(self.tokens, self.widest or self.tokens, self.room)  # tokens of a part of an evaluation
 
     def _fitting(self, model, inputs:list, rows)->list:
         "Pairs of rows and their logits; in halves if they do not fit into the memory."
@@ -238,6 +242,8 @@ class _InParts:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error): raise
             if len(rows) == 1: raise TooLarge(inputs[rows[0]], str(self.args.device)) from error
+        self.room = len(rows) * max(len(inputs[i]) for i in rows) // 2
+        log.warning('the memory of %s ran out: an evaluation is now taken in parts of at most %d tokens', self.args.device, self.room)
         return [one for half in np.array_split(rows, 2) for one in self._fitting(model, inputs, half)]
 
     def _parts(self, inputs): return batch_parts(inputs, self.tokens, self.waste)
@@ -250,7 +256,8 @@ class _InParts:
     def _pooled(self, logits, text_of, texts:int):
         "The logits of texts from those of their windows."
         import torch
-        return logits if len(logits) == texts else pool_windows(logits, torch.from_numpy(text_of).to(logits.device), texts, self.pool)
+        if len(logits) == texts: return logits
+        return pool_windows(logits, torch.from_numpy(text_of).to(logits.device), texts, self.pool)
 
     def _tensors(self, inputs):
         import torch
@@ -274,7 +281,8 @@ class Diverged(InputError):
     ):
         state, args = trainer.state, trainer.args
         way_out = f'a lower learning rate than {args.learning_rate:g} (--learning-rate)' + ' or --dtype float32' * args.bf16
-        super().__init__(f'the training diverged: {what} at step {state.global_step} of {state.max_steps} (epoch {state.epoch:.3g}); try {way_out}')
+        at = f'step {state.global_step} of {state.max_steps} (epoch {state.epoch:.3g})'
+        super().__init__(f'the training diverged: {what} at {at}; try {way_out}')
 
 # %% ../../nbs/49_finetune.trainer.ipynb #e55450b8
 def _padded_size(inputs:list)->int: return len(inputs) * max(map(len, inputs))
@@ -306,7 +314,7 @@ class _Step(_InParts):
         return value
 
     def _finite(self, value):
-        "The loss of a step; on GPUs, which would have to wait for the answer, every sixteenth is looked at: one that is not finite makes all that follow so."
+        "The loss of a step. GPUs would have to wait for the answer: there every sixteenth is looked at, as NaN stays."
         if self.args.device.type != 'cpu' and self.state.global_step % 16: return value
         if not math.isfinite(value): raise Diverged(f'the loss is {value.item()}', self)
         return value
@@ -341,7 +349,7 @@ class _Chooses:
     weights = None  # (n,) of the rows, from `row_weights`
 
     def choose(self, eval_pred)->dict:
-        "For `compute_metrics`: the figures, and `choice`, which is the step if it is to be taken, and less than any before if not."
+        "For `compute_metrics`: the figures, and `choice`, which is the step if it is to be taken, else less than any."
         return trainer_metrics(eval_pred) | dict(choice=self._choice(calibrated_losses(*eval_pred, self.weights)))
 
     def _choice(self, losses:np.ndarray)->float:
@@ -374,7 +382,8 @@ class _Checkpoints(_Chooses):
         self.kept = self.state.global_step, time.monotonic()
         if not self.args.should_save: return
         if self.lowest is not None: np.save(folder/_lowest, self.lowest)
-        progress = dict(tr_loss=float(self._tr_loss), total=self._total_loss_scalar, logged=self._globalstep_last_logged, tokens=self.tokens, widest=self.widest, seconds=self.spent + time.monotonic() - self.began)
+        progress = dict(tr_loss=float(self._tr_loss), total=self._total_loss_scalar, logged=self._globalstep_last_logged,
+                        tokens=self.tokens, widest=self.widest, seconds=self.spent + time.monotonic() - self.began)
         write_manifest(folder/_sealed, dict(progress=progress, outputs=fingerprints([p for p in sorted(folder.iterdir()) if p.is_file()], folder)))
         for other in folder.parent.glob('checkpoint-*'):
             if other.name not in (folder.name, f'checkpoint-{self.state.best_global_step}'): shutil.rmtree(other)
@@ -436,7 +445,8 @@ def _begin(trainer):
             if state.best_global_step: state.best_model_checkpoint = str(Path(args.output_dir)/f'checkpoint-{state.best_global_step}')  # wherever the folder is now
             if not trainer.progress: return
             trainer._tr_loss += trainer.progress['tr_loss']
-            trainer._total_loss_scalar, trainer._globalstep_last_logged, trainer.tokens, trainer.widest = (trainer.progress[k] for k in ('total', 'logged', 'tokens', 'widest'))
+            trainer._total_loss_scalar, trainer._globalstep_last_logged = trainer.progress['total'], trainer.progress['logged']
+            trainer.tokens, trainer.widest = trainer.progress['tokens'], trainer.progress['widest']
             trainer._initial_global_step = 0
 
         def on_epoch_begin(self, args, state, control, **kwargs): trainer.train_dataset.epoch = int(state.epoch)
