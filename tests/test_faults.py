@@ -126,7 +126,7 @@ def test_given_again_nothing_is_done(whole, kind, record_property):
 # Asked to end
 
 def asked_to_end(work, sent, kind='train'):
-    "The command in `work`, sent a signal when the first epoch is done."
+    "The command in `work`, sent a signal in the second epoch."
     put(work, INPUTS[kind])
     return warm.run(warm.asked() + 'sys.argv.pop(0)\n' + warm.MODULE, ['-c', int(sent), *COMMANDS[kind]], work, environment(work.parent/'home'))
 
@@ -135,7 +135,7 @@ def asked_to_end(work, sent, kind='train'):
 def test_asked_to_end_in_training(whole, tmp_path, sent, code):
     work = tmp_path/'work'
     done = asked_to_end(work, sent)
-    assert done.returncode == code and 'epoch 1 of' in done.stderr and 'epoch 2 of' not in done.stderr, done.stderr
+    assert done.returncode == code, done.stderr
     assert 'To go on: classifier_model --input-hf-dataset ./ds' in done.stderr and 'Traceback' not in done.stderr
     assert list((work/'model_run'/'train.part'/'checkpoints').glob('checkpoint-*')) and not (work/'model').exists()
     done = well(start(work, 'train'))

@@ -53,13 +53,13 @@ def test_an_error_ends_them_all(tmp_path):
 
 
 def test_asked_to_end_all_leave_and_go_on(trained):
-    "SIGTERM to torchrun when an epoch is done, as a preempted machine gets it: all leave with a checkpoint; given again, the training ends as the undisturbed one, to the last digit."
+    "SIGTERM to torchrun in the middle of a training, as a preempted machine gets it: all leave with a checkpoint; given again, the training ends as the undisturbed one, to the last digit."
     options = [word.replace('torchrun/', 'again/') for word in trained.done['torchrun'].args]
     env = environment(trained.folder/'home')
     (trained.folder/'asked.py').write_text(warm.asked(to='os.getppid()') + 'import runpy\nrunpy.run_module("libdocs.classifier_model", run_name="__main__", alter_sys=True)\n')
     asked = [part for word in options for part in (['asked', str(int(signal.SIGTERM))] if word == 'libdocs.classifier_model' else [word])]
     done = subprocess.run(asked, cwd=trained.folder, env=env, capture_output=True, text=True, timeout=HANG)
-    assert done.returncode != 0 and 'epoch 1 of' in done.stderr and 'epoch 2 of' not in done.stderr, done.stderr
+    assert done.returncode != 0, done.stderr
     assert list((trained.folder/'again').rglob('checkpoint-*/libdocs.json')) and not (trained.folder/'again'/'model').exists(), done.stderr
     done = subprocess.run(options, cwd=trained.folder, env=env, capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 0 and 'resuming from step' in done.stderr, done.stderr

@@ -4,6 +4,7 @@ import csv, gzip, json, os, re, signal, subprocess, sys
 from pathlib import Path
 
 import pytest
+import warm
 from corpora import csv_bytes, documents, environment, jsonl, put, read_jsonl, tiny_bert
 from loopback_wandb import LoopbackWandb
 
@@ -187,21 +188,19 @@ def children(pid):
 
 @pytest.mark.skipif(not Path('/proc/self/cmdline').exists(), reason='needs /proc')
 def test_tokens_in_children_and_checkpoints(hub, tmp_path):
-    "Both tokens on the command line, W&B online; the job is killed when it has a checkpoint. Neither token is in the command line of a child, or in a file."
+    "Both tokens on the command line, W&B online; the job is stopped, looked at, and asked to end, which leaves a checkpoint. Neither token is in the command line of a child, or in a file."
     put(tmp_path/'work', {'ds/train.csv': csv_bytes(ROWS[:45]), 'ds/test.csv': csv_bytes(ROWS[45:])})
     hub.add_user('alice', token=HF)
     server = LoopbackWandb()
     env = environment(tmp_path/'home', **(hub.env(None, tmp_path/'home'/'hf') | {k: v for k, v in server.env().items() if k != 'WANDB_API_KEY'}))
-    line = [sys.executable, '-m', 'libdocs.classifier_model', *TRAIN, '--epochs', '9999', '-o', 'alice/model', '--hf-access-token', HF, '--wandb-access-token', WB]
+    line = [sys.executable, '-c', warm.asked() + 'sys.argv.pop(0)\n' + warm.MODULE, str(int(signal.SIGSTOP)), 'libdocs.classifier_model', *TRAIN, '--epochs', '9', '-o', 'alice/model', '--hf-access-token', HF, '--wandb-access-token', WB]
     job = subprocess.Popen(line, cwd=tmp_path/'work', env=env, stderr=subprocess.PIPE, text=True)
-    seen, told = [], ''
-    for said in job.stderr:
-        told += said
-        seen += children(job.pid)
-        if 'epoch 2 of' in said: break
-    job.send_signal(signal.SIGKILL)
-    told += job.communicate()[1]
+    os.waitid(os.P_PID, job.pid, os.WSTOPPED)
+    seen = children(job.pid)
+    for sent in (signal.SIGTERM, signal.SIGCONT): job.send_signal(sent)
+    told = job.communicate(timeout=warm.HANG)[1]
     server.close()
+    assert job.returncode == 143, told
     assert server.requests and any(b'wandb' in words for words in seen), told
     assert not [words for words in seen if b'CANARY' in words] and 'CANARY' not in told.replace(' '.join(line), '')
     files = [p for p in tmp_path.rglob('*') if p.is_file()]
