@@ -8,6 +8,7 @@ __all__ = ['log', 'pick_device', 'ranked', 'load_checkpoint', 'ensure_pad_token'
 # %% ../../nbs/40_classifiers.deberta.ipynb #45e899da
 import hashlib, logging, re
 from collections.abc import Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -58,22 +59,29 @@ def load_checkpoint(
     **options,    # of `from_pretrained`
 )->tuple:         # (model, tokenizer with its limit, names of the weights that were drawn anew)
     "Sequence classifier and tokenizer of `folder`, in float32; raises `InputError` where not all of it can be loaded."
-    try:
+    with _explained(name, use):
         model, loading = _opened(folder, allow_pickle, options)
         wrapped = next((found[0] for key in sorted(loading['unexpected_keys']) if (found := re.match(_wrapping, key))), None)
         if wrapped:
             log.info('%s: the names of its weights are read without %r before them', name, wrapped)
             model, loading = _opened(folder, allow_pickle, options | dict(key_mapping={_wrapping: ''}))
-        if why := _misfit(model, loading, new_head): raise ValueError(why)
-        if wrapped: model = _plain(model)
+    if why := _misfit(model, loading, new_head): raise InputError(f'{name}: {why}')
+    if wrapped: model = _plain(model)
+    with _explained(name, use):
         tokenizer = _tokenizer(folder, model)
         tokenizer.model_max_length = usable_length(model, tokenizer, max_length)
-        return model, tokenizer, _drawn(loading)
-    except Exception as error:  # what transformers makes of a configuration that is not one may be any
+    return model, tokenizer, _drawn(loading)
+
+@contextmanager
+def _explained(name:str, use:str):
+    "Have whatever goes wrong in the block said as an `InputError`: what transformers makes of a configuration that is not one may be any."
+    try: yield
+    except Exception as error:
         if is_out_of_memory(error): raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f'{name}: cannot be loaded as {use}: {reason}') from error
 
+# %% ../../nbs/40_classifiers.deberta.ipynb #19f3aade
 def _opened(folder:Path, allow_pickle:bool, options:dict)->tuple:
     "(model, what transformers found about its weights)."
     import torch
@@ -116,13 +124,13 @@ def _misfit(model, loading:dict, new_head:bool)->str|None:
     sizes = {key: (tuple(there), tuple(here)) for key, there, here in loading['mismatched_keys']}
     missing, resized, unknown = map(strange, (loading['missing_keys'], sizes, loading['unexpected_keys']))
     if missing and not resized and all(_place(model, key) == 'head' for key in missing):
-        return f'it has no trained classification head ({missing[0]} is missing): fine-tune it first with classifier_model --train'
+        return f'has no trained classification head ({missing[0]} is missing): fine-tune it first with classifier_model --train'
     told = []
     if missing: told.append(f'{len(missing)} tensors of {type(model).__name__} are missing, as {missing[0]}')
     if resized: told.append(f'{len(resized)} have other sizes, as {resized[0]}: {sizes[resized[0]][0]} in the weights and {sizes[resized[0]][1]} by config.json')
     if unknown: told.append(f'{len(unknown)} have no place in {type(model).__name__}, as {unknown[0]}')
     if not told: return None
-    return f'its weights are not those of its config.json: {"; ".join(told)}. Save it again with save_pretrained, or choose another'
+    return f'cannot be used: its weights are not those of its config.json: {"; ".join(told)}. Save it again with save_pretrained, or choose another'
 
 # %% ../../nbs/40_classifiers.deberta.ipynb #f4aaf113
 def _tokenizer(folder:Path, model):
@@ -194,7 +202,7 @@ class DebertaZeroShot:
     def fingerprint(self)->str:
         "Sixteen hex digits that change with whatever changes an answer: weights, configuration, tokenizer, precision and hypothesis."
         digest = hashlib.sha256(f'{self.forward.dtype} {self.template}'.encode())
-        for path in sorted(p for p in self.folder.glob('*') if p.suffix in ('.safetensors', '.bin', '.model') or p.name in ('config.json', 'tokenizer.json')):
+        for path in sorted(p for p in self.folder.glob('*') if p.suffix in ('.safetensors', '.bin', '.model') or p.name in ('config.json', 'tokenizer.json', 'tokenizer_config.json')):
             digest.update(f'{path.name} {file_sha256(path)}'.encode())
         return digest.hexdigest()[:16]
 

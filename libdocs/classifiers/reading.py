@@ -90,7 +90,7 @@ def around(
     tokenizer,  # a fast tokenizer
 )->tuple:       # two lists of token ids
     "The special tokens before and after a text."
-    one = tokenizer('a', return_special_tokens_mask=True)
+    one = tokenizer('a', return_special_tokens_mask=True, verbose=False)
     ids, special = one['input_ids'], one['special_tokens_mask']
     first = special.index(0) if 0 in special else len(ids)
     last = len(special) - special[::-1].index(0) if 0 in special else len(ids)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..classifiers.deberta import load_checkpoint
 from ..classifiers.forward import is_out_of_memory, padding_of
-from ..classifiers.reading import Reading, as_text, read_tokens, text_ids
+from ..classifiers.reading import around, as_text, text_ids
 from ..hub import fetch_model
 from ..labels import LabelSchema
 from ..records import InputError
@@ -67,7 +67,7 @@ def check_family(
 ):
     "Raise `InputError` unless scores depend on nothing but the text, and dividing the output layer divides them."
     import torch
-    inputs = [text[0] for text in read_tokens(tokenizer, _trial, Reading())[0]]
+    inputs = _trial_inputs(tokenizer)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         alone, together = _scores(model, tokenizer, name, [[ids] for ids in inputs]), _scores(model, tokenizer, name, [inputs])
         cooler = _scores(cool_head(model, 2.), tokenizer, name, [inputs])
@@ -79,7 +79,12 @@ def check_family(
     if (alone - together).abs().max() > bound: refuse('the scores of a text change with the texts beside it')
     if (together - 2 * cooler).abs().max() > bound: refuse('its scores do not follow from its last layer alone')
 
-_trial = 'a', 'a b c d e f g h', 'a b c', 'c b a'  # also two of one length
+def _trial_inputs(tokenizer)->list:
+    "Inputs of one, eight, three and three tokens that mark nothing."
+    (before, after), marks = around(tokenizer), set(tokenizer.all_special_ids)
+    ids = sorted(set(tokenizer.get_vocab().values()) - marks)
+    some = [ids[int(at)] for at in np.linspace(0, len(ids) - 1, 8)]
+    return [before + part + after for part in (some[:1], some, some[:3], some[-3:])]
 
 def _scores(model, tokenizer, name:str, batches:list):
     "The logits of batches, or an `InputError` that says why there are none."
