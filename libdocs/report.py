@@ -241,9 +241,9 @@ def _figures_section(metrics:dict, labels:int)->Html:
     more = []
     if label := (known.get('majority') or {}).get('label'): more += ['The commonest label of the train split, and the whole of the majority baseline, is ', _name(label), '. ']
     if (metrics.get('baselines_note') and len(known) < 2): more += [f'Rungs left out: {metrics["baselines_note"]}. ']
-    more += [f'{sentence} ' for sentence in (compared(metrics), unknown_labels(metrics), memory(metrics)) if sentence]
+    said = [h('p', told(metrics), cls='soft') for told in (unknown_labels, compared, memory) if told(metrics)]
     table = h('table', h('caption', caption), h('thead', top, role='rowgroup'), h('tbody', body, role='rowgroup'), cls='figures', role='table', style=f'--n:{1 + len(known)}')
-    return h('section', h('h2', 'Figures'), table, h('p', more, cls='soft') if more else None, _more_figures(metrics), id='figures')
+    return h('section', h('h2', 'Figures'), table, said, h('p', more, cls='soft') if more else None, _more_figures(metrics), id='figures')
 
 # %% ../nbs/45_report.ipynb #08f8be81
 _ALL_FIGURES = dict(top_1='Top-1 accuracy', top_2='Top-2 accuracy', top_3='Top-3 accuracy', macro_f1='Macro-F1', weighted_f1='Weighted F1', balanced_accuracy='Balanced accuracy',
@@ -458,7 +458,7 @@ def promises(
     told = ['A threshold is given only if the accuracy above it is as promised with 95% confidence.']
     if any(c['min_confidence'] is not None for c in sure['at']):
         told.append(_chosen_on[sure['chosen_on']])
-    return ' '.join([*told, *(f'{percent(c["accuracy"])}: {c["reason"]}.' for c in sure['at'] if c.get('reason'))])
+    return ' '.join([*told, *(f'No threshold for {percent(c["accuracy"])}: {c["reason"]}.' for c in sure['at'] if c.get('reason'))])
 
 def trust(
     metrics:dict,  # of `run`
