@@ -32,8 +32,18 @@ class Evaluation:
     def _repr_html_(self): return self.run._repr_html_()
 
 # %% ../nbs/81_classifier_model.ipynb #58dec96a
-def _answer(model:str, test, results:Path, batch_size:int, load:dict, text:str='text', subject:str='label', dataset=None, revision=None, learned=None, **more)->dict:
-    "Run the published model, opened with the options `load`, over `test`; write results and metrics, with `more` options of `run`: facts for the report. `learned` takes the record of a training and gives the rows that were learned from."
+def _answer(
+    model:str,        # repo: Hub name or folder
+    test,             # the test rows
+    results:Path,     # JSONL of predictions
+    batch_size:int,   # texts classified and written at a time
+    load:dict,        # options for opening the model
+    text:str='text', subject:str='label',  # the columns of `test`
+    dataset=None, revision=None,  # the name and the commit of the dataset, if there is one
+    learned=None,     # takes the record of a training, gives the rows that the model has learned from
+    **more,           # options of `run`
+)->dict:              # facts for the report
+    "Run the published model over test rows; write results and metrics."
     from libdocs.classifiers.deberta import DebertaZeroShot
     from libdocs.finetune.run import run
     from libdocs.hub import revision_of
@@ -42,10 +52,12 @@ def _answer(model:str, test, results:Path, batch_size:int, load:dict, text:str='
     classifier = DebertaZeroShot(model, **load)
     log.info('evaluating %r on %d rows', classifier, len(test))
     labels = sorted(set(test[subject])) if classifier.is_nli and subject in test else None
-    about = dict(model=model, model_revision=revision_of(model, classifier.folder), dataset=dataset, dataset_revision=revision)
-    record = _training_record(classifier.folder)
-    run(classifier, test, results, batch_size, text, subj_column=subject, labels=labels, about=about, model_rows=_rows_learned(record), baseline_df=learned and learned(record), **more)
-    facts = dict(device=classifier.device, dtype=classifier.forward.dtype, evaluation_seconds=round(time.perf_counter() - start, 1), versions=versions())
+    commit, record = revision_of(model, classifier.folder), _training_record(classifier.folder)
+    about = dict(model=model, model_revision=commit, dataset=dataset, dataset_revision=revision)
+    run(classifier, test, results, batch_size, text, subj_column=subject, labels=labels, about=about,
+        model_rows=_rows_learned(record), baseline_df=learned and learned(record), **more)
+    facts = dict(device=classifier.device, dtype=classifier.forward.dtype, versions=versions())
+    facts['evaluation_seconds'] = round(time.perf_counter() - start, 1)
     return {k: v for k, v in about.items() if v is not None} | facts
 
 def _training_record(folder:Path)->dict:
@@ -138,7 +150,9 @@ def evaluate_model(
     train = typed_split(require_split(load_splits(dataset, token, revision), 'train', dataset), f'{dataset}: the train split') if dataset else None
     about = dict(test_data=filename, rows=dict(test=len(test)), downsample=downsample)
     # the frequencies of the dataset are not those of this file, so they are not used
-    return _evaluate(model, test, results, eval_batch_size, dict(token=token, device=device, dtype=dtype), about, train_df=train, dataset=dataset, revision=revision)
+    load = dict(token=token, device=device, dtype=dtype)
+    return _evaluate(model, test, results, eval_batch_size, load, about,
+                     train_df=train, dataset=dataset, revision=revision)
 
 # %% ../nbs/81_classifier_model.ipynb #3e3a99ee
 def evaluate_published(
@@ -155,14 +169,17 @@ def evaluate_published(
     "Evaluate an existing model on the test split of a dataset."
     from libdocs.finetune.finetune import load_task
     task = load_task(dataset, token, downsample, seed)
-    about, load = dict(rows=dict(train=len(task.train), test=len(task.test))), dict(token=token, device=device, dtype=dtype)
-    return _evaluate(model, task.test, results_file(model, output_classify_file), eval_batch_size, load, about, train_df=task.train, frequencies=task.frequencies, dataset=dataset, revision=task.revision,
+    results, load = results_file(model, output_classify_file), dict(token=token, device=device, dtype=dtype)
+    about = dict(rows=dict(train=len(task.train), test=len(task.test)))
+    return _evaluate(model, task.test, results, eval_batch_size, load, about,
+                     train_df=task.train, frequencies=task.frequencies, dataset=dataset, revision=task.revision,
                      learned=lambda record: _learned(task, record, downsample))
 
 def _learned(task, record:dict, downsample:float):
-    "The rows that a model has learned from: the train split without those that were held out for validation, if the record of its training fits, else all of it."
+    "The train split without the rows held out for validation, if the record of the training fits, else all of it."
     from libdocs.finetune.finetune import held_out
-    if record.get('refit') or 'validation' not in record.get('rows', {}) or record.get('dataset') != task.name or downsample != 1 or task.validation is not None: return task.train
+    ours = record.get('dataset') == task.name and 'validation' in record['rows'] and not record.get('refit')
+    if not ours or task.validation is not None or downsample != 1: return task.train
     part, _ = held_out(task.train, record['seed'])
     return part if len(part) == record['rows']['train'] else task.train
 
@@ -199,8 +216,8 @@ def train_and_evaluate(
     from libdocs.stages import RunFolder, run_folder_of
     results, load = results_file(model_name, output_classify_file), dict(token=token, device=device, dtype=dtype)
     files = result_files(results)
-    for kind, name, names in (('way with the zero-shot answer', zero_shot, zero_shot_ways), ('tracker', track, trackers)):
-        if name not in names: raise InputError(unknown_name(kind, name, names))
+    if zero_shot not in zero_shot_ways: raise InputError(unknown_name('way with the zero-shot answer', zero_shot, zero_shot_ways))
+    if track not in trackers: raise InputError(unknown_name('tracker', track, trackers))
     base_model = options.get('base_model', default_base_model)
     check_target(model_name, dataset, base_model)
     check_outputs(files)
@@ -212,18 +229,25 @@ def train_and_evaluate(
     with RunFolder(run_folder or run_folder_of(local_folder(model_name)), fresh) as run, tracking:
         trained = finetune(task, model_name, run_folder=run, tracking=tracking, token=token, downsample=downsample, seed=seed, device=device, dtype=dtype, private=private, **options)
         if not is_main(): return None
-        def learned(record): return task.train if record.get('refit') else pd.read_parquet(run.folder/'load'/'train.parquet')
+        def learned(record):
+            return task.train if record.get('refit') else pd.read_parquet(run.folder/'load'/'train.parquet')
         def answer(folder):
             base = _zero_shot(base_model, zero_shot, task, load | dict(allow_pickle=options.get('allow_pickle', False)))
-            return _answer(model_name, task.test, results, eval_batch_size, load | dict(revision=trained.pushed.commit), text, subject, dataset, task.revision, learned,
-                           train_df=task.train, base_model=base, frequencies=task.frequencies)
+            opened = load | dict(revision=trained.pushed.commit)
+            return _answer(model_name, task.test, results, eval_batch_size, opened, text, subject, dataset, task.revision,
+                           learned, train_df=task.train, base_model=base, frequencies=task.frequencies)
         with results_held(results):
-            answered = run.stage('evaluate', dict(text=text, subject=subject, zero_shot=zero_shot, frequencies=task.frequencies), answer, [trained.saved], outside=[file for file in files if file != files.report])
-            log.info('seconds: training %s, evaluation %s', trained.record['seconds'], answered.facts['evaluation_seconds'])
+            key = dict(text=text, subject=subject, zero_shot=zero_shot, frequencies=task.frequencies)
+            made = [file for file in files if file != files.report]
+            answered = run.stage('evaluate', key, answer, [trained.saved], outside=made)
+            seconds = trained.record['seconds'], answered.facts['evaluation_seconds']
+            log.info('seconds: training %s, evaluation %s', *seconds)
             return _told(run, answered, trained, results, tracking, wandb_output, wandb_documents, token, private)
 
 # %% ../nbs/81_classifier_model.ipynb #109a4bde
-def _told(run, answered, trained, results:Path, tracking, wandb_output, wandb_documents:bool, token, private:bool)->Evaluation:
+def _told(
+    run, answered, trained, results:Path, tracking, wandb_output, documents:bool, token, private:bool,
+)->Evaluation:
     "The report beside the results, in W&B and its folder; card, figures and report in the model's repo and its local copy."
     from libdocs.finetune.finetune import publish
     from libdocs.finetune.tracking import log_report
@@ -232,10 +256,12 @@ def _told(run, answered, trained, results:Path, tracking, wandb_output, wandb_do
     about = {k: v for k, v in trained.record.items() if k not in ('history', 'repo', 'versions', 'labels', 'train_labels', 'evaluation', 'validation', 'around')} | answered.facts
     found, copies = _found(results), [] if tracking.off else [Path(wandb_output)/'report.html']
     def tell(folder):
-        html, followed = _page(found, about, trained.record['history']), tracking.start({})
+        def page(quoting): return _page(found, about, trained.record['history'], quoting)
+        html, followed = page(True), tracking.start({})
         for path in (found.report, *copies): _write(path, html)
-        if followed: log_report(followed, html if wandb_documents else _page(found, about, trained.record['history'], quoting=False))
-    run.stage('report', dict(repo=trained.model, documents=wandb_documents), tell, [answered], outside=[found.report, *copies])
+        if followed: log_report(followed, html if documents else page(False))
+    key = dict(repo=trained.model, documents=documents)
+    run.stage('report', key, tell, [answered], outside=[found.report, *copies])
     quoting = {'report.html': found.report} if private or is_folder(trained.model) else {}
     publish(run, 'publish_evaluation', {'README.md': model_card(trained.record | dict(metrics=found.metrics)).encode(), 'metrics.json': found.run.metrics_path, **quoting}, trained.model, 'Evaluation of the published model', token, private, [answered])
     return found
@@ -319,9 +345,12 @@ def _training(group):
     a('--lora', action='store_true', help='train small matrices beside the weights (LoRA, for large base models; needs libdocs[lora]); they are merged before publishing')
     a('--downsample', type=share, default=1, metavar='SHARE', help='use this share of every label of both splits, for a quick try')
     a('--seed', type=seed, default=42, help='of head, order, dropout and sample (default: 42)')
-    a('--track', choices=['wandb', 'none'], default='wandb', help='follow the training with W&B, or with nothing; WANDB_MODE=disabled and WANDB_DISABLED=true also switch it off (default: wandb)')
-    a('--wandb-output', default='wandb', metavar='DIR', help="folder for W&B's files and a copy of the HTML report (default: wandb)")
-    a('--wandb-documents', action='store_true', help='let the report in W&B quote documents; without it W&B gets the report without them')
+    a('--track', choices=['wandb', 'none'], default='wandb',
+      help='track the training with W&B, or not; WANDB_MODE=disabled and WANDB_DISABLED=true switch it off too (default: wandb)')
+    a('--wandb-output', default='wandb', metavar='DIR',
+      help="folder for W&B's files and a copy of the HTML report (default: wandb)")
+    a('--wandb-documents', action='store_true',
+      help='let the report in W&B quote documents; without it W&B gets the report without them')
     a('--public', action='store_true', help='make a new Hub repo public (default: private); the report, which quotes documents, then stays here')
     a('--run-folder', metavar='DIR', help='where the job keeps what is done, so that the same command goes on where it was interrupted (default: beside the model, MODEL_run)')
     a('--fresh', action='store_true', help='forget what was done in the run folder and start over')
@@ -356,7 +385,8 @@ def _job(args, line:str):
                   downsample=args.downsample, seed=args.seed, token=args.hf_access_token, device=args.device, dtype=args.dtype)
     if args.examples: evaluation = evaluate_model(args.hf_model_name, args.input_dir, args.filename, dataset=args.input_hf_dataset, limits=Limits(args.max_unpacked_gb, args.max_unpacked_ratio),
                                                     bad_rows=args.bad_rows, delimiter=args.delimiter, **shared)
-    else: evaluation = train_and_evaluate(args.input_hf_dataset, args.hf_model_name, wandb_output=args.wandb_output, wandb_token=args.wandb_access_token, track=args.track, wandb_documents=args.wandb_documents, private=not args.public,
+    else: evaluation = train_and_evaluate(args.input_hf_dataset, args.hf_model_name, wandb_output=args.wandb_output, wandb_token=args.wandb_access_token,
+        track=args.track, wandb_documents=args.wandb_documents, private=not args.public,
         base_model=args.model_for_training_finetune, epochs=args.epochs, learning_rate=args.learning_rate, train_batch_size=args.train_batch_size, max_length=args.max_length, balance=args.balance,
         long=args.long, overlap=args.overlap, pool=args.pool, refit=args.refit, lora=args.lora, allow_pickle=args.allow_pickle, zero_shot=args.zero_shot, run_folder=args.run_folder, fresh=args.fresh, **shared)
     if evaluation: _print(evaluation)

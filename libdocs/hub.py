@@ -440,7 +440,8 @@ def _fetch(api, repo:str, repo_type:str, patterns:list, revision:str|None=None)-
     info = api.repo_info(repo, repo_type=repo_type, revision=revision, timeout=_LONGEST)  # says what is wrong, where `snapshot_download` would take what it has kept
     for file in info.siblings or (): _check_inside(file.rfilename, repo)
     for _ in range(2):
-        folder = Path(snapshot_download(repo, repo_type=repo_type, revision=revision, allow_patterns=patterns, token=api.token))
+        options = dict(repo_type=repo_type, revision=revision, allow_patterns=patterns, token=api.token)
+        folder = Path(snapshot_download(repo, **options))
         if not (bad := _damaged(api, repo, repo_type, folder)): return folder
         for path in bad:
             path.resolve().unlink()
@@ -452,8 +453,9 @@ def _fetch(api, repo:str, repo_type:str, patterns:list, revision:str|None=None)-
 def _kept(repo:str, repo_type:str, patterns:list, revision:str|None=None)->Path|None:
     "The copy of a Hub repo that was fetched before, if it is whole."
     from huggingface_hub import snapshot_download
+    options = dict(repo_type=repo_type, revision=revision, allow_patterns=patterns, local_files_only=True)
     try:
-        with _quiet(): return Path(snapshot_download(repo, repo_type=repo_type, revision=revision, allow_patterns=patterns, local_files_only=True))
+        with _quiet(): return Path(snapshot_download(repo, **options))
     except (OSError, ValueError): return None
 
 def _local_copy(repo:str, repo_type:str, patterns:list, token:str|None, revision:str|None=None)->Path:
@@ -467,7 +469,8 @@ def _local_copy(repo:str, repo_type:str, patterns:list, token:str|None, revision
     token = find_token(token)
     try: _reach(repo, doing)
     except InputError:
-        if (repo_type == 'model' or constants.HF_HUB_OFFLINE) and (kept := _kept(repo, repo_type, patterns, revision)): return kept
+        kept = _kept(repo, repo_type, patterns, revision) if repo_type == 'model' or constants.HF_HUB_OFFLINE else None
+        if kept: return kept
         raise
     return _patiently(lambda: _fetch(_api(token), repo, repo_type, patterns, revision), repo, doing, token)
 
@@ -597,6 +600,8 @@ def fetch_model(
     folder = _local_copy(repo, 'model', _MODEL_FILES, token, revision)
     if not (folder/'config.json').is_file(): raise InputError(f'cannot fetch the model {repo}: it holds no config.json, so it is not a model that transformers can open; check the name')
     if any(folder.glob('*.safetensors')): return folder
-    if allow_pickle and any((folder := _local_copy(repo, 'model', [*_MODEL_FILES, _PICKLES], token, revision_of(repo, folder))).glob(_PICKLES)): return folder
+    if allow_pickle:
+        folder = _local_copy(repo, 'model', [*_MODEL_FILES, _PICKLES], token, revision_of(repo, folder))
+        if any(folder.glob(_PICKLES)): return folder
     raise InputError(f'cannot fetch the model {repo}: it holds no weights in *.safetensors. Pickled weights (pytorch_model.bin) are not opened, because a pickle can run code; choose another model, '
                      'convert them where you trust them (from_pretrained, then save_pretrained), or insist with --allow-pickle')

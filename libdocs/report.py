@@ -241,9 +241,9 @@ def _figures_section(metrics:dict, labels:int)->Html:
     more = []
     if label := (known.get('majority') or {}).get('label'): more += ['The commonest label of the train split, and the whole of the majority baseline, is ', _name(label), '. ']
     if (metrics.get('baselines_note') and len(known) < 2): more += [f'Rungs left out: {metrics["baselines_note"]}. ']
-    more += [f'{sentence} ' for sentence in (compared(metrics), unknown_labels(metrics), memory(metrics)) if sentence]
+    said = [h('p', told(metrics), cls='soft') for told in (unknown_labels, compared, memory) if told(metrics)]
     table = h('table', h('caption', caption), h('thead', top, role='rowgroup'), h('tbody', body, role='rowgroup'), cls='figures', role='table', style=f'--n:{1 + len(known)}')
-    return h('section', h('h2', 'Figures'), table, h('p', more, cls='soft') if more else None, _more_figures(metrics), id='figures')
+    return h('section', h('h2', 'Figures'), table, said, h('p', more, cls='soft') if more else None, _more_figures(metrics), id='figures')
 
 # %% ../nbs/45_report.ipynb #08f8be81
 _ALL_FIGURES = dict(top_1='Top-1 accuracy', top_2='Top-2 accuracy', top_3='Top-3 accuracy', macro_f1='Macro-F1', weighted_f1='Weighted F1', balanced_accuracy='Balanced accuracy',
@@ -446,6 +446,10 @@ def _coverage_rows(sure:dict)->tuple:
     "How much is answered when the answers have to be right so often: (heads, rows of text)."
     return ['To be right', 'From probability', 'Answered', 'Rows', 'Were right'], [[percent(c['accuracy']), _from(c), percent(c['answered']), f'{c["rows"]:,}', percent(c['right'])] for c in sure['at']]
 
+_chosen_on = dict(validation='The thresholds were chosen on validation rows, not on these.',
+                  test='The model has none of its own, so they were chosen on these very rows: '
+                       'how often the answers were right here is no test of them, and flatters.')
+
 def promises(
     metrics:dict,  # of `run`
 )->str:            # a few sentences; empty if the scores are no probabilities
@@ -453,15 +457,16 @@ def promises(
     if not (sure := metrics.get('coverage')): return ''
     told = ['A threshold is given only if the accuracy above it is as promised with 95% confidence.']
     if any(c['min_confidence'] is not None for c in sure['at']):
-        told += [{'validation': 'The thresholds were chosen on validation rows, not on these.', 'test': 'The model has none of its own, so they were chosen on these very rows: how often the answers were right here is no test of them, and flatters.'}[sure['chosen_on']]]
-    return ' '.join([*told, *(f'{percent(c["accuracy"])}: {c["reason"]}.' for c in sure['at'] if c.get('reason'))])
+        told.append(_chosen_on[sure['chosen_on']])
+    return ' '.join([*told, *(f'No threshold for {percent(c["accuracy"])}: {c["reason"]}.' for c in sure['at'] if c.get('reason'))])
 
 def trust(
     metrics:dict,  # of `run`
 )->str:            # a few sentences; empty if the scores are no probabilities
     "How well the probabilities are calibrated, and what the thresholds promise."
     if metrics.get('ece') is None: return ''
-    return f'The probability that the model states is, on average, {percent(metrics["ece"])} away from the share that is right. {promises(metrics)}'
+    away = f'{percent(metrics["ece"])} away from the share that is right'
+    return f'The probability that the model states is, on average, {away}. {promises(metrics)}'
 
 def _trust_section(metrics:dict)->Html|None:
     "Calibration and coverage; None if the scores are no probabilities."
@@ -572,9 +577,11 @@ def _mistake(row:dict, short:int=220, full:int=2000)->Html:
     score = percent(scores[0]) if math.isfinite(scores[0]) and 0 <= scores[0] <= 1 else f'{scores[0]:.3g}'
     return h('li', h('span', score, cls='score'), h('div', who, h('div', whole, cls='text')))
 
+_not_quoted = 'This copy of the report quotes no documents. The one beside the results shows the most confident mistakes.'
+
 def _mistakes_section(metrics:dict, found:list|None)->Html:
     "The most confident mistakes; None: they are not to be shown."
-    if found is None: return h('section', h('h2', 'Mistakes'), h('p', 'This copy of the report quotes no documents; the one beside the results shows the most confident mistakes.'), id='mistakes')
+    if found is None: return h('section', h('h2', 'Mistakes'), h('p', _not_quoted), id='mistakes')
     total = metrics['rows'] - round(metrics['rows'] * metrics['top_1'])
     if not found: return h('section', h('h2', 'Mistakes'), h('p', f'None in {metrics["rows"]:,} rows.'), id='mistakes')
     shown = f'The {len(found)} with the highest scores, of {total:,}' if total > len(found) else f'All {total}' if total > 1 else 'The only one'
@@ -602,11 +609,14 @@ def unknown_labels(
     "How many test rows have a label that the model does not know, and the figures without them."
     if not (found := metrics.get('unknown_labels')): return ''
     names, n = list(found['labels'].items()), found['rows']
-    named = ', '.join(f'{shorten(name, 48)!r} ({rows:,})' for name, rows in names[:10]) + (f' and {len(names) - 10} others' if len(names) > 10 else '')
-    without = found['without']
-    return (f'{n:,} of {metrics["rows"]:,} test rows ({percent(found["share"])}) {"has a label" if n == 1 else "have labels"} that the model does not know, so that every answer to {"it" if n == 1 else "them"} is wrong: {named}. '
-            f'Without {"it" if n == 1 else "them"} the top-1 accuracy is {percent(without["top_1"])} instead of {percent(metrics["top_1"])}, and macro-F1 {percent(without["macro_f1"])} instead of {percent(metrics["macro_f1"])}.'
-            + ('' if without.get('log_loss') is None else f' Log-loss can only be given without them: {without["log_loss"]:.3f}.'))
+    named = ', '.join(f'{shorten(name, 48)!r} ({rows:,})' for name, rows in names[:10]) + ' and others' * (len(names) > 10)
+    have, them = ('has a label', 'it') if n == 1 else ('have labels', 'them')
+    (top, macro), without = ((percent(metrics[k]) for k in ('top_1', 'macro_f1'))), found['without']
+    told = (f'{n:,} of {metrics["rows"]:,} test rows ({percent(found["share"])}) {have} that the model does not know, '
+            f'so that every answer to {them} is wrong: {named}. Without {them} the top-1 accuracy is '
+            f'{percent(without["top_1"])} instead of {top}, and macro-F1 {percent(without["macro_f1"])} instead of {macro}.')
+    if without.get('log_loss') is None: return told
+    return f'{told} Log-loss can only be given without {them}: {without["log_loss"]:.3f}.'
 
 # %% ../nbs/45_report.ipynb #8c30350a
 def compared(
@@ -616,13 +626,15 @@ def compared(
     found = metrics.get('trained_on') or {}
     model, others = found.get('model'), found.get('baselines')
     if not others: return ''
-    if model is None: start = f'The simpler classifiers have learned from {others:,} rows; from how many the model has is not known.'
-    elif model == others: start = f'The simpler classifiers have learned from as many rows as the model, {model:,}.'
-    else: start = f'The simpler classifiers have learned from {others:,} rows, the model from {model:,}.'
-    return f"{start} Whether a gap can be chance is decided by McNemar's test, in which copies of a text count together."
+    beside = f'{others:,} rows; from how many the model has is not known'
+    if model is not None: beside = f'{others:,} rows, the model from {model:,}'
+    if model == others: beside = f'as many rows as the model, {model:,}'
+    return (f'The simpler classifiers have learned from {beside}. '
+            "Whether a gap can be chance is decided by McNemar's test, in which copies of a text count together.")
 
 # %% ../nbs/45_report.ipynb #12067644
-_FACTS = dict(model='Model', model_revision='Commit of the model', base_model='Base model', dataset='Data set', dataset_revision='Commit of the data set', rows='Rows', seed='Seed', truncated_share='Texts cut at the maximum length',
+_FACTS = dict(model='Model', model_revision='Commit of the model', base_model='Base model', dataset='Data set',
+              dataset_revision='Commit of the data set', rows='Rows', seed='Seed', truncated_share='Texts cut at the maximum length',
               max_length='Maximum length in tokens', seconds='Seconds', hyperparameters='Hyperparameters', versions='Versions', device='Device', dtype='Precision')
 
 def _fact(key:str, value):
@@ -659,7 +671,8 @@ def report_html(
     about, (wrong, labels) = about or {}, _looked_through(rows)
     model, dataset = about.get('model'), about.get('dataset')
     sections = [_figures_section(metrics, labels), _distribution_section(metrics), _labels_section(metrics), _confusion_section(metrics),
-                _trust_section(metrics), _mistakes_section(metrics, wrong if quoting else None), _learning_section(history or []), _next_section(metrics, about)]
+                _trust_section(metrics), _mistakes_section(metrics, wrong if quoting else None),
+                _learning_section(history or []), _next_section(metrics, about)]
     if about: sections.append(h('section', h('h2', 'Facts'), _facts(about), id='facts'))
     links = dict(figures='Figures', labels='Rows by label', each_label='Each label', confusion='Confusions', trust='Trust', mistakes='Mistakes', learning='Learning', next='What next', facts='Facts')
     links = {k: text for (k, text), section in zip(links.items(), sections) if section}
@@ -806,7 +819,9 @@ def _model_figures(facts:dict)->str:
     metrics = facts.get('metrics')
     if not metrics: return 'This model has not been evaluated yet.'
     known = _known_rungs(metrics)
-    told = [md(sentence) for sentence in (verdict(metrics) if metrics.get('rows') else '', unknown_labels(metrics), frequencies(metrics), compared(metrics), memory(metrics)) if sentence]
+    sentences = [verdict(metrics)] if metrics.get('rows') else []
+    sentences += [told(metrics) for told in (unknown_labels, frequencies, compared, memory)]
+    told = [md(sentence) for sentence in sentences if sentence]
     parts = [*told, md_table(*figure_rows(metrics))]
     if known: parts += ['Beside it, on the same rows:', md_table(['Figure', *(_RUNG_HEADS[k] for k in ('model', *known))], [[name, *(percent(m[key]) for m in (metrics, *known.values()))] for key, (name, _) in _FIGURES.items()])]
     if trust(metrics): parts += [md(trust(metrics)), md_table(*_coverage_rows(metrics['coverage']))]

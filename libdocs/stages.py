@@ -43,11 +43,13 @@ def take_lock(
     "Lock a file for as long as it is open; `InputError` with the other process's number if it is locked already."
     try: ours = try_lock(file)
     except OSError as error:
-        log.warning('%s: this file system has no locks (%s); see to it that no other process works in it', what, error.strerror)
+        log.warning('%s: this file system has no locks (%s); see to it that no other process works in it',
+                    what, error.strerror)
         ours = True
     if not ours:
         file.seek(0)
-        raise InputError(f'{what} is in use by process {file.read().strip() or "(unknown)"}; wait until it has ended, or {elsewhere}')
+        other = file.read().strip() or '(unknown)'
+        raise InputError(f'{what} is in use by process {other}; wait until it has ended, or {elsewhere}')
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()

@@ -255,7 +255,7 @@ def test_a_promise_needs_rows(noisy):
     "Sixty validation rows with wrong labels among them promise neither 95 % nor 99 %, and it is said why."
     at = noisy.metrics['coverage']['at']
     assert [(t['min_confidence'], t['needed']) for t in at] == [(None, 59), (None, 299)]
-    assert 'cannot be promised from so few rows: it takes 299 independent ones' in noisy.done.stdout and '95.0%: the most confident answers are not right often enough' in noisy.done.stdout
+    assert 'cannot be promised from so few rows: it takes 299 independent ones' in noisy.done.stdout and 'No threshold for 95.0%: the most confident answers are not right often enough' in noisy.done.stdout
     assert at == [t | dict(answered=0, rows=0, right=None) for t in noisy.record['validation']['thresholds']]
     card = (noisy.folder/'model'/'README.md').read_text()
     assert 'cannot be promised from so few rows' in card

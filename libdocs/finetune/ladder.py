@@ -56,12 +56,13 @@ def mcnemar(
     right,       # (n,) bool: rows that the one classifier has right
     other,       # (n,) bool: the other, on the same rows
     groups=None, # n names of groups of copies; None: no row has a copy
-)->dict:         # only_this, only_other: rows that one of them alone has right; groups: those that differ; p: probability by chance
+)->dict:         # only_this, only_other: rows that one alone has right; groups: those that differ; p: by chance
     "The exact McNemar test of two classifiers on the same rows, in which copies count together."
     right, other = np.asarray(right, bool), np.asarray(other, bool)
     groups = np.arange(len(right)) if groups is None else pd.factorize(np.asarray(groups, dtype=object))[0]
     apart = np.rint(np.bincount(groups, right.astype(int) - other)).astype(int)
-    return dict(only_this=int((right & ~other).sum()), only_other=int((~right & other).sum()), groups=int((apart != 0).sum()), p=_by_chance(apart))
+    only = dict(only_this=int((right & ~other).sum()), only_other=int((~right & other).sum()))
+    return only | dict(groups=int((apart != 0).sum()), p=_by_chance(apart))
 
 def _by_chance(
     apart:np.ndarray,  # (groups,) int

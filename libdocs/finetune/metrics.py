@@ -39,7 +39,7 @@ def correct_at(
 def probability_facts(
     scores,         # (n, labels) a score for each label
     truth,          # (n,) positions of the true labels; -1 where a truth has none
-)->np.ndarray:      # (n, 3): probability of the answer, of the truth (nan if it has none), squared error; nan in rows whose scores are not probabilities
+)->np.ndarray:      # (n, 3): probability of the answer, of the truth (nan: none), squared error; or all nan
     "The three numbers of each row that calibration figures are made of."
     P, truth = np.asarray(scores, np.float64), np.asarray(truth)
     if not P.size: return np.full((len(P), 3), np.nan)
@@ -61,7 +61,7 @@ class Outcomes(NamedTuple):
     def right(self)->np.ndarray: return self.first == self.truth  # (n,) bool
 
     @property
-    def probable(self)->bool: return not np.isnan(self.chances[:, 0]).any()  # whether the scores of all rows are probabilities
+    def probable(self)->bool: return not np.isnan(self.chances[:, 0]).any()  # whether all scores are probabilities
 
     @property
     def scored(self)->np.ndarray: return ~np.isnan(self.chances[:, 1])  # (n,) bool: whether the truth has a probability
@@ -104,7 +104,7 @@ headline = (*_tops, *_by_label, *_losses, 'ece')
 def figures(
     o:Outcomes,
     weights:np.ndarray=None,  # (n,) float, at least 0; None: 1 for each row
-)->dict:                      # the headline figures; the last three None if the scores are no probabilities, log_loss also if a truth has none
+)->dict:                      # the last three None without probabilities, log_loss also if a truth has none
     "The headline figures."
     w = np.ones(len(o.truth)) if weights is None else np.asarray(weights, np.float64)
     means = _row_values(o)
@@ -214,13 +214,15 @@ def _effective(groups:np.ndarray, w:np.ndarray, at:np.ndarray=0, labels:int=1)->
     pairs, group = np.unique(groups * labels + at, return_inverse=True)
     sums, label = np.bincount(group, w), pairs % labels
     total, squares = np.bincount(label, sums, labels), np.bincount(label, sums**2, labels)
-    return np.divide(total**2, squares, out=np.zeros(labels), where=squares > 0) if labels > 1 else total[0]**2 / squares[0]
+    if labels == 1: return total[0]**2 / squares[0]
+    return np.divide(total**2, squares, out=np.zeros(labels), where=squares > 0)
 
 def _hidden_variance(o:Outcomes, groups:np.ndarray, w:np.ndarray)->dict:
     "What the draws do not show of the variance of means over labels, because labels with few rows seem certain."
     labels = len(o.names)
     (hits, rows, answers), (right, there, _) = _label_counts(o, w), _label_counts(o, (w > 0).astype(float))
-    alone = np.divide(_effective(groups, (w > 0).astype(float), o.truth, labels), there, out=np.ones(labels), where=there > 0)
+    apart = _effective(groups, (w > 0).astype(float), o.truth, labels)
+    alone = np.divide(apart, there, out=np.ones(labels), where=there > 0)
     def of(hits, rows):
         occur = rows > 1e-9
         share, rows = hits[occur] / rows[occur], (rows * alone)[occur]
@@ -230,11 +232,13 @@ def _hidden_variance(o:Outcomes, groups:np.ndarray, w:np.ndarray)->dict:
 
 # %% ../../nbs/35_finetune.metrics.ipynb #df52e6be
 def _least_variance(o:Outcomes, groups:np.ndarray, w:np.ndarray)->dict:
-    "The variance that means over rows, weighted by label, have at the least: each label's own is drawn towards that of all labels."
-    labels, there = len(o.names), np.bincount(o.truth, minlength=len(o.names)) > 0
-    rows, share = _effective(groups, np.ones(len(w)), o.truth, labels)[there], np.bincount(o.truth, w, labels)[there] / w.sum()
+    "The least variance of means over rows, weighted by label: each label's own is drawn towards that of all."
+    labels, of_label = len(o.names), np.bincount(o.truth, minlength=len(o.names))
+    there = of_label > 0
+    rows = _effective(groups, np.ones(len(w)), o.truth, labels)[there]
+    share = np.bincount(o.truth, w, labels)[there] / w.sum()
     def of(values):
-        own = [np.bincount(o.truth, v, labels)[there] / np.bincount(o.truth, minlength=labels)[there] for v in (values, values**2)]
+        own = [np.bincount(o.truth, v, labels)[there] / of_label[there] for v in (values, values**2)]
         mean, square = ((v * rows + 2 * v.mean()) / (rows + 2) for v in own)
         return ((square - mean**2) / rows * share**2).sum()
     found = {k: of(v) for k, v in _row_values(o).items()}
@@ -250,14 +254,14 @@ def _drawn(values:np.ndarray, draws:int, rng)->tuple:
 
 # %% ../../nbs/35_finetune.metrics.ipynb #21ab7eeb
 def _of_share(value:float, middle:float, error:float, most:float, sure:float)->list:
-    "Wilson's interval around `middle`, for the number of independent rows that has the standard error `error`, at most `most`; `sure` of them if there is no error."
+    "Wilson's interval around `middle`, for as many rows as have the `error`, at most `most`; `sure` without one."
     middle = min(max(middle, 0.), 1.)
     rows = middle*(1 - middle) / error**2 if error > 0 else sure
     low, high = wilson(middle, min(max(rows, 1.), most))
     return [min(low, value), max(high, value)]
 
 def _widening(pseudo:np.ndarray, weighted:bool)->float:
-    "Student's quantile over the normal one, for as many rows as make up the most of a loss and, if they have weights, of its variance."
+    "Student's quantile over the normal one, for as many rows as make up most of a loss (with weights: and its variance)."
     from scipy.stats import t
     shares = [(pseudo**2).sum() / pseudo.sum()**2]
     if weighted: shares.append(((apart := (pseudo - pseudo.mean())**2)**2).sum() / apart.sum()**2)
@@ -265,11 +269,12 @@ def _widening(pseudo:np.ndarray, weighted:bool)->float:
     return t.ppf(.975, max(1., rows - 1)) / 1.959964
 
 def _studentized(pseudo:np.ndarray, means:np.ndarray, errors:np.ndarray, least:float|None)->list:
-    "The interval of a mean of positive values, on a logarithmic scale; if the rows have weights its variance is at least `least`."
+    "The interval of a mean of positive values, on a logarithmic scale; with weights its variance is at least `least`."
     mean, error = pseudo.mean(), pseudo.std(ddof=1) / np.sqrt(len(pseudo))
     usable = (means > 0) & (errors > 0)
     if mean <= 0 or error == 0 or not usable.any(): return [max(0., mean)] * 2
-    low, high = np.quantile(np.log(means[usable] / mean) / (errors[usable] / means[usable]), [.025, .975]) * _widening(pseudo, least is not None)
+    drawn = np.log(means[usable] / mean) / (errors[usable] / means[usable])
+    low, high = np.quantile(drawn, [.025, .975]) * _widening(pseudo, least is not None)
     return [float(mean * np.exp(-t * max(error, math.sqrt(least or 0)) / mean)) for t in (high, low)]
 
 # %% ../../nbs/35_finetune.metrics.ipynb #d80d783d
@@ -329,7 +334,7 @@ def confidence_thresholds(
     o:Outcomes,              # of validation rows, with probabilities
     targets=(.95, .99),      # accuracies that are wanted
     groups=None,             # n names of groups of copies; None: no row has a copy
-)->list:                     # a dict for each: accuracy, min_confidence (None, with a `reason`, if none can be promised), needed (rows)
+)->list:                     # a dict for each: accuracy, min_confidence (or None and a `reason`), needed (rows)
     "The least confidence to ask for, so that the answers have an accuracy, with a risk of 5 % that they have not."
     order = np.argsort(-o.chances[:, 0], kind='stable')
     answer, right = o.chances[order, 0], np.cumsum(o.right[order])
@@ -352,13 +357,15 @@ def _threshold(target:float, answer:np.ndarray, accuracy:np.ndarray, rows:np.nda
         for end in _steps(ends, rows, max(start, rows_needed(target, risk))):
             if lower_bound(accuracy[end] * rows[end], rows[end], risk) < target: break
             reached = max(reached, end)
-    if reached >= 0: return dict(accuracy=target, min_confidence=0. if reached == len(answer) - 1 else float(answer[reached]), needed=rows_needed(target))
-    return dict(accuracy=target, min_confidence=None, needed=rows_needed(target), reason=_why_not(target, rows[-1]))
+    found = dict(accuracy=target, needed=rows_needed(target))
+    if reached < 0: return found | dict(min_confidence=None, reason=_why_not(target, rows[-1]))
+    return found | dict(min_confidence=0. if reached == len(answer) - 1 else float(answer[reached]))
 
 def _why_not(target:float, rows:float)->str:
     "Why no threshold can be promised."
     if rows >= rows_needed(target): return 'the most confident answers are not right often enough'
-    return f'cannot be promised from so few rows: it takes {rows_needed(target)} independent ones, all of them right, and there are {rows:.0f}'
+    needed = f'it takes {rows_needed(target)} independent ones, all of them right, and there are {rows:.0f}'
+    return f'cannot be promised from so few rows: {needed}'
 
 def _steps(ends:np.ndarray, rows:np.ndarray, start:float)->list:
     "Where to test, from `start` rows on: a hundred steps through all rows."

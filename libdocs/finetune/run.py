@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from .ladder import ladder, linear_predictions, majority_predictions
 from .metrics import Outcomes, confidence_thresholds, correct_at, coverage, evaluate, measured, outcomes, outcomes_of, probability_facts
-from ..records import InputError, atomic_writer, check_outputs, make_ids, require_columns, to_json_line, unknown_name, write_jsonl
+from ..records import InputError, atomic_writer, check_outputs, make_ids, require_columns, to_json_line, unknown_name
+from ..records import write_jsonl
 from ..stages import take_lock
 from ..utils.data_cleaner.leakage import leakage
 from ..utils.data_cleaner.tfidf import cluster_texts
@@ -66,7 +67,7 @@ _held_here = ContextVar('held', default=())  # folders
 def results_held(
     path:str|os.PathLike,  # the JSONL of predictions
 )->Iterator:
-    "Hold the folder of an evaluation's files; `InputError` with the other process's number if another evaluation holds it."
+    "Hold the folder of an evaluation's files; `InputError` with the number of the process that holds it."
     folder = Path(path).absolute().parent
     if folder in _held_here.get():
         yield
@@ -106,7 +107,8 @@ def _state(
 def _fits(row, id:str, label:str)->bool:
     "Whether `row` can be what `result_row` made of the row `id`."
     if not isinstance(row, dict) or (row.get('id'), row.get('label')) != (id, label): return False
-    names, scores, facts = row.get('predictions'), row.get('scores'), [row[k] for k in ('label_score', 'squared_error') if k in row]
+    names, scores = row.get('predictions'), row.get('scores')
+    facts = [row[k] for k in ('label_score', 'squared_error') if k in row]
     if not (isinstance(names, list) and isinstance(scores, list) and 0 < len(names) == len(scores) and all(isinstance(name, str) for name in names)): return False
     if not _numbers(scores + facts) or 'label_score' in row and 'squared_error' not in row: return False
     return all(row.get(f'top_{k}') is correct_at(label, names, k) for k in (1, 2, 3))
@@ -188,7 +190,7 @@ def read_results(
 
 def _facts(row:dict)->tuple:
     "(label, predictions, chances) of a result row, for `outcomes_of`."
-    own, error = (np.nan if row.get(k) is None else row[k] for k in ('label_score', 'squared_error'))  # what is missing is left out of the file
+    own, error = (row.get(k, np.nan) for k in ('label_score', 'squared_error'))  # what is missing was left out
     return row['label'], row['predictions'], (np.nan if np.isnan(error) else row['scores'][0], own, error)
 
 # %% ../../nbs/60_finetune.run.ipynb #67fa733f
@@ -201,21 +203,26 @@ def _rungs(train_df:pd.DataFrame|None, rows:pd.DataFrame, zero_shot:Outcomes|Non
 def _coverage(o:Outcomes, groups:np.ndarray, thresholds:list|None)->dict|None:
     "What is answered when an accuracy is asked for; None without probabilities."
     if not o.probable: return None
-    return dict(chosen_on='validation' if thresholds else 'test', at=coverage(o, thresholds or confidence_thresholds(o, groups=groups)))
+    at = coverage(o, thresholds or confidence_thresholds(o, groups=groups))
+    return dict(chosen_on='validation' if thresholds else 'test', at=at)
 
 def _unknown(o:Outcomes, groups:np.ndarray, rows:pd.DataFrame, known, natural:dict|None)->dict|None:
     "The labels that the model does not know, with their rows, and the figures without them; None if it knows them all."
     foreign = rows['label'][~rows['label'].isin(list(known or rows['label']))]
     if foreign.empty: return None
-    counts, inside = {k: int(n) for k, n in foreign.value_counts().sort_index().items()}, ~rows.index.isin(foreign.index)
-    named = ', '.join(f'{k!r} ({n})' for k, n in list(counts.items())[:10]) + (f' and {len(counts) - 10} more' if len(counts) > 10 else '')
-    log.warning('%d of %d rows have a label that the model does not know, so that every answer to them is wrong: %s; metrics.json has the figures without them as well', len(foreign), len(rows), named)
-    return dict(rows=len(foreign), share=len(foreign) / len(rows), labels=counts, without=measured(o.only(inside), groups[inside], natural))
+    counts = {k: int(n) for k, n in foreign.value_counts().sort_index().items()}
+    named = ', '.join(f'{k!r} ({n})' for k, n in list(counts.items())[:10]) + ' and others' * (len(counts) > 10)
+    log.warning('%d of %d rows have a label that the model does not know, so that every answer to them is wrong: %s; '
+                'metrics.json has the figures without them as well', len(foreign), len(rows), named)
+    inside = ~rows.index.isin(foreign.index)
+    without = measured(o.only(inside), groups[inside], natural)
+    return dict(rows=len(foreign), share=len(foreign) / len(rows), labels=counts, without=without)
 
 def _metrics(o:Outcomes, groups:np.ndarray, rungs:dict, frequencies:dict|None, thresholds:list|None)->dict:
     "What `metrics.json` says but for leakage and unknown labels."
     natural = frequencies and frequencies['labels']
-    found = evaluate(o, groups, natural) | dict(coverage=_coverage(o, groups, thresholds), baselines=ladder(o, rungs, groups, natural))
+    found = evaluate(o, groups, natural) | dict(coverage=_coverage(o, groups, thresholds))
+    found['baselines'] = ladder(o, rungs, groups, natural)
     if found['natural']: found['natural']['test'] = frequencies['test']
     if not rungs['majority']: return found | dict(baselines_note='no training split was given to fit them on')
     commonest = rungs['majority'].names[rungs['majority'].first[0]]
@@ -237,7 +244,9 @@ def _leaked(train_df:pd.DataFrame|None, rows:pd.DataFrame, o:Outcomes, groups:np
 # %% ../../nbs/60_finetune.run.ipynb #fc317732
 def _check_labels(known, labels:pd.Series):
     "Raise `InputError` if a model that has labels knows none of these."
-    if known and not labels.isin(list(known)).any(): raise InputError('the model knows none of the labels of the test data: ' + unknown_name('label', labels.iloc[0], known))
+    if not known or labels.isin(list(known)).any(): return
+    nearest = unknown_name('label', labels.iloc[0], known)
+    raise InputError(f'the model knows none of the labels of the test data: {nearest}')
 
 @dataclass(frozen=True, repr=False)
 class RunResult:
@@ -273,7 +282,7 @@ def run(
     text_column:str='text',               # the column that holds the document
     subj_column:str='label',              # the column that holds the truth
     labels=None,                          # candidate labels, for an NLI model
-    train_df:pd.DataFrame=None,           # the training split (text, label), for the baselines and to find copies of test rows
+    train_df:pd.DataFrame=None,           # the training split (text, label), for the baselines and to find copies
     base_model=None,                      # a zero-shot classifier, the lowest rung but two; or None
     frequencies:dict=None,                # of the corpus, from `label_frequencies`, to give the figures at these too
     baseline_df:pd.DataFrame=None,        # the rows that the baselines learn from, where they are not all of `train_df`
@@ -288,9 +297,11 @@ def run(
     check_outputs(files)
     with results_held(files.predictions):
         o = classified(zero_shot_model, rows, files.predictions, batch_size, labels)
-        zero_shot = classified(base_model, rows, files.zero_shot, batch_size, sorted(set(known or rows['label']))) if base_model else None
+        names = sorted(set(known or rows['label']))
+        zero_shot = classified(base_model, rows, files.zero_shot, batch_size, names) if base_model else None
         groups, fitted = cluster_texts(list(rows['text'])).cluster, train_df if baseline_df is None else baseline_df
-        metrics = _metrics(o, groups, _rungs(fitted, rows, zero_shot), frequencies, getattr(zero_shot_model, 'thresholds', None))
+        thresholds = getattr(zero_shot_model, 'thresholds', None)
+        metrics = _metrics(o, groups, _rungs(fitted, rows, zero_shot), frequencies, thresholds)
         metrics['unknown_labels'] = _unknown(o, groups, rows, known, frequencies and frequencies['labels'])
         metrics['leakage'] = _leaked(train_df, rows, o, groups, files.leakage)
         metrics['evaluated'] = about

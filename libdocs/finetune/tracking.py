@@ -28,7 +28,7 @@ def wandb_off()->bool:
 def wandb_mode(
     key:str|None,  # the API key, if there is one
 )->str:            # 'online', 'offline' or 'disabled'
-    "How to run W&B: what WANDB_DISABLED and WANDB_MODE say, else online if there is a key and the server can be reached."
+    "How to run W&B: what the environment says, else online if there is a key and the server can be reached."
     if wandb_off(): return 'disabled'
     mode = os.environ.get('WANDB_MODE', '').strip().lower()
     if mode: return dict(dryrun='offline', run='online').get(mode, mode)  # its old names
@@ -86,7 +86,8 @@ class Tracking(ExitStack):
     ):                # the run, or None
         "The run, started if it was not."
         name, folder, key = self.of
-        if not self.runs: self.runs.append(self.enter_context(wandb_run(name, config, folder, key)) if is_main() and not self.off else None)
+        on = is_main() and not self.off
+        if not self.runs: self.runs.append(self.enter_context(wandb_run(name, config, folder, key)) if on else None)
         return self.runs[0]
 
 # %% ../../nbs/48_finetune.tracking.ipynb #c8f690da
