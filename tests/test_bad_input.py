@@ -204,7 +204,7 @@ CLASSIFIER = [
     train('a file in the way of the results folder', ['--input-hf-dataset', './dss', '--output-classify-file', 'data/raw.jsonl/results.jsonl'], 'data/raw.jsonl.*cannot be|not a folder'),
     train('a folder in the way of the results', ['--input-hf-dataset', './dss', '--output-classify-file', 'data'], 'data.*is a folder', own=True),
     train('results folder that cannot be written', ['--input-hf-dataset', './dss', '--output-classify-file', '/proc/results.jsonl'], r'/proc\b.*cannot be written|cannot write to .*/proc\b', marks=linux, own=True),
-    train('a file in the way of the W&B folder', ['--input-hf-dataset', './dss', '--wandb-output', 'data/raw.jsonl'], 'data/raw.jsonl'),
+    train('a file in the way of the W&B folder', ['--input-hf-dataset', './dss', '--wandb-output', 'data/raw.jsonl'], 'data/raw.jsonl', env=dict(WANDB_MODE='offline')),
     train('the dataset is the output', ['-o', './ds'], './ds', own=True),
     train('the base model is the output', ['-m', './bert', '-o', './bert'], './bert'),
     # options
@@ -229,7 +229,8 @@ CLASSIFIER = [
     examples('missing model', ['-o', './none'], './none: there is no such folder'),
     examples('a model without a trained head', ['-o', './headless'], './headless: has no trained classification head',
              setup=lambda folder: shutil.copytree(folder/'bert', folder/'headless') and drop_head(folder/'headless'), own=True),
-    examples('a label that the model lacks', [], "'memo'.*1 rows", files={'data/raw.jsonl': jsonl([*ROWS[:20], {'text': 'a b', 'label': 'memo'}])}, own=True),
+    examples('only labels that the model lacks', [], "knows none of the labels of the test data: no label 'memo'",
+             files={'data/raw.jsonl': jsonl([r | {'label': 'memo'} for r in ROWS[:20]])}, own=True),
     examples('the input is the output', ['--output-classify-file', 'data/raw.jsonl'], 'raw.jsonl', own=True),
     examples('a folder in the way of the results', ['--output-classify-file', 'data'], 'data.*is a folder', own=True),
     examples('broken weights', ['-o', './bad'], './bad', setup=lambda folder: shutil.copytree(folder/'bert', folder/'bad') and (folder/'bad'/'model.safetensors').write_bytes(b'no')),

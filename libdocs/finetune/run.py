@@ -72,13 +72,16 @@ def results_held(
     if folder in _held_here.get():
         yield
         return
+    new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    before = _held_here.set((*_held_here.get(), folder))
-    try:
-        with _lock_file(folder/'.evaluation.lock', f'the results folder {Path(path).parent}') as file:
-            yield
-            with suppress(OSError): os.unlink(file.name)
-    finally: _held_here.reset(before)
+    with _lock_file(folder/'.evaluation.lock', f'the results folder {Path(path).parent}') as file:
+        before = _held_here.set((*_held_here.get(), folder))
+        try: yield
+        finally:
+            _held_here.reset(before)
+            with suppress(OSError):
+                os.unlink(file.name)
+                if new: folder.rmdir()  # nothing was done in it, or it is not empty
 
 def _lock_file(path:Path, what:str):
     "A locked file, open; what another process removed while it was being opened is no lock."
