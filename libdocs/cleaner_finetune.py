@@ -87,7 +87,7 @@ def prepare(
     min_label_count:int=2,           # labels with fewer rows are dropped
     balance:str='cap',               # 'cap' the large labels, or 'none'
     natural_test:bool=False,         # True: hold the test split out before the cap, so that its labels are as frequent as in the source
-    conflicts:str='majority',        # copies with different labels: 'majority', 'keep', 'drop'
+    conflicts:str='majority',        # one text with different labels: 'majority', 'keep', 'drop'
     bad_rows:str='stop',             # 'stop' or 'reject'
     merge_labels:bool=False,         # merge labels that differ only in spelling
     label_issues:str='report',       # training rows whose label is probably wrong: 'report', 'drop' or 'off'
@@ -192,7 +192,7 @@ def _cleaning(group):
     a('--bad-rows', choices=['stop', 'reject'], default='stop', help='stop at a row that cannot be read, or set it aside (default: stop)')
     a('--merge-labels', action='store_true', help='merge labels that differ only by case, space or Unicode form')
     a('--threshold', type=share, default=0.9, metavar='COSINE', help='TF-IDF cosine similarity from which two texts are copies (default: 0.9)')
-    a('--conflicts', choices=['majority', 'keep', 'drop'], default='majority', help='copies with different labels: believe the majority, keep one of each, or drop all (default: majority)')
+    a('--conflicts', choices=['majority', 'keep', 'drop'], default='majority', help='one text with different labels: believe the majority, keep one of each, or drop all (default: majority); near copies with different labels stay')
     a('--label-issues', choices=issue_ways, default='report', help='training rows whose label is probably wrong: list them, drop them, or do not look (default: report); test rows always stay')
 
 # %% ../nbs/80_cleaner_finetune.ipynb #adbdd7b0
