@@ -192,7 +192,7 @@ def _cleaning(group):
     a('--bad-rows', choices=['stop', 'reject'], default='stop', help='stop at a row that cannot be read, or set it aside (default: stop)')
     a('--merge-labels', action='store_true', help='merge labels that differ only by case, space or Unicode form')
     a('--threshold', type=share, default=0.9, metavar='COSINE', help='TF-IDF cosine similarity from which two texts are copies (default: 0.9)')
-    a('--conflicts', choices=['majority', 'keep', 'drop'], default='majority', help='one text with different labels: believe the majority, keep one of each, or drop all (default: majority); near copies with different labels stay')
+    a('--conflicts', choices=['majority', 'keep', 'drop'], default='majority', help='one text with different labels: believe the majority, keep one of each, or drop all (default: majority)')
     a('--label-issues', choices=issue_ways, default='report', help='training rows whose label is probably wrong: list them, drop them, or do not look (default: report); test rows always stay')
 
 # %% ../nbs/80_cleaner_finetune.ipynb #adbdd7b0
