@@ -86,7 +86,7 @@ def prepare(
     threshold:float=0.9,             # cosine similarity of a near-duplicate
     min_label_count:int=2,           # labels with fewer rows are dropped
     natural_test:bool=False,         # with a cap: hold the test split out before it, with the frequencies of the source
-    conflicts:str='majority',        # copies with different labels: 'majority', 'keep', 'drop'
+    conflicts:str='majority',        # one text with different labels: 'majority', 'keep', 'drop'
     bad_rows:str='stop',             # 'stop' or 'reject'
     delimiter:str=None,              # what separates the values of CSV files: a character, comma, tab, semicolon or bar; None: found
     merge_labels:bool=False,         # merge labels that differ only in spelling
@@ -195,7 +195,7 @@ def _cleaning(group):
     a('--delimiter', metavar='CHARACTER', help='what separates the values of CSV files: a character, or comma, tab, semicolon, bar (default: found)')
     a('--merge-labels', action='store_true', help='merge labels that differ only by case, space, Unicode form, invisible characters or as 1 and 1.0')
     a('--threshold', type=share, default=0.9, metavar='COSINE', help='TF-IDF cosine similarity from which two texts are copies (default: 0.9)')
-    a('--conflicts', choices=['majority', 'keep', 'drop'], default='majority', help='copies with different labels: believe the majority, keep one of each, or drop all (default: majority)')
+    a('--conflicts', choices=['majority', 'keep', 'drop'], default='majority', help='one text with different labels: believe the majority, keep one of each, or drop all (default: majority)')
     a('--label-issues', choices=issue_ways, default='report', help='training rows whose label '
       'may be wrong: list them, list them and drop the likely ones, or do not look (default: report); test rows always stay')
 

@@ -29,29 +29,38 @@ def _labels_section(labels:list, removed:pd.DataFrame)->Html:
 
 # %% ../nbs/46_corpus_report.ipynb #9f20f53d
 _pair_kinds = dict(
-    near_duplicate=('Near copies with one label', 'Removed', 'Because of', 'The least similar ones. If these are not copies to you, raise the threshold.'),
-    label_conflict=('One text, several labels', 'Removed', 'Because of', 'The label that most rows of a text have is believed, or as --conflicts says.'),
+    near_duplicate=('Near copies with one label', 'Removed', 'Because of',
+                    'The least similar ones. If these are not copies to you, raise the threshold.'),
+    label_conflict=('One text, several labels', 'Removed', 'Because of',
+                    'The label that most rows of a text have is believed, or as --conflicts says.'),
     label_clash=('Near copies with different labels', 'Stays', 'Stays too', ''))
 
 def _pairs_section(pairs:pd.DataFrame, threshold:float, clashes:dict)->Html:
     "The pairs of each kind, side by side."
-    none = None if len(pairs) else h('p', 'No text was removed because it is nearly like another, and none stays beside a near copy with another label.')
     about = f'At the threshold {threshold:g}. Words in which the two differ are marked.'
-    tables = [_pairs_table(kind, some, _clashes_text(clashes) if kind == 'label_clash' else '') for kind in _pair_kinds if len(some := pairs[pairs['kind'] == kind])]
-    return h('section', h('h2', 'Close calls'), none or [h('p', about, cls='soft'), tables], id='pairs')
+    if not len(pairs): about = 'No text was removed as a near copy, and none stays beside one with another label.'
+    more = {'label_clash': _clashes_text(clashes)}
+    some = {kind: pairs[pairs['kind'] == kind] for kind in _pair_kinds}
+    tables = [_pairs_table(kind, rows, more.get(kind, '')) for kind, rows in some.items() if len(rows)]
+    return h('section', h('h2', 'Close calls'), h('p', about, cls='soft'), tables, id='pairs')
 
 def _pairs_table(kind:str, pairs:pd.DataFrame, more:str)->list:
+    "The pairs of one kind, with the words in which they differ marked."
     title, *heads, about = _pair_kinds[kind]
     def side(label, text): return h('td', h('div', h('b', _name(label))), h('div', h('bdi', text)), cls='side')
-    rows = [h('tr', h('td', f'{p.score:.3f}', cls='n'), [side(label, text) for label, text in zip((p.label, p.matched_label), differing(p.text, p.matched_text))]) for p in pairs.itertuples()]
+    def sides(pair): return map(side, (pair.label, pair.matched_label), differing(pair.text, pair.matched_text))
+    rows = [h('tr', h('td', f'{pair.score:.3f}', cls='n'), list(sides(pair))) for pair in pairs.itertuples()]
     head = h('thead', h('tr', [h('th', text, scope='col') for text in ('Cosine', *heads)]))
-    return [h('h3', title), h('p', about + more, cls='soft'), _scroll(h('table', head, h('tbody', rows), cls='pairs'), title)]
+    table = _scroll(h('table', head, h('tbody', rows), cls='pairs'), title)
+    return [h('h3', title), h('p', about + more, cls='soft'), table]
 
 def _clashes_text(clashes:dict)->str:
     "How many rows stay beside a near copy with another label, and what to do."
     often = '; '.join(f'{shorten(one, 60)} and {shorten(two, 60)} ({n:,})' for one, two, n in clashes['labels'][:3])
-    return (f'Rows that stay beside an earlier near copy with another label: {clashes["rows"]:,}, most often {often}. The most similar ones. If the words in which they differ are what the labels are about, '
-            'raise the threshold: near copies of one label that differ as little were removed. If they are not, correct the labels.')
+    return (f'Rows that stay beside an earlier near copy with another label: {clashes["rows"]:,}, most often {often}. '
+            'Here are the most similar ones. If the words in which they differ are what the labels are about, raise '
+            'the threshold: near copies of one label that differ as little were removed. If they are not, correct the '
+            'labels.')
 
 # %% ../nbs/46_corpus_report.ipynb #636114a9
 def _issues_section(issues, dropped:bool, most:int=30)->list:
@@ -78,9 +87,9 @@ def _issues_section(issues, dropped:bool, most:int=30)->list:
 _css = '<style>table.pairs td.side{width:48%;vertical-align:top;overflow-wrap:anywhere}mark{background:rgb(var(--miss)/.25);color:inherit;border-radius:.15em}</style>'
 
 def corpus_html(
-    facts:dict,            # of the dataset card: counts, labels, options, seed, versions; and clashes: rows, labels (two and how often)
+    facts:dict,            # of the dataset card: counts, labels, options, seed, versions, clashes
     removed:pd.DataFrame,  # columns label, reason
-    pairs:pd.DataFrame,    # those to show: columns kind ('near_duplicate', 'label_conflict', 'label_clash'), score, label, text, matched_label, matched_text
+    pairs:pd.DataFrame,    # to show: kind (of `_pair_kinds`), score, label, text, matched_label, matched_text
     issues=None,           # `LabelIssues` of the train split, or None
 )->str:                    # one HTML file that loads nothing
     "What was done to a corpus and what to look at, as one self-contained page."
@@ -92,6 +101,7 @@ def corpus_html(
     nav = h('nav', [h('a', text, href=f'#{key}') for key, text in links.items()], aria_label='Sections')
     header = h('header', h('p', 'What was done to a corpus', cls='kicker'), h('h1', h('bdi', shorten(name, 120))), h('p', lead, cls='lead'), nav)
     told = {k: facts[k] for k in ('seed', 'options', 'sha256', 'versions') if facts.get(k)}
-    sections = [_labels_section(facts['labels'], removed), _pairs_section(pairs, facts['options']['threshold'], facts['clashes']), *(_issues_section(issues, dropped) if issues is not None else []), h('section', h('h2', 'Facts'), _facts(told), id='facts')]
+    sections = [_labels_section(facts['labels'], removed), _pairs_section(pairs, facts['options']['threshold'], facts['clashes']),
+                *(_issues_section(issues, dropped) if issues is not None else []), h('section', h('h2', 'Facts'), _facts(told), id='facts')]
     footer = h('footer', f'Made with libdocs {__version__}. This page is one file, loads nothing, and quotes documents: it stays on this machine.')
     return _page(f'{shorten(name, 80)}: corpus', [Html(_css), h('main', header, sections), footer])

@@ -125,16 +125,20 @@ def clean_stage(
         clashes = clash_counts(corpus.table['label'], near)
         warn_of_clashes(clashes, threshold, '--threshold')
         _close_calls(ledger, near, corpus).to_parquet(folder/'pairs.parquet')
-        facts = _keep(ledger, folder) | dict(clashes=dict(rows=clashes.total(), labels=[[*pair, n] for pair, n in clashes.most_common(shown_pairs)]))
+        often = [[*pair, n] for pair, n in clashes.most_common(shown_pairs)]
+        facts = _keep(ledger, folder) | dict(clashes=dict(rows=clashes.total(), labels=often))
         if not facts['kept']: raise InputError(f'no rows are left after cleaning {len(ledger)}: {facts["removed"]}')
         return facts
     return run.stage('clean', dict(threshold=threshold, conflicts=conflicts), work, [read])
 
 # %% ../nbs/70_preparation.ipynb #15b97267
 def _close_calls(ledger:pd.DataFrame, clashes:pd.DataFrame, corpus:Corpus)->pd.DataFrame:
-    "Copies that are least alike, conflicts, and the near copies with different labels that are most alike: kind, score, label, text, matched_label, matched_text."
-    def some(kind, rows, most=False): return rows[['score', 'match']].sort_values('score', ascending=not most, kind='stable').head(shown_pairs).assign(kind=kind)
-    shown = pd.concat([*(some(reason, ledger[ledger['reason'] == reason]) for reason in ('near_duplicate', 'label_conflict')), some('label_clash', clashes, most=True)])
+    "Least similar copies and conflicts, most similar clashes: kind, score, label, text, matched_label, matched_text."
+    rows = pd.concat([ledger[['reason', 'score', 'match']], clashes.assign(reason='label_clash')])
+    rows = rows.sort_values('score', kind='stable')
+    def some(kind): return rows[rows['reason'] == kind].assign(kind=kind)
+    least = [some(kind).head(shown_pairs) for kind in ('near_duplicate', 'label_conflict')]
+    shown = pd.concat([*least, some('label_clash').tail(shown_pairs)[::-1]])
     texts, label = corpus.some([*shown.index, *shown['match']]), corpus.table['label']
     return pd.DataFrame(dict(kind=shown['kind'], score=shown['score'], label=label[shown.index], text=[texts[i] for i in shown.index],
                              matched_label=label[shown['match']].to_numpy(), matched_text=[texts[i] for i in shown['match']])).astype(dict(text=object, matched_text=object))
@@ -258,7 +262,8 @@ def write_stage(
             with atomic_writer(paths['rejected'], 'wb') as file: file.write((read.folder/'rejected.jsonl').read_bytes())
         found = issues_of(issues) if issues else None
         if found: write_jsonl(paths['label_issues'], found.suspects.drop(columns='row')), write_jsonl(paths['outliers'], found.outliers.drop(columns='row'))
-        told = facts | dict(clashes=cleaned.facts['clashes']) | _counts(corpus, ledger, read, facts['options']) | dict(sha256={name: file_sha256(folder/name) for name in ('train.csv', 'test.csv')})
+        told = facts | _counts(corpus, ledger, read, facts['options']) | dict(sha256={name: file_sha256(folder/name) for name in ('train.csv', 'test.csv')})
+        told['clashes'] = cleaned.facts['clashes']
         gone = ledger['reason'] != ''
         with atomic_writer(paths['report']) as file:
             file.write(corpus_html(told, pd.DataFrame(dict(label=corpus.table['label'][gone], reason=ledger['reason'][gone])), pd.read_parquet(cleaned.folder/'pairs.parquet'), found))

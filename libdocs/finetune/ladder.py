@@ -33,7 +33,8 @@ def _tfidf_rows(
 )->tuple:        # two sparse matrices with the same columns
     "TF-IDF rows of both lists over the words and word pairs of `train`."
     from sklearn.feature_extraction.text import TfidfVectorizer
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, tokenizer=words, token_pattern=None, lowercase=False, max_features=50_000)
+    how = dict(tokenizer=words, token_pattern=None, lowercase=False)
+    vectorizer = TfidfVectorizer(**how, ngram_range=(1, 2), sublinear_tf=True, max_features=50_000)
     return vectorizer.fit_transform(train), vectorizer.transform(test)
 
 # %% ../../nbs/36_finetune.ladder.ipynb #95363b55

@@ -66,7 +66,7 @@ def _partners(
 class Decision(NamedTuple):
     "What cleaning does, as row numbers."
     removed:pd.DataFrame  # the rows that go, as index, ascending; columns reason, score, match (a row; -1 for none)
-    clashes:pd.DataFrame  # rows that stay near an earlier one of another label, as index, ascending; columns score, match
+    clashes:pd.DataFrame  # rows that stay near an earlier one of another label, as index; columns score, match
 
 def decide(
     found:Clustered,  # n texts and their clusters
@@ -79,20 +79,23 @@ def decide(
     match, differs = _judge_texts(np.where(wordless, -1, text), labels, conflicts)
     stays, near = np.flatnonzero((match < 0) & ~wordless), np.full(len(text), -1)
     match[stays], near[stays] = leaders(found, stays, pd.factorize(np.array(labels, dtype=object))[0], threshold)
-    follows = np.where(np.isin(match, stays), match[match], -1)  # the row that a row was to go for goes itself: both go for its leader
-    match = np.where(follows >= 0, follows, match)
+    follows = np.where(np.isin(match, stays), match[match], -1)
+    match = np.where(follows >= 0, follows, match)  # a row whose match follows a leader itself goes for that leader
     gone, clash = np.flatnonzero(match >= 0), np.flatnonzero(near >= 0)
-    reason = np.where(differs, 'label_conflict', np.where(text == text[match], 'exact_duplicate', 'near_duplicate'))
-    def table(rows, match, **columns): return pd.DataFrame(dict(columns, score=cosines_of(found, rows, match), match=match), index=rows)
-    removed, clashes = table(gone, match[gone], reason=reason[gone].astype(object)), table(clash, near[clash])
+    reason = np.select([differs, text == text[match]], ['label_conflict', 'exact_duplicate'], 'near_duplicate')
+    def table(rows, match): return pd.DataFrame(dict(score=cosines_of(found, rows, match), match=match), index=rows)
+    removed = table(gone, match[gone]).astype(dict(score=object))
+    removed.insert(0, 'reason', reason[gone].astype(object))
     empty = pd.DataFrame(dict(reason='empty', score=None, match=-1), index=np.flatnonzero(wordless))
-    return Decision(pd.concat([removed.astype(dict(score=object)), empty]).sort_index() if len(empty) else removed, clashes)
+    if len(empty): removed = pd.concat([removed, empty]).sort_index()
+    return Decision(removed, table(clash, near[clash]))
 
 def _judge_texts(text:np.ndarray, labels:list, conflicts:str)->tuple:
-    "(n,) the row each row goes for because their texts are the same, -1 for none; (n,) bool, whether their labels differ. `text` is -1 for one without words."
+    "(n,) the row of the same text that each row goes for, -1: it stays; (n,) bool, whether their labels differ."
     match, differs = np.full(len(text), -1), np.zeros(len(text), bool)
     for rows in _members(text):
-        for row, partner, differ in _partners(rows.tolist(), labels, conflicts): match[row], differs[row] = partner, differ
+        for row, partner, differ in _partners(rows.tolist(), labels, conflicts):
+            match[row], differs[row] = partner, differ
     return match, differs
 
 # %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #84fca862
@@ -102,7 +105,7 @@ class Cleaned:
     kept: pd.DataFrame     # the columns of the input
     removed: pd.DataFrame  # the same, and reason, score, matched_id, cluster
     clusters: pd.Series    # for each row of the input the id of the first row of its cluster
-    clashes: pd.DataFrame  # rows of `kept` that are near-duplicates of an earlier one with another label: id, matched_id (the most similar), score
+    clashes: pd.DataFrame  # kept rows near an earlier one with another label: id, matched_id (the most similar), score
     threshold: float       # the cosine similarity used
     _source: tuple = None  # (input, Clustered, conflicts)
 
@@ -128,12 +131,14 @@ class Cleaned:
         return pd.concat([table, table.sum().to_frame('all labels').T]).rename_axis('label')
 
     def pairs(self, reason:str='near_duplicate')->pd.DataFrame:
-        "The rows removed for `reason`, or with 'label_clash' those of `clashes`, each beside its match, least similar first (clashes: most similar first): columns id, matched_id, score, text, matched_text, label, matched_label."
-        df, some = self._source[0], self.clashes if reason == 'label_clash' else self.removed[self.removed['reason'] == reason]
+        "Rows removed for `reason` beside their match, least similar first; 'label_clash': `clashes`, most similar first."
+        df, clash = self._source[0], reason == 'label_clash'
+        some = self.clashes if clash else self.removed[self.removed['reason'] == reason]
         row, match = (df.iloc[pd.Index(df['id']).get_indexer(some[column])] for column in ('id', 'matched_id'))
         table = dict(id=some['id'], matched_id=some['matched_id'], score=some['score'].astype(float))
-        table |= {f'{side}{column}': rows[column].to_numpy() for column in ('text', 'label') for side, rows in (('', row), ('matched_', match))}
-        return pd.DataFrame(table).sort_values('score', ascending=reason != 'label_clash', kind='stable')
+        for column in ('text', 'label'):
+            table |= {column: row[column].to_numpy(), f'matched_{column}': match[column].to_numpy()}
+        return pd.DataFrame(table).sort_values('score', ascending=not clash, kind='stable')
 
     def __repr__(self): return f'Cleaned({len(self.kept)} kept, {len(self.removed)} removed: {self.reasons})'
 
@@ -167,12 +172,15 @@ def _show(cleaned:Cleaned, labels:int=12, pairs:int=5)->str:
     def row(cells, element='td'): return h('tr', [h(element, f'{c:,}' if isinstance(c, int) else c, style='text-align:' + ('right' if isinstance(c, int) else 'left')) for c in cells])
     parts = [h('table', h('thead', row(['label', *table.columns], 'th')), h('tbody', [row(r) for r in rows]))]
     if len(table) - 1 > labels: parts.append(h('p', f'and {len(table) - 1 - labels} more labels: see summary()'))
-    some = pd.concat([cleaned.pairs(reason).head(pairs) for reason in ('near_duplicate', 'label_conflict', 'label_clash')])
+    kinds = ('near_duplicate', 'label_conflict', 'label_clash')
+    some = pd.concat([cleaned.pairs(kind).head(pairs) for kind in kinds])
     if len(some):
+        caption = 'Near copies, the least similar first; conflicts; near copies with different labels, which stay'
         wide = 'text-align:left;vertical-align:top;width:45%;white-space:pre-wrap;overflow-wrap:anywhere'
         body = [h('tr', h('td', f'{p.score:.3f}', style='vertical-align:top'), [h('td', h('b', h('bdi', label)), h('br'), h('bdi', text), style=wide)
             for label, text in zip((p.label, p.matched_label), differing(p.text, p.matched_text))]) for p in some.itertuples()]
-        parts.append(h('table', h('caption', 'Near copies, the least similar first; conflicts; near copies with different labels, which stay', style='text-align:left'), h('thead', row(['cosine', 'text', 'like'], 'th')), h('tbody', body)))
+        parts.append(h('table', h('caption', caption, style='text-align:left'),
+                       h('thead', row(['cosine', 'text', 'like'], 'th')), h('tbody', body)))
     return h('div', parts)
 
 # %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #21db20ff
@@ -193,7 +201,8 @@ def clash_counts(
     clashes:pd.DataFrame,  # of `decide`
 )->Counter:                # two labels, in order → rows of `clashes`
     "Which labels the near-duplicates have that stay with different labels."
-    return Counter(tuple(sorted((labels[row], labels[match]), key=str)) for row, match in zip(clashes.index, clashes['match']))
+    pairs = zip(clashes.index, clashes['match'])
+    return Counter(tuple(sorted((labels[row], labels[match]), key=str)) for row, match in pairs)
 
 def warn_of_clashes(
     clashes:Counter,          # of `clash_counts`
@@ -203,8 +212,10 @@ def warn_of_clashes(
     "Say that near-duplicates with different labels stay, which labels they have most often, and what to do."
     if not clashes: return
     (one, two), most = min(clashes.items(), key=lambda item: (-item[1], str(item[0])))
-    log.warning('rows that stay beside a near copy with another label: %d, most often %r and %r (%d). If the words in which they differ are what the labels are about, '
-                'raise %s (it is %g): rows that differ as little from one of their own label are removed as copies. If they are not, correct the labels', clashes.total(), one, two, most, option, threshold)
+    log.warning('rows that stay beside a near copy with another label: %d, most often %r and %r (%d). If the words '
+                'in which they differ are what the labels are about, raise %s (it is %g): rows that differ as little '
+                'from one of their own label are removed as copies. If they are not, correct the labels',
+                clashes.total(), one, two, most, option, threshold)
 
 # %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #85a458ef
 def clean(
@@ -234,8 +245,10 @@ def _cleaned(df:pd.DataFrame, found:Clustered, threshold:float, conflicts:str)->
     warn_of_missing(Counter(reason), len(df))
     warn_of_losses(Counter(df['label']), Counter(kept['label']))
     warn_of_clashes(clash_counts(df['label'].tolist(), near), threshold)
-    clashes = pd.DataFrame(dict(id=ids[near.index], matched_id=ids[near['match']], score=near['score'].to_numpy()), index=df.index[near.index])
-    return Cleaned(kept, removed, pd.Series(ids[found.cluster], index=df.index, name='cluster'), clashes, threshold, (df, found, conflicts))
+    clashes = dict(id=ids[near.index], matched_id=ids[near['match']], score=near['score'].to_numpy())
+    clashes = pd.DataFrame(clashes, index=df.index[near.index])
+    cluster = pd.Series(ids[found.cluster], index=df.index, name='cluster')
+    return Cleaned(kept, removed, cluster, clashes, threshold, (df, found, conflicts))
 
 def comparable(
     rows:Iterable,  # (text, label) of each

@@ -101,7 +101,8 @@ def joined(h, point):
 # %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #8df24060
 face = np.uint8(opening + 1)  # an emoticon, a kind of its own here
 _zero, _nine = np.int32(ord('0')), np.int32(ord('9'))
-_signs, _suffixes, _relations, _eyes, _noses, _mouths = (tuple(np.int32(ord(c)) for c in some) for some in ('-.', '+#', '=<>', ':;=', "-'^", '()[]{}/\\|'))
+_signs, _suffixes, _relations = (tuple(np.int32(ord(c)) for c in some) for some in ('-.', '+#', '=<>'))
+_eyes, _noses, _mouths = (tuple(np.int32(ord(c)) for c in some) for some in (':;=', "-'^", '()[]{}/\\|'))
 
 @fast
 def signed(points, i, kinds):
@@ -128,7 +129,7 @@ def face_stop(points, i, n, kinds):
 # %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #edb067e7
 @fast
 def with_signs(h, points, start, stop, n, kinds):
-    "(hash, where it ends) of the word at `start` … `stop` − 1, whose letters have the hash `h`, and the signs that belong to it."
+    "(hash, where it ends) of the word at `start` … `stop` − 1 with its signs; `h` is the hash of its letters."
     if start > 0 and points[start - 1] in _signs and signed(points, start, kinds): h = joined(h, points[start - 1])
     end = suffix_stop(points, stop, n, kinds)
     for k in range(stop, end): h = joined(h, points[k])
@@ -145,7 +146,8 @@ def hash_words(points, n, kinds, out):
             continue
         h, i = hash_unit(points, i, n, kinds, kind == letter)
         if kind == letter:
-            if (i < n and points[i] in _suffixes) or (start > 0 and points[start - 1] in _signs): h, i = with_signs(h, points, start, i, n, kinds)
+            if (i < n and points[i] in _suffixes) or (start > 0 and points[start - 1] in _signs):
+                h, i = with_signs(h, points, start, i, n, kinds)
         elif points[start] in _eyes: stop = face_stop(points, start, n, kinds)
         whole, gap = chain(whole, h, gap), False
         if stop > start:
@@ -153,7 +155,8 @@ def hash_words(points, n, kinds, out):
             kind, i, h = face, stop, joined(np.uint64(points[start]), points[stop - 1])
         units = units + 1 if kind == unspaced and last == unspaced else 1
         if units == 2: found -= 1  # the first of a row is no word by itself
-        if kind == letter or kind == unspaced or kind == face or (kind == symbol and not (last == symbol and before == h)):
+        again = kind == symbol and last == symbol and before == h
+        if (kind == letter or kind == unspaced or kind == face or kind == symbol) and not again:
             out[found] = joined(before, h) if units > 1 else h
             found += 1
         last, before = kind, h
@@ -512,7 +515,7 @@ class Candidates(NamedTuple):
 # %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #d0b38af1
 @fast
 def shared_columns(rows, stops, vectors, start, stop, numbers):
-    "Number, in `numbers`, the columns that the prefixes of several of the candidates `start` … `stop` − 1 have; the others get -2. (How many, entries of all prefixes.)"
+    "Number the columns that several prefixes have in `numbers`, others get -2; (how many columns, entries of all)."
     count, size = 0, 0
     for k in range(start, stop):
         for e in range(rows.starts[vectors[k]], stops[vectors[k]]):
@@ -544,7 +547,7 @@ def list_leader(rows, stops, v, k, least, numbers, index, used):
 # %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #0b9d352c
 @fast
 def nearest_leaders(rows, stops, c, k, least, numbers, index, seen, best, nearest):
-    "Fill in the leaders (of its label, of another label and text) that candidate `k` is most like, the first of equals, and their cosines; `best` comes with the least that counts."
+    "Fill in the nearest leaders (same label, other label and text) of candidate `k`; `best`: the least that counts."
     v, head, step, nearest[:] = c.vectors[k], 0.0, (1 - least * least + 1e-5) / chains, -1
     for e in range(rows.starts[v], stops[v]):
         column, left = numbers[rows.ids[e]], 1 - head
@@ -557,16 +560,17 @@ def nearest_leaders(rows, stops, c, k, least, numbers, index, seen, best, neares
                 place, which = index.links[place], 0 if c.labels[j] == c.labels[k] else 1
                 if seen[j] == k: continue
                 seen[j] = k
-                if reach < best[which] * best[which] - 1e-5 or (which == 1 and c.texts[j] == c.texts[k]): continue
+                if reach < best[which] ** 2 - 1e-5 or (which == 1 and c.texts[j] == c.texts[k]): continue
                 score = 1.0 if c.vectors[j] == v else cosine(rows, v, c.vectors[j], best[which])
-                if score > best[which] or (score == best[which] and (nearest[which] < 0 or j < nearest[which])): best[which], nearest[which] = score, j
+                first = nearest[which] < 0 or j < nearest[which]
+                if score > best[which] or (score == best[which] and first): best[which], nearest[which] = score, j
 
 # %% ../../../nbs/08_utils.data_cleaner.kernels.ipynb #e2cc7f29
 @fast
 def lead(rows, stops, least, width, c):
-    "(leader that each candidate follows, leader of another label and text that a leader is most like): positions among the candidates `c`, -1 for none."
-    follows, clashes, best, nearest = np.full(len(c.vectors), -1, np.int64), np.full(len(c.vectors), -1, np.int64), np.empty(2), np.empty(2, np.int64)
-    numbers, seen, none = np.full(width, -1, np.int32), np.full(len(c.vectors), -1, np.int32), np.empty(0, np.int32)
+    "(the leader that each candidate follows, the nearest one of another label and text of a leader); -1 for none."
+    m, best, nearest, none = len(c.vectors), np.empty(2), np.empty(2, np.int64), np.empty(0, np.int32)
+    follows, clashes, seen, numbers = np.full(m, -1), np.full(m, -1), np.full(m, -1), np.full(width, -1, np.int32)
     index = Leaders(none, none, none, np.empty(0, np.float32))
     for g in range(len(c.bounds) - 1):
         start, stop, used = c.bounds[g], c.bounds[g + 1], 0
@@ -576,7 +580,9 @@ def lead(rows, stops, least, width, c):
             best[0], best[1] = least, least if mixed else 2.0  # 2: there is no other label to be found
             nearest_leaders(rows, stops, c, k, least, numbers, index, seen, best, nearest)
             follows[k] = nearest[0]
-            if follows[k] < 0: clashes[k], used = nearest[1], list_leader(rows, stops, c.vectors[k], k, least, numbers, index, used)
+            if nearest[0] >= 0: continue
+            clashes[k] = nearest[1]
+            used = list_leader(rows, stops, c.vectors[k], k, least, numbers, index, used)
         for k in range(start, stop):
             for e in range(rows.starts[c.vectors[k]], stops[c.vectors[k]]): numbers[rows.ids[e]] = -1
     return follows, clashes

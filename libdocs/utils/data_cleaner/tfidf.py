@@ -411,8 +411,8 @@ def leaders(
     candidates:np.ndarray,  # (m,) int, the texts that may stay, ascending
     labels:np.ndarray,      # (n,) int
     threshold:float,        # that of `found`
-)->tuple:                   # two of (m,) int64, texts, -1 for none: the leader that a candidate follows; the leader of another label and text that a leader is most like
-    "Choose the leaders among the candidates, those that follow no other."
+)->tuple:                   # (m,) int64, the leader that a candidate follows, a text; (m,) its clash; -1 for none
+    "Leaders follow no other; a leader's clash is the nearest one of another label and text."
     kernels, least, cluster = _kernels(), least_cosine(threshold), found.cluster[candidates]
     follows, clashes = np.full(len(candidates), -1), np.full(len(candidates), -1)
     _, which, size = np.unique(cluster, return_inverse=True, return_counts=True)
@@ -423,7 +423,8 @@ def leaders(
     some = kernels.Candidates(found.vectors[rows], same_texts(found)[rows], labels[rows], bounds)
     stops, width = np.empty(len(found.first), np.int64), int(found.rows.ids.max(initial=-1)) + 1
     kernels.prefix_stops(found.rows, least, stops)
-    for out, near in zip((follows, clashes), kernels.lead(found.rows, stops, least, width, some)): out[order] = np.append(rows, -1)[near]
+    named = np.append(rows, -1)  # -1 for -1
+    follows[order], clashes[order] = (named[near] for near in kernels.lead(found.rows, stops, least, width, some))
     return follows, clashes
 
 # %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #2d5981a0

@@ -39,7 +39,8 @@ def normalise(
 # %% ../../../nbs/07_utils.data_cleaner.words.ipynb #c5059fce
 space, other, letter, unspaced, mark, symbol, opening = range(7)
 _unspaced = re.compile('[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323ff]')
-_flag, _emoji, _mute = (re.compile(f'[{c}]') for c in ('\U0001f1e6-\U0001f1ff', '\U0001f000-\U0001faff', '`\u2044\ufffc\ufffd\U0001f3fb-\U0001f3ff'))
+_flag, _emoji = re.compile('[\U0001f1e6-\U0001f1ff]'), re.compile('[\U0001f000-\U0001faff]')
+_mute = re.compile('[`\u2044\ufffc\ufffd\U0001f3fb-\U0001f3ff]')
 
 @cache
 def kind(
