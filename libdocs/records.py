@@ -303,9 +303,9 @@ def _encodable(text:str)->bool:
     except UnicodeEncodeError: return False
     return True
 
-def _lines(file)->Iterator:
-    "The lines of a binary file; of one that is too long only the beginning."
-    while line := file.readline(most_bytes + 1):
+def _lines(file, begun:Iterable=())->Iterator:
+    "The lines of a binary file, after those that were `begun`; of one that is too long only the beginning."
+    for line in chain(begun, iter(lambda: file.readline(most_bytes + 1), b'')):
         yield line
         while len(line) > most_bytes and not line.endswith(b'\n'): line = file.readline(most_bytes + 1)
 
@@ -325,10 +325,11 @@ def _json_rows(file, path:Path, *_)->Iterator:
     while len(filled) < 2 and (line := file.readline(most_bytes + 1)):
         head.append(line)
         if line.strip(): filled.append(line)
+        if len(line) > most_bytes: break
     if filled and _is_stream(filled[0], b''.join(filled[1:])):
         log.info('%s: is not a row a line but one JSON text, and is read as such', path)
         yield from _stream_rows(_decoded(chain(head, iter(lambda: file.read(1 << 20), b''))), path)
-    else: yield from _line_rows(chain(head, _lines(file)))
+    else: yield from _line_rows(_lines(file, head))
 
 def _line_rows(lines:Iterable)->Iterator:
     for number, raw in enumerate(lines, 1):
