@@ -114,7 +114,9 @@ def _examples(files:list, text:str, subject:str, bad_rows:str, limits, delimiter
     from libdocs.records import InputError, Limits, missing, read_records
     read = read_records(files, text, subject, bad_rows, limits or Limits(), delimiter)
     lacks = [missing(*row) for row in zip(read.df['text'], read.df['label'])]
-    if len(read.rejected): log.warning('%d bad rows are left out; the first: %s line %d: %s', len(read.rejected), *read.rejected.iloc[0][['file', 'line', 'reason']])
+    if len(read.rejected):
+        first = read.rejected.iloc[0]
+        log.warning('%d bad rows are left out; the first: %s line %d: %s', len(read.rejected), first.file, first.line, first.reason)
     for reason, what in (('empty', 'text'), ('unlabelled', 'label')):
         if n := lacks.count(reason): log.warning('%d of %d rows have no %s and are left out', n, len(lacks), what)
     if all(lacks): raise InputError(f'{files[0]}: no row has both a text and a label')
@@ -147,7 +149,8 @@ def evaluate_model(
     check_outputs(result_files(results), inputs=files)
     test = downsampled(_examples(files, text, subject, bad_rows, limits, delimiter), downsample, seed)
     revision = pinned(dataset, token) if dataset else None
-    train = typed_split(require_split(load_splits(dataset, token, revision), 'train', dataset), f'{dataset}: the train split') if dataset else None
+    train = require_split(load_splits(dataset, token, revision), 'train', dataset) if dataset else None
+    if dataset: train = typed_split(train, f'{dataset}: the train split')
     about = dict(test_data=filename, rows=dict(test=len(test)), downsample=downsample)
     # the frequencies of the dataset are not those of this file, so they are not used
     load = dict(token=token, device=device, dtype=dtype)
@@ -361,8 +364,10 @@ def _evaluation(group):
     a('--text', default='text', metavar='COLUMN', help='column of the evaluation data that holds the document (default: text)')
     a('--subject-column', default='label', metavar='COLUMN', help='column of the evaluation data that holds the label (default: label)')
     unpacking_options(group)
-    a('--bad-rows', choices=['stop', 'reject'], default='stop', help='with --examples: stop at a row that cannot be read, or leave it out (default: stop)')
-    a('--delimiter', metavar='CHARACTER', help='with --examples: what separates the values of CSV files: a character, or comma, tab, semicolon, bar (default: found)')
+    a('--bad-rows', choices=['stop', 'reject'], default='stop',
+      help='with --examples: stop at a row that cannot be read, or leave it out (default: stop)')
+    a('--delimiter', metavar='CHARACTER',
+      help='with --examples: what separates the values of CSV: a character, or comma, tab, semicolon, bar (default: found)')
     a('--eval-batch-size', type=count, default=256, metavar='N', help='texts that are classified and written at a time (default: 256)')
     a('--zero-shot', choices=zero_shot_ways, default='auto', help='let an NLI base model answer before training, to see what training bought; auto leaves it out where a CPU would take long (default: auto)')
     a('--output-classify-file', metavar='FILE', help='JSONL of every prediction (default: results/MODEL/results.jsonl)')

@@ -177,7 +177,8 @@ def parser()->Parser:
 def _from_to(group):
     a = group.add_argument
     a('--input-dir', '-i', required=True, metavar='DIR', help='folder of the raw files')
-    a('--input-filename', '-f', required=True, metavar='NAME', help='file name or glob in it: .jsonl, .json, .csv, .tsv, .parquet, also .gz and .zst')
+    a('--input-filename', '-f', required=True, metavar='NAME',
+      help='file name or glob in it: .jsonl, .json, .csv, .tsv, .parquet, also .gz and .zst')
     a('--text', '-t', default='text', metavar='COLUMN', help='column that holds the document (default: text)')
     a('--subject', '-s', default='label', metavar='COLUMN', help='column that holds the label (default: label)')
     a('--output-filename', '-o', required=True, metavar='PREFIX', help='prefix of the local files')
@@ -192,8 +193,10 @@ def _cleaning(group):
     a = group.add_argument
     unpacking_options(group)
     a('--bad-rows', choices=['stop', 'reject'], default='stop', help='stop at a row that cannot be read, or skip it and list it (default: stop)')
-    a('--delimiter', metavar='CHARACTER', help='what separates the values of CSV files: a character, or comma, tab, semicolon, bar (default: found)')
-    a('--merge-labels', action='store_true', help='merge labels that differ only by case, space, Unicode form, invisible characters or as 1 and 1.0')
+    a('--delimiter', metavar='CHARACTER',
+      help='what separates the values of CSV files: a character, or comma, tab, semicolon, bar (default: found)')
+    a('--merge-labels', action='store_true',
+      help='merge labels that differ only by case, space, Unicode form, invisible characters, or as 1 and 1.0')
     a('--threshold', type=share, default=0.9, metavar='COSINE', help='TF-IDF cosine similarity from which two texts are copies (default: 0.9)')
     a('--conflicts', choices=['majority', 'keep', 'drop'], default='majority', help='one text with different labels: believe the majority, keep one of each, or drop all (default: majority)')
     a('--label-issues', choices=issue_ways, default='report', help='training rows whose label '

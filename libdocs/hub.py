@@ -582,7 +582,8 @@ def typed_split(
             lacks = blank(given) and (is_label or not isinstance(given, str))
             if reason := f'{name} is missing' if lacks else fault(name, given, is_label):
                 raise InputError(f'{where}: row {row}: {reason}; correct the dataset, or make it with cleaner_finetune')
-    if kinds := sorted({type(value).__name__ for value in df[label]} - {'str'}): log.info('%s: labels are of type %s; they are read as text', where, ', '.join(kinds))
+    if kinds := sorted({type(value).__name__ for value in df[label]} - {'str'}):
+        log.info('%s: labels are of type %s, and read as text', where, ', '.join(kinds))
     if empty := sum(map(blank, df[text])): log.warning('%s: %d of %d texts are empty', where, empty, len(df))
     tell_lists(labels, where)
     return df.assign(**{label: pd.Series(labels, index=df.index, dtype=object)})

@@ -79,7 +79,7 @@ def load_schema(
 
 # %% ../nbs/05_labels.ipynb #94e1bcd7
 def _plain(label:str)->str:
-    "`label` without case, outer and doubled white space, Unicode form, invisible characters and zeros after a decimal point."
+    "`label` without case, outer and doubled white space, Unicode form, invisible characters and a decimal point's zeros."
     seen = ''.join(c for c in unicodedata.normalize('NFKC', label) if c.isascii() or not invisible(c))
     return re.sub(r'^(-?(?:0|[1-9][0-9]*))\.0+$', r'\1', ' '.join(seen.casefold().split()))
 
@@ -121,5 +121,6 @@ def tell_lists(
 ):
     "Warn of labels that are lists written as text."
     if found := list_like(labels):
-        log.warning('%s%d rows have a label that looks like a list, such as %r: several labels for one text are not supported, and each combination '
-                    'is a label of its own; write one row for each label, or choose one', f'{where}: ' * bool(where), sum(found.values()), next(iter(found)))
+        log.warning('%s%d rows have a label that looks like a list, such as %r: several labels for one text are not supported, '
+                    'and each combination is a label of its own; write a row for each label, or choose one',
+                    f'{where}: ' * bool(where), sum(found.values()), next(iter(found)))

@@ -58,7 +58,8 @@ def _as_list(value)->list:
     return [as_label(v) for v in value]
 
 _types = {'bool': (_as_bool, 'true or false'), 'int': (_as_int, 'a whole number'), 'float': (_as_float, 'a number'),
-          'str': (_as_str, 'a text; papermill makes numbers of what looks like one, unless it is given with -r and not with -p'), 'list': (_as_list, "a list, as in ['a', 'b']")}
+          'str': (_as_str, 'a text; papermill makes numbers of what looks like one, unless it is given with -r and not with -p'),
+          'list': (_as_list, "a list, as in ['a', 'b']")}
 
 # %% ../nbs/85_pipelines.ipynb #ec409992
 def typed_parameters(
@@ -74,14 +75,15 @@ def typed_parameters(
         optional = declared['default'] == 'None'
         try: typed[key] = None if optional and value in (None, 'None') else convert(value)
         except (ValueError, SyntaxError, TypeError, KeyError):
-            raise InputError(f'pipeline {name!r}: {key} is {value!r}, but must be {meaning}' + (', or None' if optional else '')) from None
+            meaning += ', or None' if optional else ''
+            raise InputError(f'pipeline {name!r}: {key} is {value!r}, but must be {meaning}') from None
     return typed
 
 def check_parameters(
     name:str,        # of the pipeline
     params:Mapping,  # what it is to be told
 )->dict:             # the same, typed
-    "`typed_parameters`; raises `InputError` for a parameter that the pipeline does not have, or a token, which papermill would write into the notebook."
+    "`typed_parameters`; raises `InputError` for a parameter that is not there, or a token, which would be written into the notebook."
     from libdocs.records import InputError, unknown_name
     known = pipeline_parameters(name)
     for given in params:

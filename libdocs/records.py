@@ -144,7 +144,8 @@ class _Unpacked(io.RawIOBase):
     def readinto(self, buffer):
         self.size += (n := self.inner.readinto(buffer))
         if self.size > self.most:
-            raise InputError(f'{self.path}: unpacks to more than {self.limits.gigabytes:g} GB or {self.limits.ratio:g} times its size, '
+            raise InputError(f'{self.path}: unpacks to more than {self.limits.gigabytes:g} GB '
+                             f'or {self.limits.ratio:g} times its size, '
                              'which looks like a file made to fill a machine; '
                              'if it is not, raise the limits with --max-unpacked-gb and --max-unpacked-ratio')
         return n
@@ -154,8 +155,10 @@ _packings = {'.gz': b'\x1f\x8b', '.zst': b'\x28\xb5\x2f\xfd'}  # ending: the fir
 
 def _packing(path:Path, head:bytes)->str|None:
     "The ending that fits how a file is packed; None if it is not."
-    named, packing = path.suffix.lower(), next((ending for ending, magic in _packings.items() if head.startswith(magic)), None)
-    if packing and packing != named: log.warning('%s: is packed like %s, whatever its ending says, and is read as such', path, packing)
+    named = path.suffix.lower()
+    packing = next((ending for ending, magic in _packings.items() if head.startswith(magic)), None)
+    if packing and packing != named:
+        log.warning('%s: is packed like %s, whatever its ending says, and read so', path, packing)
     if named in _packings and head and not packing:
         raise InputError(f'{path}: ends with {named} but does not begin like such a file: it is damaged, '
                          'or not packed at all; in that case rename it')
@@ -180,8 +183,9 @@ def open_binary(
 
 # %% ../nbs/00_records.ipynb #2fdf2f10
 _layouts = {'.jsonl': 'json', '.ndjson': 'json', '.json': 'json', '.csv': 'csv', '.tsv': 'csv', '.parquet': 'parquet'}
-_foreign = {b'PK\x03\x04': 'a ZIP archive or an Excel workbook', b'\xd0\xcf\x11\xe0': 'an Excel workbook', b'BZh': 'packed by bzip2',
-            b'\xfd7zXZ': 'packed by xz', b'%PDF-': 'a PDF', b'SQLite format 3': 'an SQLite database', b'ARROW1': 'an Arrow (Feather) file'}
+_foreign = {b'PK\x03\x04': 'a ZIP archive or an Excel workbook', b'\xd0\xcf\x11\xe0': 'an Excel workbook',
+            b'BZh': 'packed by bzip2', b'\xfd7zXZ': 'packed by xz', b'%PDF-': 'a PDF',
+            b'SQLite format 3': 'an SQLite database', b'ARROW1': 'an Arrow (Feather) file'}
 
 def layout(
     path:Path,      # a file
@@ -189,21 +193,25 @@ def layout(
 )->str:             # 'json', 'csv' or 'parquet'
     "How the rows of `path` are laid out: told by its first bytes where they say so, else by its ending."
     if foreign := next((what for magic, what in _foreign.items() if head.startswith(magic)), None):
-        raise InputError(f'{path}: cannot tell the format of its rows: it is {foreign}; save it as CSV, JSONL or Parquet')
+        raise InputError(f'{path}: has no rows to be read: it is {foreign}; save it as CSV, JSONL or Parquet')
     suffix = (Path(path.stem) if path.suffix.lower() in _packings else path).suffix.lower()
-    named = _layouts.get(suffix)
-    known = 'parquet' if head.startswith(b'PAR1') else 'json' if re.match(rb'(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*"', head) else None
+    named, known = _layouts.get(suffix), None
+    if head.startswith(b'PAR1'): known = 'parquet'
+    elif re.match(rb'(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*"', head): known = 'json'
     if not (known or named):
-        raise InputError(f'{path}: cannot tell the format from the ending; use .jsonl, .json, .csv, .tsv or .parquet (all but .parquet also with .gz or .zst)')
-    if known and named and known != named: log.warning('%s: is %s, whatever its ending says, and is read as such', path, known)
+        raise InputError(f'{path}: cannot tell the format from the ending; use .jsonl, .json, .csv, .tsv or .parquet '
+                         '(all but .parquet also with .gz or .zst)')
+    if known and named and known != named: log.warning('%s: is %s, whatever its ending says, and read so', path, known)
     return known or named
 
 # %% ../nbs/00_records.ipynb #645a651a
-_marks = {codecs.BOM_UTF32_LE: 'utf-32', codecs.BOM_UTF32_BE: 'utf-32', codecs.BOM_UTF16_LE: 'utf-16', codecs.BOM_UTF16_BE: 'utf-16'}
+_marks = {codecs.BOM_UTF32_LE: 'utf-32', codecs.BOM_UTF32_BE: 'utf-32',
+          codecs.BOM_UTF16_LE: 'utf-16', codecs.BOM_UTF16_BE: 'utf-16'}  # the mark of UTF-32 begins like that of UTF-16
 
 class _Recoded(io.RawIOBase):
     "The bytes of a text file in another encoding, as UTF-8."
-    def __init__(self, file, encoding:str): self.file, self.decoder, self.left = file, codecs.getincrementaldecoder(encoding)(), b''
+    def __init__(self, file, encoding:str):
+        self.file, self.decoder, self.left = file, codecs.getincrementaldecoder(encoding)(), b''
 
     def readable(self): return True
 
@@ -268,13 +276,16 @@ def _parse_json(raw:bytes)->tuple:
 
 def _broken(error:ValueError)->str:
     "What is wrong with one line of JSON, in the words of the parser."
-    return f'broken JSON: {error}'.replace(' at: line 1', ': line 1').replace(': line 1 column', ' at column').split(' (char')[0]
+    told = f'broken JSON: {error}'.replace(' at: line 1', ': line 1').replace(': line 1 column', ' at column')
+    return told.split(' (char')[0]
 
 def _checked(row, text:str)->tuple:
     "(row, reason) of a value and the JSON `text` that it was made of."
     if not isinstance(row, dict): return None, f'not a JSON object but a {type(row).__name__}'
-    if text.count('[') + text.count('{') > most_levels and _nested(row): return None, f'broken JSON: nested more than {most_levels} deep'
-    if '\\ud' in text.lower() and not _encodable(json.dumps(row, ensure_ascii=False)): return None, 'invalid Unicode: half of a surrogate pair'
+    if text.count('[') + text.count('{') > most_levels and _nested(row):
+        return None, f'broken JSON: nested more than {most_levels} deep'
+    if '\\ud' in text.lower() and not _encodable(json.dumps(row, ensure_ascii=False)):
+        return None, 'invalid Unicode: half of a surrogate pair'
     return row, None
 
 # %% ../nbs/00_records.ipynb #cb80b8d6
@@ -292,9 +303,9 @@ def _encodable(text:str)->bool:
     except UnicodeEncodeError: return False
     return True
 
-def _lines(file)->Iterator:
-    "The lines of a binary file; of one that is too long only the beginning."
-    while line := file.readline(most_bytes + 1):
+def _lines(file, begun:Iterable=())->Iterator:
+    "The lines of a binary file, after those that were `begun`; of one that is too long only the beginning."
+    for line in chain(begun, iter(lambda: file.readline(most_bytes + 1), b'')):
         yield line
         while len(line) > most_bytes and not line.endswith(b'\n'): line = file.readline(most_bytes + 1)
 
@@ -314,10 +325,11 @@ def _json_rows(file, path:Path, *_)->Iterator:
     while len(filled) < 2 and (line := file.readline(most_bytes + 1)):
         head.append(line)
         if line.strip(): filled.append(line)
+        if len(line) > most_bytes: break
     if filled and _is_stream(filled[0], b''.join(filled[1:])):
         log.info('%s: is not a row a line but one JSON text, and is read as such', path)
         yield from _stream_rows(_decoded(chain(head, iter(lambda: file.read(1 << 20), b''))), path)
-    else: yield from _line_rows(chain(head, _lines(file)))
+    else: yield from _line_rows(_lines(file, head))
 
 def _line_rows(lines:Iterable)->Iterator:
     for number, raw in enumerate(lines, 1):
@@ -348,7 +360,8 @@ def _stream_rows(blocks:Iterator, path:Path)->Iterator:
         return ''.join(parts)
     while True:
         end = _between.match(text, at).end()
-        line, depth, at = line + text.count('\n', at, end), depth + text.count('[', at, end) - text.count(']', at, end), end
+        depth += text.count('[', at, end) - text.count(']', at, end)
+        line, at = line + text.count('\n', at, end), end
         if at == len(text):
             if text := grow(1): at = 0; continue
             if depth: raise InputError(f'{path}:{line}: the file is damaged or cut short: its array is not closed')
@@ -356,7 +369,8 @@ def _stream_rows(blocks:Iterator, path:Path)->Iterator:
         try: row, reason, end = _value(text, at)
         except ValueError as error:
             if len(text) - at > most_bytes or len(longer := grow(len(text) - at)) == len(text) - at:
-                raise InputError(f'{path}:{line}: {_broken(error)} (of this value); what follows cannot be told from it, so fix the file') from None
+                raise InputError(f'{path}:{line}: {_broken(error)} (of this value); what follows cannot be told '
+                                 'from it, so fix the file') from None
             text, at = longer, 0
             continue
         yield line, text[at:end].encode('utf-8', 'surrogateescape'), row, reason
@@ -394,7 +408,7 @@ def _csv_lines(file, path:Path)->Iterator:
     number = 0
     while line := text.readline(most_bytes + 1):
         number += 1
-        if len(line) > most_bytes: raise InputError(f'{path}:{number}: a line longer than {most_bytes >> 20} Mi characters')
+        if len(line) > most_bytes: raise InputError(f'{path}:{number}: longer than {most_bytes >> 20} Mi characters')
         yield line.removeprefix('\ufeff')
 
 # %% ../nbs/00_records.ipynb #702d9a01
@@ -408,7 +422,8 @@ class _Dialect(NamedTuple):
 
     def read(self, lines:Iterable)->Iterator:
         "Rows as lists of strings; raises `csv.Error` for quotes that do not fit."
-        return csv.reader(lines, delimiter=self.delimiter, skipinitialspace=self.spaces, quoting=csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE, strict=True)
+        quoting = csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE
+        return csv.reader(lines, delimiter=self.delimiter, skipinitialspace=self.spaces, quoting=quoting, strict=True)
 
 def _rows_by(delimiter:str, sample:list)->list:
     rows = []
@@ -431,9 +446,11 @@ def _dialect(lines:_Lines, path:Path, columns:Iterable[str], delimiter:str|None)
     found = delimiters.get(delimiter, delimiter) or (said and said[1]) or _delimiter(sample, columns)
     header, *rows = _rows_by(found, sample) or [[]]
     dialect = _Dialect(found, len(header) > 1 and all(name.startswith(' ') for name in header[1:]))
-    if found == '\t' and _torn(dialect, sample) and all(line.count('\t') == len(header) - 1 for line in sample): dialect = dialect._replace(quotes=False)
-    told = [f'columns are separated by {found!r}'] * (found != ',') + ['spaces before values are left out'] * dialect.spaces + ['quotes are read as text'] * (not dialect.quotes)
-    if told: log.info('%s: %s', path, ', '.join(told))
+    if found == '\t' and _torn(dialect, sample) and all(line.count('\t') == len(header) - 1 for line in sample):
+        dialect = dialect._replace(quotes=False)
+    told = {f'columns are separated by {found!r}': found != ',', 'spaces before values are left out': dialect.spaces,
+            'quotes are read as text': not dialect.quotes}
+    if any(told.values()): log.info('%s: %s', path, ', '.join(what for what, is_so in told.items() if is_so))
     return dialect
 
 def _torn(dialect:_Dialect, sample:list)->bool:
@@ -461,8 +478,10 @@ def _names(header:list, columns:Iterable[str], path:Path)->list:
     names = []
     for i, name in enumerate(header, 1):
         if name in columns and header.count(name) > 1:
-            raise InputError(f'{path}:1: {header.count(name)} columns are called {name!r}; rename those that are not meant')
-        names.append(name if name.strip() and name not in names else free_name(name if name.strip() else f'column_{i}', {*header, *names}))
+            raise InputError(f'{path}:1: {header.count(name)} columns are called {name!r}; '
+                             'rename those that are not meant')
+        best = name if name.strip() else f'column_{i}'
+        names.append(name if best == name and name not in names else free_name(best, {*header, *names}))
     new = [f'column {i} {name!r} is now {names[i - 1]!r}' for i, name in enumerate(header, 1) if name != names[i - 1]]
     if new: log.warning('%s: columns without a name of their own: %s', path, '; '.join(new[:10]))
     return names
@@ -482,12 +501,13 @@ def _simple_rows(dialect:_Dialect, sample:list)->Iterator:
         if values and len(lines.taken) == 1: yield values
 
 class _Labels:
-    "What is known of the labels of a CSV file: those of rows on one line, as far as it was read and among its first lines."
+    "The labels of a CSV file: those of rows on one line, as far as it was read and among its first lines."
     def __init__(self, dialect:_Dialect, width:int, place:int|None, sample:list):
         self.bare, self.width, self.place, self.seen = dialect._replace(quotes=False), width, place, set()
         self.lines = Counter(label for line in sample if (label := self.of(line)) is not None)
-        rows = Counter(values[place] for values in _simple_rows(dialect, sample) if len(values) == width) if place is not None else {}
-        self.seen |= {label for label, n in rows.items() if n > 1}
+        rows = [values for values in _simple_rows(dialect, sample) if len(values) == width]
+        labels = Counter(values[place] for values in rows if place is not None)
+        self.seen |= {label for label, n in labels.items() if n > 1}
 
     def see(self, values:list):
         if self.place is not None: self.seen.add(values[self.place])
@@ -498,13 +518,14 @@ class _Labels:
         return values[self.place].strip('"') if self.place is not None and len(values) == self.width else None
 
     def swallowed(self, lines:list)->bool:
-        "Whether the lines of one row are rows by themselves, with labels of other rows or, if they are many, of each other."
+        "Whether the lines of one row are rows, with labels of other rows or, if they are many, of each other."
         found = []
         for line in filter(str.strip, lines):
             if (label := self.of(line)) is None: return False
             found.append(label)
         own = Counter(found)
-        return self.seen >= set(own) - {''} != set() or len(found) > 2 and len(own) <= len(found) / 2 and own[found[-1]] > 1
+        if '' not in own and all(label in self.seen for label in own): return True
+        return len(found) > 2 and len(own) <= len(found) / 2 and own[found[-1]] > 1
 
 # %% ../nbs/00_records.ipynb #b875737d
 def _opening(text:str, dialect:_Dialect)->int:
@@ -524,39 +545,46 @@ def _hide_quotes(line:str)->str:
     def hide(m): return '\\' * (len(m[1]) // 2) + (_hidden_quote if len(m[1]) % 2 else '"')
     return re.sub(r'(\\+)"', hide, line) if '\\"' in line else line
 
-def _show_quotes(values:list)->list: return ['' if value == '\\N' else value.replace(_hidden_quote, '"') for value in values]  # \N: no value
+def _show_quotes(values:list)->list:
+    return ['' if value == '\\N' else value.replace(_hidden_quote, '"') for value in values]  # \N: no value
 
 # %% ../nbs/00_records.ipynb #bd68f3cc
 class _Csv:
     "A CSV file that is being read."
     def __init__(self, file, path:Path, columns:tuple=(), delimiter:str|None=None):
         csv.field_size_limit(most_bytes)
-        self.path, self.lines, self.backslash, self.doubt, self.torn = path, _Lines(_csv_lines(file, path)), False, None, None
+        self.path, self.lines = path, _Lines(_csv_lines(file, path))
+        self.backslash = False         # quotes within values have one before them, see `_turns_to_backslashes`
+        self.doubt = self.torn = None  # lines of rows, see `_note_doubt` and `_is_whole`
         self.dialect = _dialect(self.lines, path, columns, delimiter)
         try: self.header = next(filter(None, self.dialect.read(self.lines)), [])
-        except csv.Error: raise InputError(f'{path}:{self.lines.number}: the header has a quote that does not fit') from None
-        if not all(map(_encodable, self.header)): raise InputError(f'{path}:{self.lines.number}: invalid UTF-8 in the header')
+        except csv.Error: raise InputError(f'{path}:1: the header has a quote that does not fit') from None
+        if not all(map(_encodable, self.header)): raise InputError(f'{path}:1: invalid UTF-8 in the header')
         self.names, sample = _names(self.header, columns, path), self.lines.peek()
         if not set(columns) <= set(self.names): _check_header(self, sample, columns)
         place = self.names.index(columns[-1]) if columns and columns[-1] in self.names else None
         self.labels = _Labels(self.dialect, len(self.names), place, sample)
 
-    def reader(self)->Iterator: return self.dialect.read(map(_hide_quotes, self.lines) if self.backslash else self.lines)
+    def reader(self)->Iterator:
+        return self.dialect.read(map(_hide_quotes, self.lines) if self.backslash else self.lines)
 
 def _check_header(table:_Csv, sample:list, columns:tuple):
     "Raise `InputError` if the first row looks like the others."
-    rows, comma = [row for row in _rows_by(table.dialect.delimiter, sample) if len(row) == len(table.header)], table.dialect.delimiter
+    comma = table.dialect.delimiter
+    rows = [row for row in _rows_by(comma, sample) if len(row) == len(table.header)]
     again = any(name.strip() and name in column for name, column in zip(table.header, zip(*rows)))
     if again or any(len(name) > 60 or re.fullmatch(r'-?\d+(\.\d+)?', name) for name in table.header):
-        raise InputError(f'{table.path}:1: there seems to be no header, for the first row has {", ".join(repr(name[:30]) for name in table.header[:5])}; '
-                         f'put a line with the names of the columns before it, such as {comma.join(columns)}')
+        shown = ', '.join(repr(name[:30]) for name in table.header[:5])
+        raise InputError(f'{table.path}:1: there seems to be no header, for the first row has {shown}; put a line '
+                         f'with the names of the columns before it, such as {comma.join(columns)}')
 
 # %% ../nbs/00_records.ipynb #b96b1138
 def _next_row(table:_Csv, reader:Iterator)->tuple:
     "(values, reason) of the next row; None for values at the end of the file."
     table.lines.taken.clear()
     try: values = next(reader, None)
-    except csv.Error: return [], f'{_quote} is not closed, or closed before its value ends; close it, and double the quotes within a value ("")'
+    except csv.Error:
+        return [], f'{_quote} is not closed, or not where its value ends; close it, and double quotes within a value ("")'
     if table.backslash and values: values = _show_quotes(values)
     return values, _row_fault(table, values) if values else None
 
@@ -566,7 +594,8 @@ def _row_fault(table:_Csv, values:list)->str|None:
     "What is wrong with a row."
     lines = table.lines.taken
     if len(lines) > 1 and table.labels.swallowed(lines):
-        return f'{_quote} takes up {len(lines)} lines that are rows by themselves; close it, or, if this is one value, convert the file to JSONL'
+        return (f'{_quote} takes up {len(lines)} lines that are rows by themselves; close it, '
+                'or, if this is one value, convert the file to JSONL')
     if len(values) != len(table.header): return f'{len(values)} values where the header has {len(table.header)}'
     if values == table.header: return 'the header once more: files were put together'
     if not _encodable(''.join(values)): return 'invalid UTF-8'
@@ -574,7 +603,7 @@ def _row_fault(table:_Csv, values:list)->str|None:
 
 # %% ../nbs/00_records.ipynb #f52d77ba
 def _turns_to_backslashes(table:_Csv, start:int)->bool:
-    "Whether the bad row that begins in line `start` is a good one with backslashes before its quotes; if so, they are read like this from here on."
+    "Whether a bad row is a good one with backslashes before its quotes; if so, they are read so from here on."
     lines = len(table.lines.taken)
     if table.backslash or not any('\\"' in line for line in table.lines.taken): return False
     table.lines.give_back(0)
@@ -582,8 +611,9 @@ def _turns_to_backslashes(table:_Csv, start:int)->bool:
     values, reason = _next_row(table, table.reader())
     table.lines.give_back(0)
     if values and not reason:
-        if table.doubt: raise InputError(f'{table.path}:{start}: a backslash before a quote keeps it from closing the value here, but not in line {table.doubt}; '
-                                         'double the quotes within values ("") everywhere, or convert the file to JSONL')
+        if table.doubt:
+            raise InputError(f'{table.path}:{start}: a backslash before a quote keeps it from closing the value here, '
+                             f'but not in line {table.doubt}; double the quotes within values (""), or use JSONL')
         log.info('%s: quotes within values have a backslash before them (line %d), and are read so', table.path, start)
         return True
     table.backslash = False
@@ -599,10 +629,11 @@ def _note_doubt(table:_Csv, values:list, start:int):
 
 # %% ../nbs/00_records.ipynb #7bdc2b8c
 def _is_whole(table:_Csv, values:list)->bool:
-    "Whether a row after a broken one is a row, and no part of that one: so it is if its quotes are even and others have its label."
-    place = table.labels.place
-    even = ''.join(table.lines.taken).count('"') % 2 == 0
-    if table.torn and even and (place is None or values[place] in table.labels.seen or table.labels.lines[values[place]] > 1): table.torn = None
+    "Whether a row behind a broken one is no part of it: its quotes are even, and others have its label."
+    if not table.torn: return True
+    labels, even = table.labels, ''.join(table.lines.taken).count('"') % 2 == 0
+    known = labels.place is None or values[labels.place] in labels.seen or labels.lines[values[labels.place]] > 1
+    if even and known: table.torn = None
     return not table.torn
 
 def _csv_rows(file, path:Path, columns:tuple=(), delimiter:str|None=None)->Iterator:
@@ -620,7 +651,8 @@ def _csv_rows(file, path:Path, columns:tuple=(), delimiter:str|None=None)->Itera
             lines.give_back(before + 1)
             start, reader = start + before, table.reader()
             table.torn = start
-        elif not reason and values and not _is_whole(table, values): reason = f'part of the broken row in line {table.torn}, or not to be told from it'
+        elif not reason and values and not _is_whole(table, values):
+            reason = f'part of the broken row in line {table.torn}, or not to be told from it'
         raw = ''.join(lines.taken).encode('utf-8', 'surrogateescape')
         if reason: yield start, raw, None, reason
         elif values:
@@ -633,8 +665,9 @@ def _class_names(schema)->dict:
     "Column → the names of its numbers, for what `datasets` wrote as `ClassLabel`."
     try: features = json.loads(schema.metadata[b'huggingface'])['info']['features']
     except (TypeError, KeyError, ValueError, RecursionError): return {}
-    if not isinstance(features, dict): return {}
-    return {name: f['names'] for name, f in features.items() if isinstance(f, dict) and f.get('_type') == 'ClassLabel' and isinstance(f.get('names'), list)}
+    kinds = {name: kind for name, kind in features.items() if isinstance(kind, dict)} if isinstance(features, dict) else {}
+    classes = {name: kind.get('names') for name, kind in kinds.items() if kind.get('_type') == 'ClassLabel'}
+    return {name: names for name, names in classes.items() if isinstance(names, list)}
 
 def _named(row:dict, classes:dict)->tuple:
     "(row, reason): the row with names for numbers; −1 is no label."
@@ -660,14 +693,16 @@ def iter_rows(
     limits:Limits=Limits(),   # of what a compressed one unpacks to
     columns:tuple=(),         # those that are needed, the label last, by which CSV is understood better
     delimiter:str|None=None,  # of CSV, see `check_delimiter`; None: found
-)->Iterator:                  # (line, raw, row, reason): line from 1; raw bytes of the row; row a dict, or None with a reason
+)->Iterator:                  # (line from 1, raw bytes of the row, row as a dict or None, reason if there is none)
     "The rows of one file as they stand, good and bad."
     readers, line, hint = {'json': _json_rows, 'csv': _csv_rows, 'parquet': _parquet_rows}, 0, None
     with open_binary(path, limits) as file, unchanged(path):
         try:
             kind = layout(path, b'' if path.stat().st_size == 0 else file.peek(200)[:200])
-            for line, raw, row, reason in readers[kind](file if kind == 'parquet' else _as_utf8(file, path), path, columns, delimiter):
-                if reason and hint is None and reason.startswith('invalid UTF-8'): reason += (hint := _encoding_hint(path, limits, raw))
+            if kind != 'parquet': file = _as_utf8(file, path)
+            for line, raw, row, reason in readers[kind](file, path, columns, delimiter):
+                if reason and hint is None and reason.startswith('invalid UTF-8'):
+                    reason += (hint := _encoding_hint(path, limits, raw))
                 yield line, raw, row, reason
         except InputError: raise
         except (EOFError, OSError, ValueError, csv.Error) as error: raise InputError(f'{path}:{line + 1}: the file is damaged or cut short: {error}') from error
@@ -694,14 +729,15 @@ _invisible = re.compile('[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe0
 def invisible(
     char:str,  # one character
 )->bool:
-    "Whether a character takes no room: zero-width space and joiner, soft hyphen, byte order mark, variation selector and others."
+    "Whether a character takes no room: zero-width space, soft hyphen, byte order mark, variation selector and others."
     return unicodedata.category(char) == 'Cf' or bool(_invisible.match(char))
 
 def blank(
     value,   # of a text or label
 )->bool:
     "Whether a value says nothing: null, NaN, white space, characters that cannot be seen."
-    if not isinstance(value, str): return value is None or value is pd.NA or isinstance(value, float) and math.isnan(value)
+    if value is None or value is pd.NA: return True
+    if not isinstance(value, str): return isinstance(value, float) and math.isnan(value)
     return not value.strip() or not value.isascii() and all(char.isspace() or invisible(char) for char in value)
 
 def missing(
@@ -718,8 +754,8 @@ def as_label(
     "A label as text: `true` for True, `3` for 3 and for 3.0."
     if isinstance(value, bool): return str(value).lower()
     if isinstance(value, int): return str(value)
-    if isinstance(value, float) and math.isfinite(value): return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
-    return value
+    if not isinstance(value, float) or not math.isfinite(value): return value
+    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
 
 def fault(
     name:str,    # column
@@ -728,7 +764,7 @@ def fault(
 )->str|None:     # the reason, or None if it is a string
     "What keeps `value` from being a text or a label."
     if isinstance(value, (list, tuple, set)) and label:
-        return f'{name} is a list: several labels for one text are not supported; write one row for each label, or choose one'
+        return f'{name} is a list: several labels for one text are not supported; write a row for each, or choose one'
     if not isinstance(value, str): return f'{name} is not a string but a {type(value).__name__}'
     if '\0' in value: return f'{name} holds a NUL byte'
     if not _encodable(value): return f'{name} is invalid Unicode: half of a surrogate pair'
@@ -745,6 +781,7 @@ class _Carried:
         for key in sorted(new, key=lambda key: key in ('text', 'label') or not key.strip()):
             wanted = f'{key}_original' if key in ('text', 'label') else key if key.strip() else 'column'
             self.names[key] = free_name(wanted, self.taken)
+            if self.names[key] != key: log.info('the column %r is carried along as %r', key, self.names[key])
             self.taken.add(self.names[key])
 
     def of(self, row:dict)->dict:
@@ -758,13 +795,15 @@ def check_row(
     text:str,   # the column that holds the document
     label:str,  # the column that holds its label
     carried=None,  # the names of the other columns so far; None: this is the only row
-)->tuple:       # (record, reason): a dict with `text` and `label` first, empty strings where there is none, or None and why
+)->tuple:       # (record, reason): a dict with `text` and `label` first ('' for what is missing), or None and why
     "The record in `row`, or the reason why there is none."
     for name in (text, label):
         if name not in row:
             inner = next((key for key, value in row.items() if isinstance(value, dict) and name in value), None)
-            return None, unknown_name('column', name, row) + (f'; {inner!r} holds a {name!r}: take it out to the top level' if inner else '')
-    document, value = '' if row[text] is None or blank(row[text]) and not isinstance(row[text], str) else row[text], '' if blank(row[label]) else as_label(row[label])
+            hint = f'; {inner!r} holds a {name!r}: take it out to the top level' if inner else ''
+            return None, unknown_name('column', name, row) + hint
+    document, value = row[text], '' if blank(row[label]) else as_label(row[label])
+    if not isinstance(document, str) and blank(document): document = ''
     if reason := fault(text, document, False) or fault(label, value, True): return None, reason
     return {'text': document, 'label': value} | (carried or _Carried(text, label)).of(row), None
 
@@ -809,14 +848,15 @@ def iter_records(
     rejected:list=None,     # gets a dict with file, line, reason and the raw row for each that is set aside
     limits:Limits=Limits(), # of what compressed files unpack to
     delimiter:str|None=None,  # of CSV, see `check_delimiter`; None: found
-)->Iterator:                # dicts with text and label first, in the order of the files; what a row lacks is '', see `missing`
+)->Iterator:                # dicts with text and label first, in the order of the files; '' for what is `missing`
     "The records of some files, one at a time; raises `InputError` with file, line and reason."
     paths, good, rejected = [Path(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)], 0, [] if rejected is None else rejected
     _check_reading(text, label, bad_rows, delimiter)
     carried, kinds = _Carried(text, label), {str}
     for path in paths:
         rows = iter_rows(path, limits, (text, label), delimiter)
-        for line, raw, row, reason in tqdm(rows, desc=f'reading {path.name!r}', unit=' rows', disable=None, leave=False):
+        shown = tqdm(rows, desc=f'reading {path.name!r}', unit=' rows', disable=None, leave=False)
+        for line, raw, row, reason in shown:
             record, reason = (None, reason) if row is None else check_row(row, text, label, carried)
             if reason is None:
                 if type(row[label]) not in kinds: _tell_kind(kinds, row[label], record['label'], path, line)
@@ -833,7 +873,7 @@ def read_records(
     bad_rows:str='stop',    # 'stop' or 'reject', see `iter_records`
     limits:Limits=Limits(), # of what compressed files unpack to
     delimiter:str|None=None,  # of CSV, see `check_delimiter`; None: found
-)->Records:                 # one row a record, in the order of the files; what a row lacks is '', see `missing`
+)->Records:                 # one row a record, in the order of the files; '' for what is `missing`
     "Read record files into one table; raises `InputError` with file, line and reason."
     rejected = []
     records = list(iter_records(paths, text, label, bad_rows, rejected, limits, delimiter))
@@ -842,14 +882,16 @@ def read_records(
 # %% ../nbs/00_records.ipynb #4929deaa
 def _check_reading(text:str, label:str, bad_rows:str, delimiter:str|None):
     "Raise `InputError` for options of `iter_records` that cannot be."
-    if bad_rows not in ('stop', 'reject'): raise InputError(unknown_name('way with bad rows', bad_rows, ['stop', 'reject']))
+    if bad_rows not in (ways := ('stop', 'reject')): raise InputError(unknown_name('way with bad rows', bad_rows, ways))
     if text == label: raise InputError(f'text and label are both the column {text!r}; name two')
     check_delimiter(delimiter)
 
 def _tell_kind(kinds:set, value, label:str, path:Path, line:int):
     "Log, once for each type, that labels which are no text are read as text."
     kinds.add(type(value))
-    if label: log.info('%s:%d: labels are of type %s; they are read as text, this one as %r', path, line, type(value).__name__, label)
+    if label:
+        kind = type(value).__name__
+        log.info('%s:%d: labels are of type %s, and read as text: this one as %r', path, line, kind, label)
 
 def _raw(raw:bytes, row:dict|None)->str:
     "A rejected row as text, so that it can be fixed by hand."
