@@ -1,8 +1,9 @@
-"""Memory that runs out where the code meets it: an operation of torch that fails as it does when there is none left, whatever the machine has.
+"""Memory that runs out where the code meets it: an operation of torch fails as it does when there is none left,
+whatever the machine has.
 
     short = Shortage(at(17))                      # operation number 17 fails, once
     short = Shortage(beyond(40, 5))               # of every batch of more than 40 tokens operation 5 fails
-    short.during(work)()                          # `work`, in which they fail: short.count operations, short.failed of them
+    short.during(work)()                          # `work`: short.count operations, of which short.failed failed
 
 What is counted are operations that may need memory, forward and backward; views need none."""
 import functools, itertools
@@ -15,8 +16,8 @@ def out_of_memory(who):
     import torch
     if who == 'CUDA': return torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 MiB.')
     if who == 'Python': return MemoryError()
-    return RuntimeError({'torch': "[enforce fail at alloc_cpu.cpp:125] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 2097152 bytes.",
-                         'oneDNN': 'could not create a primitive', 'C++': 'std::bad_alloc'}[who])
+    if who == 'torch': return RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+    return RuntimeError({'oneDNN': 'could not create a primitive', 'C++': 'std::bad_alloc'}[who])
 
 
 def at(number):
@@ -33,7 +34,7 @@ class Shortage:
     "Operations fail of which `fails`, asked with this object, says so; by turns with each of the `errors`."
     def __init__(self, fails=lambda short: False, errors=ERRORS):
         self.fails, self.errors, self.numbers = fails, itertools.cycle(errors), itertools.count(1)
-        self.count, self.failed, self.batches = 0, 0, [[0, 0]]  # batches: [tokens, operations]; the first is what comes before any
+        self.count, self.failed, self.batches = 0, 0, [[0, 0]]  # [tokens, operations]; first what comes before any
 
     @property
     def tokens(self): return self.batches[-1][0]
@@ -54,7 +55,8 @@ class Shortage:
     def met(self, func, args):
         "One operation more; raises if it is one that fails."
         self.count = next(self.numbers)
-        if func.overloadpacket._qualified_op_name == 'aten::embedding': self.batches.append([args[1].numel(), 0])  # models of the tests have one
+        if func.overloadpacket._qualified_op_name == 'aten::embedding':  # a batch begins: models here have one
+            self.batches.append([args[1].numel(), 0])
         self.batches[-1][1] += 1
         if not self.fails(self): return
         self.failed += 1
