@@ -366,6 +366,29 @@ def test_all_rows_unique(clean):
     assert out['removed'] == [] and len(out['train']) + len(out['test']) == len(ROWS)
 
 
+def test_texts_that_differ_in_a_symbol(clean):
+    "Emoji, emoticons and signs make texts of their own, which are no copies, no conflicts and not empty."
+    moods = [('😀', 'good'), ('😡', 'bad'), (':)', 'good'), (':(', 'bad')]
+    texts = [(f'{said} {face}', mood) for said in ('my neighbours', 'rain again', 'the new phone') for face, mood in moods]
+    texts += [('👍👍👍', 'good'), ('💔', 'bad'), ('C', 'bad'), ('C++', 'good'), ('5 degrees', 'good'), ('-5 degrees', 'bad')]
+    _, out = clean(jsonl(ROWS + [dict(id=f's{i}', text=text, label=label) for i, (text, label) in enumerate(texts)]))
+    assert {r['reason'] for r in out['removed']} <= {'label_cap'}
+
+
+def test_commands_that_differ_in_one_word(clean):
+    "Near copies with different labels stay, which is told with the way out; so do texts that differ in the order of their words."
+    order, transfer = 'please could you be so kind and turn {} the big light in the {} for me now', 'move the money from my {} account to my {} account'
+    texts = [(order.format(way, room), f'switch_{way}') for room in ('hall', 'cellar', 'attic') for way in ('on', 'off')]
+    texts += [(transfer.format(*way), f'to_{way[1]}') for way in (('savings', 'checking'), ('checking', 'savings'))]
+    rows = jsonl(ROWS + [dict(id=f'c{i}', text=text, label=label) for i, (text, label) in enumerate(texts)])
+    done, out = clean(rows, '--reduce-majority-to', '100', '--min-label-count', '1')
+    assert {r['reason'] for r in out['removed']} <= {'near_duplicate'} and all(r['score'] >= .9 for r in out['removed'])
+    assert {'to_checking', 'to_savings'} <= {r['label'] for r in out['train']}, 'both stay'
+    stays = {r['id']: r['label'] for r in out['train'] + out['test']}
+    assert all(stays[r['matched_id']] == r['label'] for r in out['removed'])
+    assert re.search("WARNING: rows that stay beside a near copy with another label: .*'switch_off' and 'switch_on'.* raise --threshold", done.stderr)
+
+
 def test_long_text(clean):
     "200,000 characters, as one word and as many."
     long = [{'id': 'words', 'text': 'invoice1 ' * 22_222 + 'ß', 'label': 'invoice'}, {'id': 'word', 'text': 'x' * 200_000, 'label': 'contract'}]
