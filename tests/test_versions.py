@@ -13,6 +13,7 @@ def test_the_lowest_versions_are_constraints_that_are_not_above_what_the_tests_r
     floors = {(floor := Requirement(line)).name: Version(next(iter(floor.specifier)).version) for line in done.stdout.splitlines()}
     assert {'transformers', 'torch', 'numpy', 'datasets', 'peft'} <= set(floors)
     assert floors['transformers'] >= Version('5.3')  # before, the Trainer kept no sum of the loss that a resumed training could go on with
+    assert floors['accelerate'] >= Version('1.15')  # before, a resumed training began its next epoch in the order of the first
     exact = {name.lower().replace('_', '-'): Version(version) for name, version in re.findall(r'^([\w.-]+)==([\w.+]+)', (ROOT/'constraints.txt').read_text(encoding='utf-8'), re.M)}
     for name, floor in floors.items():
         assert floor <= exact[name.lower().replace('_', '-')], name
