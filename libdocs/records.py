@@ -6,8 +6,8 @@
 __all__ = ['log', 'most_bytes', 'most_levels', 'delimiters', 'InputError', 'unknown_name', 'require_columns', 'try_lock',
            'atomic_writer', 'check_folder', 'check_outputs', 'find_files', 'Limits', 'open_binary', 'layout',
            'check_delimiter', 'free_name', 'iter_rows', 'unchanged', 'invisible', 'blank', 'missing', 'as_label',
-           'fault', 'check_row', 'make_ids', 'base_id', 'unique_ids', 'Records', 'iter_records', 'read_records',
-           'to_json_line', 'write_jsonl', 'file_sha256']
+           'fault', 'check_row', 'make_ids', 'base_id', 'unique_ids', 'completed', 'Records', 'iter_records',
+           'read_records', 'to_json_line', 'write_jsonl', 'file_sha256']
 
 # %% ../nbs/00_records.ipynb #75bb7589
 import codecs, csv, glob, gzip, hashlib, io, json, logging, math, os, re, tempfile, unicodedata
@@ -833,6 +833,25 @@ def unique_ids(
         ids.append(name)
     return ids
 
+# %% ../nbs/00_records.ipynb #31650e99
+_ahead = 1000  # rows that are looked at for the names of columns
+
+def completed(
+    rows:Iterable,  # of one file, as `iter_rows` gives them
+    columns:tuple,  # those that are needed
+)->Iterator:        # the same
+    "Rows with None for what they leave out of `columns`, where others have it."
+    rows, held, seen = iter(rows), [], set()
+    for one in rows:
+        held.append(one)
+        seen.update(name for name in columns if name in (one[2] or ()))
+        if len(seen) == len(columns) or len(held) == _ahead: break
+    for line, raw, row, reason in chain(held, rows):
+        if row is not None and not all(name in row for name in columns):
+            seen.update(name for name in columns if name in row)
+            row = {name: None for name in columns if name in seen} | row
+        yield line, raw, row, reason
+
 # %% ../nbs/00_records.ipynb #ab47683a
 @dataclass(frozen=True)
 class Records:
@@ -854,7 +873,7 @@ def iter_records(
     _check_reading(text, label, bad_rows, delimiter)
     carried, kinds = _Carried(text, label), {str}
     for path in paths:
-        rows = iter_rows(path, limits, (text, label), delimiter)
+        rows = completed(iter_rows(path, limits, (text, label), delimiter), (text, label))
         shown = tqdm(rows, desc=f'reading {path.name!r}', unit=' rows', disable=None, leave=False)
         for line, raw, row, reason in shown:
             record, reason = (None, reason) if row is None else check_row(row, text, label, carried)

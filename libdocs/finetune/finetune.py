@@ -27,7 +27,7 @@ from ..classifiers.reading import Reading, around, read_tokens, spans
 from .base import cool_head, default_base_model, default_learning_rate, load_base, merged_from, scratch, scratch_recipe, split_tokens
 from .metrics import confidence_thresholds, figures, trainer_metrics, trainer_outcomes
 from .tracking import Tracking
-from .trainer import (Drawn, as_rows, assumed_shares, balances, classifier_trainer, collate, is_last, last_checkpoint, loss_function, merged, most_windows, not_finite,
+from .trainer import (Drawn, as_rows, assumed_shares, balances, classifier_trainer, collate, is_last, last_checkpoint, loss_function, merged, most_windows,
     probabilities_for, row_weights, with_lora)
 from ..hub import Pushed, is_folder, load_note, load_splits, pinned, push, push_stage, require_split, typed_split
 from ..labels import LabelSchema, encode, save_schema
@@ -408,9 +408,6 @@ def finetune(
     task = dataset if isinstance(dataset, Task) else load_task(dataset, token, downsample, seed)
     transformers.set_seed(seed)
     model, tokenizer = load_base(base_model, task.schema, list(task.train['text']), max_length, token, allow_pickle)
-    if name := not_finite(model):
-        raise InputError(f'{base_model}: cannot be trained: its weights {name} hold NaN or infinity; '
-                         'take another base model, or a copy of it that is not damaged')
     rate = learning_rate or default_learning_rate(
         model.num_parameters(exclude_embeddings=True), base_model == scratch, lora, model.config.model_type)
     options = dict(epochs=epochs, learning_rate=rate, train_batch_size=train_batch_size, balance=balance, lora=lora, refit=refit, downsample=downsample)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'balances', 'probabilities_for', 'most_windows', 'checkpoint_seconds', 'grace', 'effective_weights',
            'assumed_shares', 'row_weights', 'Loss', 'loss_function', 'as_rows', 'Drawn', 'collate', 'Part',
-           'batch_parts', 'suit_processor', 'not_finite', 'Diverged', 'calibrated_losses', 'last_checkpoint', 'is_last',
+           'batch_parts', 'suit_processor', 'Diverged', 'calibrated_losses', 'last_checkpoint', 'is_last',
            'classifier_trainer', 'with_lora', 'lora_parts', 'merged']
 
 # %% ../../nbs/49_finetune.trainer.ipynb #6dab2126
@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..classifiers.attention import dropped, load_kernels, numbered_draws, text_seeds
+from ..classifiers.deberta import not_finite
 from ..classifiers.forward import TooLarge, as_padding, cheap_padding, is_out_of_memory, token_batches
 from ..classifiers.reading import Reading, pool_windows, read_tokens
 from .metrics import trainer_metrics
@@ -260,13 +261,6 @@ class _InParts:
         return pool_windows(logits, torch.from_numpy(text_of).to(logits.device), texts, self.pool)
 
 # %% ../../nbs/49_finetune.trainer.ipynb #691dd79c
-def not_finite(
-    model,     # any module
-)->str|None:   # None if there is none
-    "The name of the first weight that holds NaN or infinity."
-    import torch
-    return next((name for name, w in model.named_parameters() if not torch.isfinite(w).all()), None)
-
 class Diverged(InputError):
     "A training whose numbers are not finite any more."
     def __init__(self,
