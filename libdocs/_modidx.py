@@ -665,6 +665,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'libdocs.finetune.run._state': ('finetune.run.html#_state', 'libdocs/finetune/run.py'),
                                       'libdocs.finetune.run._test_rows': ('finetune.run.html#_test_rows', 'libdocs/finetune/run.py'),
                                       'libdocs.finetune.run._unknown': ('finetune.run.html#_unknown', 'libdocs/finetune/run.py'),
+                                      'libdocs.finetune.run._unwritable': ('finetune.run.html#_unwritable', 'libdocs/finetune/run.py'),
                                       'libdocs.finetune.run.classified': ('finetune.run.html#classified', 'libdocs/finetune/run.py'),
                                       'libdocs.finetune.run.read_results': ('finetune.run.html#read_results', 'libdocs/finetune/run.py'),
                                       'libdocs.finetune.run.result_files': ('finetune.run.html#result_files', 'libdocs/finetune/run.py'),

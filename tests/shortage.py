@@ -34,7 +34,7 @@ class Shortage:
     "Operations fail of which `fails`, asked with this object, says so; by turns with each of the `errors`."
     def __init__(self, fails=lambda short: False, errors=ERRORS):
         self.fails, self.errors, self.numbers = fails, itertools.cycle(errors), itertools.count(1)
-        self.count, self.failed, self.batches = 0, 0, [[0, 0]]  # [tokens, operations]; first what comes before any
+        self.count, self.failed, self.batches = 0, 0, [[0, 0]]  # [tokens, operations]; 0 tokens: what comes before a batch
 
     @property
     def tokens(self): return self.batches[-1][0]
@@ -43,12 +43,13 @@ class Shortage:
     def step(self): return self.batches[-1][1]
 
     @property
-    def steps(self): return min(step for _, step in self.batches[1:])  # that every batch has
+    def steps(self): return min(step for tokens, step in self.batches if tokens)  # that every batch has
 
     def during(self, function):
         "`function`, in which operations may fail, in whatever thread it is called."
         @functools.wraps(function)
         def run(*args, **kwargs):
+            self.batches.append([0, 0])
             with _counting(self): return function(*args, **kwargs)
         return run
 

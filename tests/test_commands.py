@@ -766,7 +766,7 @@ def notebooks(root, jobs):
     "The three notebooks in a row through plain papermill, with a token in the environment."
     put(root, {'data/raw.jsonl': RAW})
     env = environment(root/'home', HF_TOKEN=HF, WANDB_API_KEY=WB)
-    steps = {'prepare': dict(input_dir='data', input_filename='raw.jsonl', text='body', subject='topic', output_filename='out/letters', target_hf_dataset='./ds', bad_rows='reject'),
+    steps = {'prepare': dict(input_dir='data', input_filename='raw.jsonl', text='body', subject='topic', output_filename='out/letters', target_hf_dataset='./ds', bad_rows='reject', reduce_majority_to=1.0),
         'finetune': dict(dataset='./ds', model_name='./model', base_model='scratch', epochs=1, device='cpu', wandb_output='wb'),
         'evaluate': dict(dataset='./ds', model_name='./model', output_classify_file='res/results.jsonl', eval_batch_size=8, device='cpu')}
     papermill = str(Path(sys.executable).parent/'papermill')

@@ -73,7 +73,8 @@ def results_held(
         yield
         return
     new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
+    try: folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error: raise _unwritable(folder, error) from error
     with _lock_file(folder/'.evaluation.lock', f'the results folder {Path(path).parent}') as file:
         before = _held_here.set((*_held_here.get(), folder))
         try: yield
@@ -83,10 +84,15 @@ def results_held(
                 os.unlink(file.name)
                 if new: folder.rmdir()  # nothing was done in it, or it is not empty
 
+def _unwritable(folder:Path, error:OSError)->InputError:
+    return InputError(f'cannot write to the folder {folder}: {error.strerror or error}; '
+                      'name a results file in another one (--output-classify-file)')
+
 def _lock_file(path:Path, what:str):
     "A locked file, open; what another process removed while it was being opened is no lock."
     while True:
-        file = open(path, 'a+')
+        try: file = open(path, 'a+')
+        except OSError as error: raise _unwritable(path.parent, error) from error
         try: take_lock(file, what, 'name a results file in another folder (--output-classify-file)')
         except BaseException:
             file.close()
