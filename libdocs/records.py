@@ -241,14 +241,22 @@ def _conversion(path:Path, encoding:str)->str:
     return f'convert it to UTF-8: iconv -f {encoding} -t UTF-8 {name.name} > {name.stem}_utf8{name.suffix}'
 
 # %% ../nbs/00_records.ipynb #527fcd6e
+_encodings = ('cp1252', 'cp1250', 'cp1251', 'cp1253', 'cp1255', 'cp1256', 'koi8_r', 'mac_roman', 'cp437', 'cp850',
+              'shift_jis', 'euc_jp', 'gb18030', 'big5', 'euc_kr')  # that files are in; of those that fit equally well the first
+
 def _encoding_hint(path:Path, limits:Limits, raw:bytes)->str:
-    "What to do about a file in which bytes, among them `raw`, are not UTF-8; empty if they look like damage."
+    "What to do about a file in which a line, `raw`, is not UTF-8; empty if it looks like damage."
     from charset_normalizer import from_bytes
-    with open_binary(path, limits) as file: sample = file.read(1 << 16) + raw
-    guess = from_bytes(sample).best()
-    if guess is None or guess.encoding in ('utf_8', 'ascii'): return ''
-    name = guess.encoding.replace('_', '-')
+    guess = from_bytes(raw, cp_isolation=_encodings).best()
+    if guess is None or not (fit := [name for name in _encodings if name in guess.could_be_from_charset]): return ''
+    name = 'macintosh' if fit[0] == 'mac_roman' else fit[0].replace('_', '-')
+    with open_binary(path, limits) as file: others = file.read(1 << 16).splitlines()[:-1]
+    if any(not line.isascii() and _is_utf8(line) for line in others): return f' (other lines are UTF-8; this one may be in {name})'
     return f' (the file may be in {name}; {_conversion(path, name)})'
+
+def _is_utf8(line:bytes)->bool:
+    try: return bool(line.decode('utf-8'))
+    except UnicodeDecodeError: return False
 
 # %% ../nbs/00_records.ipynb #ef3ee667
 most_bytes, most_levels = 1 << 26, 100  # of a line, and of values within values
