@@ -973,6 +973,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'libdocs.records._encoding_hint': ('records.html#_encoding_hint', 'libdocs/records.py'),
                                  'libdocs.records._hide_quotes': ('records.html#_hide_quotes', 'libdocs/records.py'),
                                  'libdocs.records._is_stream': ('records.html#_is_stream', 'libdocs/records.py'),
+                                 'libdocs.records._is_utf8': ('records.html#_is_utf8', 'libdocs/records.py'),
                                  'libdocs.records._is_whole': ('records.html#_is_whole', 'libdocs/records.py'),
                                  'libdocs.records._json_rows': ('records.html#_json_rows', 'libdocs/records.py'),
                                  'libdocs.records._line_rows': ('records.html#_line_rows', 'libdocs/records.py'),

@@ -244,16 +244,26 @@ def _conversion(path:Path, encoding:str)->str:
     return f'convert it to UTF-8: iconv -f {encoding} -t UTF-8 {name.name} > {name.stem}_utf8{name.suffix}'
 
 # %% ../nbs/00_records.ipynb #527fcd6e
+_encodings = ('cp1252', 'cp1250', 'cp1251', 'cp1253', 'cp1255', 'cp1256', 'koi8_r', 'mac_roman', 'cp437', 'cp850',
+              'shift_jis', 'euc_jp', 'gb18030', 'big5', 'euc_kr')  # that files are in; of those that fit equally well the first
+
 def _encoding_hint(path:Path, limits:Limits, raw:bytes)->str:
-    "What to do about a file in which bytes, among them `raw`, are not UTF-8; empty if they look like damage."
+    "What to do about a file in which a line, `raw`, is not UTF-8; empty if it looks like damage."
     from charset_normalizer import from_bytes
-    with open_binary(path, limits) as file: sample = file.read(1 << 16) + raw
-    guesses = from_bytes(sample)
-    if not guesses or (best := guesses[0]).encoding in ('utf_8', 'ascii'): return ''
-    as_good = {name for guess in guesses if (guess.chaos, guess.coherence) == (best.chaos, best.coherence)
-               for name in guess.could_be_from_charset}
-    name = ('cp1252' if 'cp1252' in as_good else best.encoding).replace('_', '-')
+    with open_binary(path, limits) as file: lines = file.read(1 << 16).splitlines()[:-1]
+    guesses = from_bytes(b'\n'.join([raw, *(line for line in lines if not _is_utf8(line))]), cp_isolation=_encodings)
+    fit = {name for guess in guesses if (guess.chaos, guess.coherence) == (guesses[0].chaos, guesses[0].coherence)
+           for name in guess.could_be_from_charset}
+    name = next((name for name in _encodings if name in fit), None)
+    if name is None: return ''
+    name = 'macintosh' if name == 'mac_roman' else name.replace('_', '-')
+    if any(not line.isascii() and _is_utf8(line) for line in lines):
+        return f' (other lines are UTF-8; this one may be in {name})'
     return f' (the file may be in {name}; {_conversion(path, name)})'
+
+def _is_utf8(line:bytes)->bool:
+    try: return bool(line.decode('utf-8'))
+    except UnicodeDecodeError: return False
 
 # %% ../nbs/00_records.ipynb #ef3ee667
 most_bytes, most_levels = 1 << 26, 100  # of a line, and of values within values
