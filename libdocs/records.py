@@ -969,13 +969,18 @@ def _table(records:list)->pd.DataFrame:
 def to_json_line(
     row:dict,  # values of any JSON type
 )->str:        # one line, without its end
-    "`row` as one line of JSON; missing values (None, NaN) are left out."
+    "`row` as one line of JSON; missing values (None, NaN) are left out, or null within others, and infinity is text."
     def missing(v): return v is None or (isinstance(v, float) and math.isnan(v)) or v is pd.NA or v is pd.NaT
-    return json.dumps({k: v for k, v in row.items() if not missing(v)}, ensure_ascii=False, default=_plain)
+    told = {k: v for k, v in row.items() if not missing(v)}
+    try: return json.dumps(told, ensure_ascii=False, default=_plain, allow_nan=False)
+    except ValueError: pass
+    def standard(name): return None if name == 'NaN' else name
+    finite = json.loads(json.dumps(told, default=_plain), parse_constant=standard)
+    return json.dumps(finite, ensure_ascii=False)
 
 def _plain(value):
-    "A value that JSON does not know (numpy number, date, bytes) as one that it does."
-    return value.item() if hasattr(value, 'item') else value.tolist() if hasattr(value, 'tolist') else str(value)
+    "A value that JSON does not know (numpy number or array, date, bytes) as one that it does."
+    return value.tolist() if hasattr(value, 'tolist') else str(value)
 
 def write_jsonl(
     path:str|os.PathLike,  # the final name
