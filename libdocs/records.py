@@ -453,6 +453,12 @@ def _delimiter(sample:list, columns:Iterable[str])->str:
         return len(header) > 1, set(columns) <= {name.strip() for name in header}, regular
     return max(delimiters.values(), key=fits)
 
+def _spaced(header:list, rows:list)->bool:
+    "Whether values have spaces before them: all names of columns but the first, or all quotes of a column."
+    if len(header) > 1 and all(name.startswith(' ') for name in header[1:]): return True
+    columns = zip(*(row for row in rows if len(row) == len(header)))
+    return any(all(re.match(' +"', value) for value in column) for column in columns)
+
 def _dialect(lines:_Lines, path:Path, columns:Iterable[str], delimiter:str|None)->_Dialect:
     "How the file is written whose lines come next; a first line that says it is taken away."
     said = re.fullmatch('"?sep=(.)"?\\s*', (lines.peek(1) or [''])[0], re.I)
@@ -460,7 +466,7 @@ def _dialect(lines:_Lines, path:Path, columns:Iterable[str], delimiter:str|None)
     sample = lines.peek()
     found = delimiters.get(delimiter, delimiter) or (said and said[1]) or _delimiter(sample, columns)
     header, *rows = _rows_by(found, sample) or [[]]
-    dialect = _Dialect(found, len(header) > 1 and all(name.startswith(' ') for name in header[1:]))
+    dialect = _Dialect(found, _spaced(header, rows))
     if found == '\t' and _torn(dialect, sample) and all(line.count('\t') == len(header) - 1 for line in sample):
         dialect = dialect._replace(quotes=False)
     told = {f'columns are separated by {found!r}': found != ',', 'spaces before values are left out': dialect.spaces,
