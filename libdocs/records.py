@@ -126,7 +126,9 @@ def find_files(
     if not folder.is_dir(): raise InputError(f'{folder}: no such folder')
     if (folder/name).is_file(): return [folder/name]
     pattern = str(Path(name).relative_to('/')) if Path(name).is_absolute() else name
-    if found := sorted(p for p in folder.glob(pattern) if p.is_file()): return found
+    try: found = sorted(p for p in folder.glob(pattern) if p.is_file())
+    except ValueError as error: raise InputError(f'{folder}: {name!r} is no name of files: {error}') from None
+    if found: return found
     there = [p.name for p in sorted(folder.iterdir()) if p.is_file()]
     raise InputError(f'{folder}: ' + (unknown_name('file', name, there) if there else f'no file {name!r}: the folder holds no files'))
 
@@ -331,7 +333,9 @@ def _is_stream(first:bytes, second:bytes)->bool:
     if first[:1] != b'{': return first[:1] == b'['
     if first.endswith(b',') and _parse_json(first[:-1])[1] is None: return True
     try: _json.decode(first.decode('utf-8'))
-    except json.JSONDecodeError as error: return error.pos >= len(error.doc) and second[:1] != b'{' if second else False
+    except json.JSONDecodeError as error:
+        if error.pos >= len(error.doc): return bool(second) and second[:1] != b'{'
+        with suppress(ValueError): return error.msg == 'Extra data' and bool(_value(error.doc, error.pos)[0])
     except (ValueError, RecursionError): pass
     return False
 
