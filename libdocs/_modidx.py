@@ -1126,6 +1126,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'libdocs.stages._Work._do': ('stages.html#_work._do', 'libdocs/stages.py'),
                                 'libdocs.stages._Work._undo': ('stages.html#_work._undo', 'libdocs/stages.py'),
                                 'libdocs.stages._change': ('stages.html#_change', 'libdocs/stages.py'),
+                                'libdocs.stages._may_be_run_folder': ('stages.html#_may_be_run_folder', 'libdocs/stages.py'),
                                 'libdocs.stages._short': ('stages.html#_short', 'libdocs/stages.py'),
                                 'libdocs.stages.damage': ('stages.html#damage', 'libdocs/stages.py'),
                                 'libdocs.stages.digest': ('stages.html#digest', 'libdocs/stages.py'),

@@ -19,6 +19,11 @@ from .records import InputError, atomic_writer, check_folder, file_sha256, try_l
 log = logging.getLogger(__name__)
 
 # %% ../nbs/06_stages.ipynb #29e92cc8
+def _may_be_run_folder(folder:Path)->bool:
+    "Whether a folder is new, empty or has been a run folder."
+    if not folder.is_dir() or not any(folder.iterdir()): return True
+    return (folder/'.lock').exists() or any(map(read_manifest, folder.glob('*.json')))
+
 @contextmanager
 def held(
     folder:str|os.PathLike,  # a run folder; made if it is not there
@@ -26,6 +31,8 @@ def held(
     "Hold a run folder; `InputError` with the other process's number if it is held already."
     folder = Path(folder)
     check_folder(folder)
+    if not _may_be_run_folder(folder):
+        raise InputError(f'the run folder {folder} holds other files, which might be overwritten; name a new or an empty one')
     try: folder.mkdir(parents=True, exist_ok=True)
     except OSError as error: raise InputError(f'cannot make the run folder {folder}: {error.strerror or error}; choose another place') from None
     with open(folder/'.lock', 'a+') as file:
@@ -131,7 +138,7 @@ class _Names:
         if resumes: shutil.rmtree(final/resumes, ignore_errors=True)
 
     def _forget(self):
-        for path in self.folder.glob('*.json'):
+        for path in filter(read_manifest, self.folder.glob('*.json')):
             for folder in (path.with_suffix(''), path.with_suffix('.part')): shutil.rmtree(folder, ignore_errors=True)
             for file in (path, path.with_suffix('.push')): file.unlink(missing_ok=True)
 
