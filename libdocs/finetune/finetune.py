@@ -611,7 +611,9 @@ def _measured(job:_Job, trained:Stage, last:Stage, model, tokenizer, rows:dict, 
     first, validation = model, None
     if last is not trained: first = speed_up(load_checkpoint(trained.folder, job.record['repo'], 'a text classifier')[0])
     if 'validation' in rows:
-        validation = _calibrated(_trainer(job, first, tokenizer, rows, folder), rows['validation'])
+        texts = pd.read_parquet(job.run.folder/'load'/'validation.parquet')['text']
+        copies = cluster_texts(list(texts)).cluster
+        validation = _calibrated(_trainer(job, first, tokenizer, rows, folder), rows['validation'], copies)
         cool_head(model, validation['temperature'])
     model.config.libdocs = job.reading.to_dict() | {k: v for k, v in (validation or {}).items() if k in ('temperature', 'thresholds')}
     tested = _predicted(_trainer(job, model, tokenizer, rows, folder), rows['test'], 'test').metrics
@@ -629,6 +631,7 @@ def _predicted(trainer, rows, split:str):
 def _calibrated(
     trainer,   # of a trained model
     rows,      # of validation
+    groups,    # the group of copies of each
 )->dict:       # temperature, thresholds, and the headline figures `before` and `after`, weighted as the trainer says
     "What validation rows say about the confidence of a model."
     logits, truth = _predicted(trainer, rows, 'validation').predictions, np.array(rows['labels'])
@@ -637,7 +640,7 @@ def _calibrated(
                                       'validation rows has little to do with their labels; do not trust its probabilities', degrees)
     before, after = (trainer_outcomes(scores, truth) for scores in (logits, logits / degrees))
     told = dict(before=figures(before, trainer.weights), after=figures(after, trainer.weights))
-    return dict(temperature=degrees, at_bound=at_bound(degrees), thresholds=confidence_thresholds(after)) | told
+    return dict(temperature=degrees, at_bound=at_bound(degrees), thresholds=confidence_thresholds(after, groups=groups)) | told
 
 def _published(job:_Job, last:Stage, saved:Stage, token:str|None, private:bool)->Pushed:
     "The local folder sent to the Hub, if the repo is there."
