@@ -6,13 +6,13 @@
 __all__ = ['log', 'most_bytes', 'most_levels', 'delimiters', 'InputError', 'unknown_name', 'require_columns', 'try_lock',
            'atomic_writer', 'check_folder', 'check_outputs', 'find_files', 'Limits', 'open_binary', 'layout',
            'check_delimiter', 'free_name', 'iter_rows', 'unchanged', 'invisible', 'blank', 'missing', 'as_label',
-           'fault', 'check_row', 'make_ids', 'base_id', 'unique_ids', 'completed', 'Records', 'iter_records',
-           'read_records', 'to_json_line', 'write_jsonl', 'file_sha256']
+           'fault', 'require_labels', 'check_row', 'make_ids', 'base_id', 'unique_ids', 'completed', 'Records',
+           'iter_records', 'read_records', 'to_json_line', 'write_jsonl', 'file_sha256']
 
 # %% ../nbs/00_records.ipynb #75bb7589
 import codecs, csv, glob, gzip, hashlib, io, json, logging, math, os, re, tempfile, unicodedata
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, count, islice
@@ -38,9 +38,9 @@ def unknown_name(
     "The sentence for a `name` that is not among `known`: the nearest name, and all of them."
     known = [str(k) for k in known]
     near = get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f'; did you mean {near[0]!r}?' if near else ''
+    hint, kinds = f'; did you mean {near[0]!r}?' if near else '.', re.sub(r'^\w+', r'\g<0>s', kind)
     shown = ', '.join(known[:20]) + (f' and {len(known) - 20} more' if len(known) > 20 else '')
-    return f'no {kind} {name!r}{hint} The {kind}s are: {shown}' if hint else f'no {kind} {name!r}. The {kind}s are: {shown}'
+    return f'no {kind} {name!r}{hint} The {kinds} are: {shown}'
 
 # %% ../nbs/00_records.ipynb #5252375d
 def require_columns(
@@ -48,9 +48,12 @@ def require_columns(
     columns:Iterable[str],   # what it must have
     where:str='',            # what the table is, for the error, as in "the test data"
 ):
-    "Raise `InputError` for the first of `columns` that is not there."
+    "Raise `InputError` for the first of `columns` that is not there, or there twice."
+    has = f'{where} has ' if where else ''
     for column in columns:
-        if column not in df: raise InputError((f'{where} has ' if where else '') + unknown_name('column', column, df.columns))
+        if column not in df: raise InputError(has + unknown_name('column', column, df.columns))
+        if (n := list(df.columns).count(column)) > 1:
+            raise InputError(f'{has}{n} columns that are called {column!r}; rename those that are not meant')
 
 # %% ../nbs/00_records.ipynb #75f01a9b
 def try_lock(
@@ -247,11 +250,15 @@ _encodings = ('cp1252', 'cp1250', 'cp1251', 'cp1253', 'cp1255', 'cp1256', 'koi8_
 def _encoding_hint(path:Path, limits:Limits, raw:bytes)->str:
     "What to do about a file in which a line, `raw`, is not UTF-8; empty if it looks like damage."
     from charset_normalizer import from_bytes
-    guess = from_bytes(raw, cp_isolation=_encodings).best()
-    if guess is None or not (fit := [name for name in _encodings if name in guess.could_be_from_charset]): return ''
-    name = 'macintosh' if fit[0] == 'mac_roman' else fit[0].replace('_', '-')
-    with open_binary(path, limits) as file: others = file.read(1 << 16).splitlines()[:-1]
-    if any(not line.isascii() and _is_utf8(line) for line in others): return f' (other lines are UTF-8; this one may be in {name})'
+    with open_binary(path, limits) as file: lines = file.read(1 << 16).splitlines()[:-1]
+    guesses = from_bytes(b'\n'.join([raw, *(line for line in lines if not _is_utf8(line))]), cp_isolation=_encodings)
+    fit = {name for guess in guesses if (guess.chaos, guess.coherence) == (guesses[0].chaos, guesses[0].coherence)
+           for name in guess.could_be_from_charset}
+    name = next((name for name in _encodings if name in fit), None)
+    if name is None: return ''
+    name = 'macintosh' if name == 'mac_roman' else name.replace('_', '-')
+    if any(not line.isascii() and _is_utf8(line) for line in lines):
+        return f' (other lines are UTF-8; this one may be in {name})'
     return f' (the file may be in {name}; {_conversion(path, name)})'
 
 def _is_utf8(line:bytes)->bool:
@@ -553,8 +560,9 @@ def _hide_quotes(line:str)->str:
     def hide(m): return '\\' * (len(m[1]) // 2) + (_hidden_quote if len(m[1]) % 2 else '"')
     return re.sub(r'(\\+)"', hide, line) if '\\"' in line else line
 
-def _show_quotes(values:list)->list:
-    return ['' if value == '\\N' else value.replace(_hidden_quote, '"') for value in values]  # \N: no value
+def _plain_values(values:list)->list:
+    "Values with their quotes, and '' for \\N, by which MySQL, PostgreSQL and Hive mean no value."
+    return ['' if value == '\\N' else value.replace(_hidden_quote, '"') for value in values]
 
 # %% ../nbs/00_records.ipynb #bd68f3cc
 class _Csv:
@@ -593,7 +601,7 @@ def _next_row(table:_Csv, reader:Iterator)->tuple:
     try: values = next(reader, None)
     except csv.Error:
         return [], f'{_quote} is not closed, or not where its value ends; close it, and double quotes within a value ("")'
-    if table.backslash and values: values = _show_quotes(values)
+    if values: values = _plain_values(values)
     return values, _row_fault(table, values) if values else None
 
 _quote = 'broken CSV: a quote that opens here'
@@ -633,7 +641,7 @@ def _note_doubt(table:_Csv, values:list, start:int):
     if table.doubt or table.backslash or not any('\\"' in line for line in table.lines.taken): return
     other = None
     with suppress(csv.Error): other = next(table.dialect.read(map(_hide_quotes, table.lines.taken)), [])
-    if other is None or _show_quotes(other) != values: table.doubt = start
+    if other is None or _plain_values(other) != values: table.doubt = start
 
 # %% ../nbs/00_records.ipynb #7bdc2b8c
 def _is_whole(table:_Csv, values:list)->bool:
@@ -778,6 +786,20 @@ def fault(
     if not _encodable(value): return f'{name} is invalid Unicode: half of a surrogate pair'
     return None
 
+def require_labels(
+    labels:Iterable,   # one a row
+    gaps:bool=False,   # whether rows may lack theirs
+):
+    "Raise `InputError` for the first row of a table that has no label, a list of them, or one of another type than text beside text."
+    kinds = set()
+    for row, label in enumerate(labels):
+        if isinstance(label, tuple) or not isinstance(label, Hashable):
+            raise InputError(f'row {row}: ' + fault('label', list(label), True))
+        if not gaps and blank(label): raise InputError(f'row {row} has no label; drop such rows, as `clean` does')
+        kinds.add(type(label))
+    if not gaps and str in kinds and len(kinds) > 1:
+        raise InputError(f'labels are of several types ({", ".join(sorted(kind.__name__ for kind in kinds))}); make all of them text')
+
 # %% ../nbs/00_records.ipynb #2cede9cf
 class _Carried:
     "The names under which columns are carried along."
@@ -857,7 +879,7 @@ def completed(
     for line, raw, row, reason in chain(held, rows):
         if row is not None and not all(name in row for name in columns):
             seen.update(name for name in columns if name in row)
-            row = {name: None for name in columns if name in seen} | row
+            row = row | {name: None for name in columns if name in seen and name not in row}
         yield line, raw, row, reason
 
 # %% ../nbs/00_records.ipynb #ab47683a
@@ -890,7 +912,8 @@ def iter_records(
                 good += 1
                 yield record
             elif bad_rows == 'reject': rejected.append(dict(file=path.name, line=line, reason=reason, raw=_raw(raw, row)))
-            else: raise InputError(f'{path}:{line}: {reason}. Fix the row, or skip such rows with --bad-rows reject')
+            else:
+                raise InputError(f'{path}:{line}: {reason}. {_way_out(reason)}, or skip such rows with --bad-rows reject')
     _check_any(paths, good, rejected)
 
 def read_records(
@@ -912,6 +935,10 @@ def _check_reading(text:str, label:str, bad_rows:str, delimiter:str|None):
     if bad_rows not in (ways := ('stop', 'reject')): raise InputError(unknown_name('way with bad rows', bad_rows, ways))
     if text == label: raise InputError(f'text and label are both the column {text!r}; name two')
     check_delimiter(delimiter)
+
+def _way_out(reason:str)->str:
+    "What to do about a bad row."
+    return 'Name the column that is meant' if reason.startswith('no column') else 'Fix the row'
 
 def _tell_kind(kinds:set, value, label:str, path:Path, line:int):
     "Log, once for each type, that labels which are no text are read as text."

@@ -89,11 +89,11 @@ CLEANER = [
     # rows: file, line, reason
     cleaner('broken JSON', [], r'raw.jsonl:31: broken JSON.*--bad-rows reject', raw=row(b'{"text": "a", "label"'), own=True),
     cleaner('not an object', [], r'raw.jsonl:31: not a JSON object', raw=row(b'["text", "label"]')),
-    cleaner('missing label', [], r"raw.jsonl:31: no column 'label'", raw=row(b'{"text": "a b c"}')),
+    cleaner('no labels', [], r"raw.jsonl:1: no column 'label'.*Name the column that is meant", raw=b'{"text": "a b c"}\n' * 30),
     cleaner('label is a list', [], r'raw.jsonl:31: label is a list: several labels for one text are not supported', raw=row(b'{"text": "a", "label": ["invoice"]}')),
     cleaner('a key twice', [], r"raw.jsonl:31: the key 'label' stands twice in one object", raw=row(b'{"text": "a", "label": "invoice", "label": "memo"}')),
     cleaner('a key twice inside', [], r"raw.jsonl:31: the key 'n' stands twice", raw=row(b'{"text": "a", "label": "invoice", "more": {"n": 1, "n": 2}}')),
-    cleaner('a column within another', [], r"raw.jsonl:31: no column 'text'.*'doc' holds a 'text'", raw=row(b'{"doc": {"text": "a"}, "label": "invoice"}')),
+    cleaner('a column within another', [], r"raw.jsonl:1: no column 'text'.*'doc' holds a 'text'", raw=b'{"doc": {"text": "a"}, "label": "invoice"}\n' * 30),
     # files that are something else
     cleaner('UTF-16 without a mark', [], r'raw.jsonl: looks like UTF-16LE; convert it to UTF-8: iconv -f UTF-16LE -t UTF-8 raw.jsonl > raw_utf8.jsonl', raw=GOOD.decode().encode('utf-16-le')),
     cleaner('UTF-16 cut short', [], r'raw.jsonl:\d+: the file is damaged or cut short', raw=GOOD.decode().encode('utf-16')[:-1]),
@@ -400,26 +400,26 @@ def test_long_text(clean):
 def test_bad_rows_are_set_aside(clean):
     "Each bad row goes to the rejected file with its place, its reason and itself; the good ones are all there."
     bad = [b'{"text": "cut', b'{"text": "ab\xff", "label": "invoice"}', b'{"text": [1], "label": "invoice"}', b'{"text": "half \\ud83d", "label": "invoice"}',
-           b'{"text": "a\\u0000b", "label": "invoice"}', b'{"label": "invoice"}', b'{"text": "a", "label": ["memo"]}', b'17']
+           b'{"text": "a\\u0000b", "label": "invoice"}', b'{"text": "a", "label": ["memo"]}', b'17']
     done, out = clean(row(*bad), '--bad-rows', 'reject')
-    assert 'WARNING: 8 bad rows set aside; the first: raw.jsonl line 31: broken JSON' in done.stderr
-    assert [(r['file'], r['line']) for r in out['rejected']] == [('raw.jsonl', 31 + i) for i in range(8)]
+    assert 'WARNING: 7 bad rows set aside; the first: raw.jsonl line 31: broken JSON' in done.stderr
+    assert [(r['file'], r['line']) for r in out['rejected']] == [('raw.jsonl', 31 + i) for i in range(7)]
     assert [r['raw'] for r in out['rejected']] == [line.decode('utf-8', 'backslashreplace') for line in bad]
-    for found, reason in zip(out['rejected'], ['broken JSON', 'invalid UTF-8', 'text is not a string', 'invalid Unicode', 'NUL byte', "no column 'text'", 'label is a list', 'not a JSON object']):
+    for found, reason in zip(out['rejected'], ['broken JSON', 'invalid UTF-8', 'text is not a string', 'invalid Unicode', 'NUL byte', 'label is a list', 'not a JSON object']):
         assert reason in found['reason']
     assert len(out['train']) + len(out['test']) + len(out['removed']) == len(ROWS)
-    assert f'{len(ROWS) + 8:>9,}  read' in done.stdout and f'{8:>9,}  removed: rejected when read' in done.stdout
+    assert f'{len(ROWS) + 7:>9,}  read' in done.stdout and f'{7:>9,}  removed: rejected when read' in done.stdout
 
 
 def test_rows_that_lack_something(clean):
     "Empty texts and rows without a label are removed, counted and told; they stop nothing, and nothing is lost."
     lacks = [b'{"text": null, "label": "invoice"}', b'{"text": " \\n", "label": "invoice"}', b'{"text": NaN, "label": "invoice"}', b'{"text": "a b", "label": ""}', b'{"text": "a c", "label": NaN}',
-             b'{"text": "a d", "label": null}', b'{"text": "a e", "label": "\xe2\x80\x8b"}', b'{"text": "", "label": null}']
+             b'{"text": "a d", "label": null}', b'{"text": "a e", "label": "\xe2\x80\x8b"}', b'{"text": "", "label": null}', b'{"label": "invoice"}', b'{"text": "a f"}']
     done, out = clean(row(*lacks))
-    assert sorted(r['reason'] for r in out['removed']) == ['empty'] * 4 + ['unlabelled'] * 4
-    assert len(out['train']) + len(out['test']) + len(out['removed']) == len(ROWS) + 8
-    assert f'{len(ROWS) + 8:>9,}  read' in done.stdout and f'{4:>9,}  removed: empty' in done.stdout and f'{4:>9,}  removed: unlabelled' in done.stdout
-    assert 'WARNING: 4 of 68 rows have no text' in done.stderr and 'WARNING: 4 of 68 rows have no label' in done.stderr
+    assert sorted(r['reason'] for r in out['removed']) == ['empty'] * 5 + ['unlabelled'] * 5
+    assert len(out['train']) + len(out['test']) + len(out['removed']) == len(ROWS) + 10
+    assert f'{len(ROWS) + 10:>9,}  read' in done.stdout and f'{5:>9,}  removed: empty' in done.stdout and f'{5:>9,}  removed: unlabelled' in done.stdout
+    assert 'WARNING: 5 of 70 rows have no text' in done.stderr and 'WARNING: 5 of 70 rows have no label' in done.stderr
 
 
 def test_nothing_to_reject(clean):

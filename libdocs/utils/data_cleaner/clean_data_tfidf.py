@@ -20,7 +20,7 @@ import pandas as pd
 
 from ...markup import Html, h
 from ...records import (InputError, atomic_writer, base_id, blank, check_outputs, free_name, iter_records, make_ids, missing, require_columns,
-    to_json_line, unchanged, unique_ids, unknown_name, write_jsonl)
+    require_labels, to_json_line, unchanged, unique_ids, unknown_name, write_jsonl)
 from .tfidf import Clustered, cluster_texts, cosines_of, leaders, least_cosine, same_texts
 from .words import fold
 
@@ -123,12 +123,14 @@ class Cleaned:
 
     def summary(self)->pd.DataFrame:
         "By label, largest first: rows before, rows kept, and rows removed for each reason; last the sum."
-        gone = self.removed['label'].map(lambda label: '' if blank(label) else label)
-        counts = pd.crosstab(gone, self.removed['reason'])
-        before = pd.concat([self.kept['label'], gone]).value_counts(sort=False).rename('rows')
-        table = pd.concat([before, self.kept['label'].value_counts(sort=False).rename('kept'), counts], axis=1).fillna(0).astype(int)
-        table = table.loc[sorted(table.index, key=lambda label: (-table.at[label, 'rows'], label))]
-        return pd.concat([table, table.sum().to_frame('all labels').T]).rename_axis('label')
+        gone = ['' if blank(label) else label for label in self.removed['label']]
+        kept, went = Counter(self.kept['label']), Counter(zip(gone, self.removed['reason']))
+        rows = kept + Counter(gone)
+        labels = sorted(rows, key=lambda label: (-rows[label], str(label)))
+        table = pd.DataFrame(dict(rows=[rows[label] for label in labels], kept=[kept[label] for label in labels]),
+                             index=pd.Index(labels, dtype=object))
+        for reason in self.reasons: table[reason] = [went[label, reason] for label in labels]
+        return pd.concat([table, table.sum().to_frame('all labels').T]).astype(int).rename_axis('label')
 
     def pairs(self, reason:str='near_duplicate')->pd.DataFrame:
         "Rows removed for `reason` beside their match, least similar first; 'label_clash': `clashes`, most similar first."
@@ -223,11 +225,19 @@ def clean(
     threshold:float=0.9,       # cosine similarity in (0, 1] from which two texts are copies
     conflicts:str='majority',  # one text with different labels: 'majority', 'keep' or 'drop'
 )->Cleaned:
-    "Remove empty texts, rows without a label, exact and near-duplicates and conflicting labels; raises `InputError` on a bad option, a missing column or a text that is not a string."
+    "Remove empty texts, rows without a label, exact and near-duplicates and conflicting labels; raises `InputError` on a bad option, a missing column, a text that is not a string or a label that is a list."
     require_columns(df, ('text', 'label'))
+    require_labels(df['label'], gaps=True)
     _check(threshold, conflicts)
     found = cluster_texts(comparable(zip(df['text'], df['label']), []), threshold)
-    return _cleaned(df if 'id' in df else df.assign(id=make_ids(df.to_dict('records'))), found, threshold, conflicts)
+    return _cleaned(_with_ids(df), found, threshold, conflicts)
+
+def _with_ids(df:pd.DataFrame)->pd.DataFrame:
+    "`df` with an id for each row; those that it has stay, if no row lacks one and no two rows share one."
+    if 'id' in df and df['id'].is_unique and df['id'].notna().all(): return df
+    own = df['id'] if 'id' in df else [None] * len(df)
+    rows = zip(own, df['text'], df['label'])
+    return df.assign(id=make_ids([dict(id=None if blank(id) else id, text=text, label=label) for id, text, label in rows]))
 
 def _check(threshold:float, conflicts:str):
     "Raise `InputError` for a bad option."

@@ -18,7 +18,7 @@ import pandas as pd
 
 from ...linear import linear_scores, temperature
 from ...markup import h
-from ...records import InputError, require_columns
+from ...records import InputError, require_columns, require_labels
 from .tfidf import cores, tfidf_rows
 from tqdm import tqdm
 
@@ -191,8 +191,9 @@ def label_issues(
     folds:int=5,           # at least 2
     seed:int=42,           # of the folds
 )->LabelIssues:
-    "Find rows whose label may be wrong; raises `InputError` for a missing column."
+    "Find rows whose label may be wrong; raises `InputError` for a missing column or label."
     require_columns(df, ('text', 'label'))
+    require_labels(df['label'])
     if folds < 2: raise InputError(f'folds is {folds}; at least 2 are needed, one to learn from and one to judge')
     columns = dict(id=df['id'] if 'id' in df else np.arange(len(df)), label=df['label'], text=df['text'])
     table = pd.DataFrame({k: np.asarray(v, dtype=object) for k, v in columns.items()})

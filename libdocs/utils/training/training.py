@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ...records import InputError, require_columns, unknown_name
+from ...records import InputError, require_columns, require_labels, unknown_name
 from ..data_cleaner.clean_data_tfidf import removed_rows
 from ..data_cleaner.tfidf import cluster_texts
 
@@ -60,6 +60,7 @@ def normalize(
     seed:int=42,                          # of the draw
 )->Normalized:
     "Drop unwanted and rare labels, then cap the large ones if a cap is given."
+    require_labels(df['label'])
     filter_labels, reason = list(filter_labels or ()), np.full(len(df), None, dtype=object)
     counts = df['label'].value_counts()
     for label in filter_labels:
@@ -249,6 +250,7 @@ def df_to_train_test_bytes(
 )->Splits:
     "Split a table 80/20, stratified by label, near-duplicates on one side, every label in train."
     require_columns(df, ('text', 'label'))
+    require_labels(df['label'])
     if groups is None: groups = cluster_texts(list(df['text']), threshold).cluster
     test = checked_split(df['label'], groups, test_size, seed)
     train_df, test_df = df[~test].reset_index(drop=True), df[test].reset_index(drop=True)
