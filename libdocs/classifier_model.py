@@ -235,7 +235,8 @@ def train_and_evaluate(
         def learned(record):
             return task.train if record.get('refit') else pd.read_parquet(run.folder/'load'/'train.parquet')
         def answer(folder):
-            base = _zero_shot(base_model, zero_shot, task, load | dict(allow_pickle=options.get('allow_pickle', False)))
+            pickled, commit = options.get('allow_pickle', False), trained.record['base_revision']
+            base = _zero_shot(base_model, zero_shot, task, load | dict(allow_pickle=pickled, revision=commit))
             opened = load | dict(revision=trained.pushed.commit)
             return _answer(model_name, task.test, results, eval_batch_size, opened, text, subject, dataset, task.revision,
                            learned, train_df=task.train, base_model=base, frequencies=task.frequencies)
