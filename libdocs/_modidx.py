@@ -994,6 +994,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'libdocs.records._row_fault': ('records.html#_row_fault', 'libdocs/records.py'),
                                  'libdocs.records._rows_by': ('records.html#_rows_by', 'libdocs/records.py'),
                                  'libdocs.records._simple_rows': ('records.html#_simple_rows', 'libdocs/records.py'),
+                                 'libdocs.records._spaced': ('records.html#_spaced', 'libdocs/records.py'),
                                  'libdocs.records._stream_rows': ('records.html#_stream_rows', 'libdocs/records.py'),
                                  'libdocs.records._sweep': ('records.html#_sweep', 'libdocs/records.py'),
                                  'libdocs.records._table': ('records.html#_table', 'libdocs/records.py'),

@@ -52,11 +52,13 @@ def output_files(
 # %% ../nbs/80_cleaner_finetune.ipynb #f26428cf
 issue_ways = ('report', 'drop', 'off')
 
-def _check_ways(label_issues:str, delimiter:str|None):
-    "Raise `InputError` for a way that there is not."
+def _check_ways(o:dict):
+    "Raise `InputError` for a way that there is not, among the options `o` of `prepare`."
     from libdocs.records import InputError, check_delimiter, unknown_name
-    check_delimiter(delimiter)
-    if label_issues not in issue_ways: raise InputError(unknown_name('way with label issues', label_issues, issue_ways))
+    from libdocs.utils.data_cleaner.clean_data_tfidf import conflict_ways
+    check_delimiter(o['delimiter'])
+    for name, ways in (('label_issues', issue_ways), ('conflicts', conflict_ways)):
+        if o[name] not in ways: raise InputError(unknown_name(f'way with {name.replace("_", " ")}', o[name], ways))
 
 def _preflight(folder, name:str, output, repo:str|None, token, private:bool)->list:
     "The input files; raises `InputError` for what would fail at the end."
@@ -101,8 +103,9 @@ def prepare(
 )->Prepared:
     "Read, clean, normalize, split, write and publish a corpus; raises `InputError` naming what to mend."
     options = {k: v for k, v in locals().items() if k not in ('token', 'command', 'run_folder', 'fresh', 'limits', 'input_dir', 'output_filename', 'target_hf_dataset', 'seed')}
+    options['labels_to_filter'] = [labels_to_filter] if isinstance(labels_to_filter, str) else list(labels_to_filter or ())
     from libdocs.stages import RunFolder, run_folder_of
-    _check_ways(label_issues, delimiter)
+    _check_ways(options)
     paths = _preflight(input_dir, input_filename, output_filename, target_hf_dataset, token, private)
     repo = target_hf_dataset or str(output_filename)
     with ExitStack() as stack:
@@ -110,8 +113,10 @@ def prepare(
         run = stack.enter_context(RunFolder(run_folder or run_folder_of(str(output_filename).removesuffix('.jsonl')), fresh))
         stages = _decided(run, paths, limits, seed, options)
         skipped = (['rejected'] if bad_rows == 'stop' else []) + (['label_issues', 'outliers'] if label_issues == 'off' else [])
-        files = {kind: path for kind, path in output_files(Path(run_folder)/'dry' if dry_run else output_filename).items() if kind not in skipped}
-        written = _written(run, stages, files, dict(repo=repo, seed=seed, options=options | dict(labels_to_filter=list(labels_to_filter)), command=command))
+        files = output_files(Path(run_folder)/'dry' if dry_run else output_filename)
+        for path in [files.pop(kind) for kind in skipped]:
+            if path.exists(): log.warning('%s: is from an earlier run; this one writes no such file', path)
+        written = _written(run, stages, files, dict(repo=repo, seed=seed, options=options, command=command))
         pushed = _published(run, written, repo, token, private) if target_hf_dataset and not dry_run else None
         return _prepared(stages, written, {} if dry_run else files, pushed)
 

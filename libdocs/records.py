@@ -126,7 +126,9 @@ def find_files(
     if not folder.is_dir(): raise InputError(f'{folder}: no such folder')
     if (folder/name).is_file(): return [folder/name]
     pattern = str(Path(name).relative_to('/')) if Path(name).is_absolute() else name
-    if found := sorted(p for p in folder.glob(pattern) if p.is_file()): return found
+    try: found = sorted(p for p in folder.glob(pattern) if p.is_file())
+    except ValueError as error: raise InputError(f'{folder}: {name!r} is no name of files: {error}') from None
+    if found: return found
     there = [p.name for p in sorted(folder.iterdir()) if p.is_file()]
     raise InputError(f'{folder}: ' + (unknown_name('file', name, there) if there else f'no file {name!r}: the folder holds no files'))
 
@@ -331,7 +333,9 @@ def _is_stream(first:bytes, second:bytes)->bool:
     if first[:1] != b'{': return first[:1] == b'['
     if first.endswith(b',') and _parse_json(first[:-1])[1] is None: return True
     try: _json.decode(first.decode('utf-8'))
-    except json.JSONDecodeError as error: return error.pos >= len(error.doc) and second[:1] != b'{' if second else False
+    except json.JSONDecodeError as error:
+        if error.pos >= len(error.doc): return bool(second) and second[:1] != b'{'
+        with suppress(ValueError): return error.msg == 'Extra data' and bool(_value(error.doc, error.pos)[0])
     except (ValueError, RecursionError): pass
     return False
 
@@ -453,6 +457,12 @@ def _delimiter(sample:list, columns:Iterable[str])->str:
         return len(header) > 1, set(columns) <= {name.strip() for name in header}, regular
     return max(delimiters.values(), key=fits)
 
+def _spaced(header:list, rows:list)->bool:
+    "Whether values have spaces before them: all names of columns but the first, or all quotes of a column."
+    if len(header) > 1 and all(name.startswith(' ') for name in header[1:]): return True
+    columns = zip(*(row for row in rows if len(row) == len(header)))
+    return any(all(re.match(' +"', value) for value in column) for column in columns)
+
 def _dialect(lines:_Lines, path:Path, columns:Iterable[str], delimiter:str|None)->_Dialect:
     "How the file is written whose lines come next; a first line that says it is taken away."
     said = re.fullmatch('"?sep=(.)"?\\s*', (lines.peek(1) or [''])[0], re.I)
@@ -460,7 +470,7 @@ def _dialect(lines:_Lines, path:Path, columns:Iterable[str], delimiter:str|None)
     sample = lines.peek()
     found = delimiters.get(delimiter, delimiter) or (said and said[1]) or _delimiter(sample, columns)
     header, *rows = _rows_by(found, sample) or [[]]
-    dialect = _Dialect(found, len(header) > 1 and all(name.startswith(' ') for name in header[1:]))
+    dialect = _Dialect(found, _spaced(header, rows))
     if found == '\t' and _torn(dialect, sample) and all(line.count('\t') == len(header) - 1 for line in sample):
         dialect = dialect._replace(quotes=False)
     told = {f'columns are separated by {found!r}': found != ',', 'spaces before values are left out': dialect.spaces,
@@ -969,13 +979,18 @@ def _table(records:list)->pd.DataFrame:
 def to_json_line(
     row:dict,  # values of any JSON type
 )->str:        # one line, without its end
-    "`row` as one line of JSON; missing values (None, NaN) are left out."
+    "`row` as one line of JSON; missing values (None, NaN) are left out, or null within others, and infinity is text."
     def missing(v): return v is None or (isinstance(v, float) and math.isnan(v)) or v is pd.NA or v is pd.NaT
-    return json.dumps({k: v for k, v in row.items() if not missing(v)}, ensure_ascii=False, default=_plain)
+    told = {k: v for k, v in row.items() if not missing(v)}
+    try: return json.dumps(told, ensure_ascii=False, default=_plain, allow_nan=False)
+    except ValueError: pass
+    def standard(name): return None if name == 'NaN' else name
+    finite = json.loads(json.dumps(told, default=_plain), parse_constant=standard)
+    return json.dumps(finite, ensure_ascii=False)
 
 def _plain(value):
-    "A value that JSON does not know (numpy number, date, bytes) as one that it does."
-    return value.item() if hasattr(value, 'item') else value.tolist() if hasattr(value, 'tolist') else str(value)
+    "A value that JSON does not know (numpy number or array, date, bytes) as one that it does."
+    return value.tolist() if hasattr(value, 'tolist') else str(value)
 
 def write_jsonl(
     path:str|os.PathLike,  # the final name

@@ -60,6 +60,7 @@ def normalize(
     seed:int=42,                          # of the draw
 )->Normalized:
     "Drop unwanted and rare labels, then cap the large ones if a cap is given."
+    require_columns(df, ['label'])
     require_labels(df['label'])
     filter_labels, reason = list(filter_labels or ()), np.full(len(df), None, dtype=object)
     counts = df['label'].value_counts()
