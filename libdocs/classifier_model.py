@@ -68,8 +68,12 @@ def _training_record(folder:Path)->dict:
 
 def _rows_learned(record:dict)->int|None:
     "How many rows a model has learned from; None if it is not known."
-    if not record: return None
-    return record['rows'].get('train', 0) + (record['rows'].get('validation', 0) if record.get('refit') else 0)
+    return record.get('trained_rows', record['rows'].get('train')) if record else None
+
+def _known_by(test, text:str, subject:str)->str:
+    "What test rows are known by: their ids and the columns that are evaluated."
+    from libdocs.stages import digest
+    return digest([test[name].tolist() for name in ('id', text, subject) if name in test])
 
 def _found(results:Path)->Evaluation:
     "What the files of an evaluation say."
@@ -210,8 +214,7 @@ def train_and_evaluate(
     **options,                          # of `finetune`: base_model, epochs, learning_rate, train_batch_size, max_length, balance, long, overlap, pool, refit, lora
 )->Evaluation:                          # None in a process that only helps to train
     "Fine-tune, publish, and evaluate the published model on the test split that was held aside."
-    import pandas as pd
-    from libdocs.finetune.finetune import check_target, finetune, load_task, local_folder
+    from libdocs.finetune.finetune import check_target, finetune, load_task, local_folder, rows_learned
     from libdocs.finetune.run import result_files, results_held
     from libdocs.finetune.tracking import Tracking, trackers
     from libdocs.hub import preflight, typed_split
@@ -228,19 +231,19 @@ def train_and_evaluate(
     if not tracking.off: check_folder(wandb_output)
     preflight(model_name, 'model', token, private)
     task = load_task(dataset, token, downsample, seed)
-    task = task._replace(test=typed_split(task.test, f'{dataset}: the test split', text, subject))
+    if (text, subject) != ('text', 'label'): task = task._replace(test=typed_split(task.test, f'{dataset}: the test split', text, subject))
     with RunFolder(run_folder or run_folder_of(local_folder(model_name)), fresh) as run, tracking:
         trained = finetune(task, model_name, run_folder=run, tracking=tracking, token=token, downsample=downsample, seed=seed, device=device, dtype=dtype, private=private, **options)
         if not is_main(): return None
-        def learned(record):
-            return task.train if record.get('refit') else pd.read_parquet(run.folder/'load'/'train.parquet')
+        def learned(record): return rows_learned(run.folder, task.train, record)
         def answer(folder):
-            base = _zero_shot(base_model, zero_shot, task, load | dict(allow_pickle=options.get('allow_pickle', False)))
+            pickled, commit = options.get('allow_pickle', False), trained.record['base_revision']
+            base = _zero_shot(base_model, zero_shot, task, load | dict(allow_pickle=pickled, revision=commit))
             opened = load | dict(revision=trained.pushed.commit)
             return _answer(model_name, task.test, results, eval_batch_size, opened, text, subject, dataset, task.revision,
                            learned, train_df=task.train, base_model=base, frequencies=task.frequencies)
         with results_held(results):
-            key = dict(text=text, subject=subject, zero_shot=zero_shot, frequencies=task.frequencies)
+            key = dict(text=text, subject=subject, zero_shot=zero_shot, frequencies=task.frequencies, rows=_known_by(task.test, text, subject))
             made = [file for file in files if file != files.report]
             answered = run.stage('evaluate', key, answer, [trained.saved], outside=made)
             seconds = trained.record['seconds'], answered.facts['evaluation_seconds']
@@ -263,7 +266,7 @@ def _told(
         html, followed = page(True), tracking.start({})
         for path in (found.report, *copies): _write(path, html)
         if followed: log_report(followed, html if documents else page(False))
-    key = dict(repo=trained.model, documents=documents)
+    key = dict(repo=trained.model, documents=documents, copies=copies)
     run.stage('report', key, tell, [answered], outside=[found.report, *copies])
     quoting = {'report.html': found.report} if private or is_folder(trained.model) else {}
     publish(run, 'publish_evaluation', {'README.md': model_card(trained.record | dict(metrics=found.metrics)).encode(), 'metrics.json': found.run.metrics_path, **quoting}, trained.model, 'Evaluation of the published model', token, private, [answered])

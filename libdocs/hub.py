@@ -509,6 +509,22 @@ def _csv_options(builder, repo:str)->dict:
     features = Features({name: kept.get(name, Value('string')) for name in _csv_columns(builder.config, repo)})
     return dict(features=features, keep_default_na=False, na_filter=False)
 
+# %% ../nbs/30_hub.ipynb #7afd874e
+def _check_label_names(builder, repo:str):
+    "Raise `InputError` if Parquet files name the numbers of a label differently: `datasets` reads all by the names of the first."
+    import pyarrow.parquet as pq
+    from datasets import ClassLabel, Features
+    from datasets.packaged_modules.parquet.parquet import ParquetConfig
+    if not isinstance(builder.config, ParquetConfig): return
+    seen = {}
+    for file in (str(file) for files in builder.config.data_files.values() for file in files):
+        for name, feature in Features.from_arrow_schema(pq.read_schema(file)).items():
+            if not isinstance(feature, ClassLabel): continue
+            first, names = seen.setdefault(name, (file, feature.names))
+            if feature.names == names: continue
+            raise InputError(f'{repo}: the numbers in {name} mean {names} in {Path(first).name} and {feature.names} '
+                             f'in {Path(file).name}; write the labels as text')
+
 # %% ../nbs/30_hub.ipynb #dedc06c1
 def _table(split)->pd.DataFrame:
     "One split as a table of unconverted values, with labels by name."
@@ -532,6 +548,7 @@ def _read_splits(folder:Path, repo:str)->dict:
         place = str(folder.absolute())
         with _as_described(repo): builder = datasets.load_dataset_builder(place, cache_dir=cache)
         options = _csv_options(builder, repo)
+        _check_label_names(builder, repo)
         with _as_described(repo): loaded = datasets.load_dataset(place, cache_dir=cache, verification_mode='no_checks', **options)
         return {str(name): _table(split) for name, split in loaded.items()}
 

@@ -633,7 +633,7 @@ def compared(
             "Whether a gap can be chance is decided by McNemar's test, in which copies of a text count together.")
 
 # %% ../nbs/45_report.ipynb #12067644
-_FACTS = dict(model='Model', model_revision='Commit of the model', base_model='Base model', dataset='Data set',
+_FACTS = dict(model='Model', model_revision='Commit of the model', base_model='Base model', base_revision='Commit of the base model', dataset='Data set',
               dataset_revision='Commit of the data set', rows='Rows', seed='Seed', truncated_share='Texts cut at the maximum length',
               max_length='Maximum length in tokens', seconds='Seconds', hyperparameters='Hyperparameters', versions='Versions', device='Device', dtype='Precision')
 

@@ -3,7 +3,7 @@ import io, os, subprocess, sys, threading
 
 import pandas as pd
 import pytest
-from corpora import CARD, NOWHERE
+from corpora import CARD, NOWHERE, documents, tiny_bert
 from warm import HANG
 
 from libdocs import hub as room
@@ -172,6 +172,24 @@ def test_a_push_between_two_calls_is_not_mixed_in(hub, monkeypatch):
     folder = fetch_model('alice/model', revision=first)
     assert room.revision_of('alice/model', folder) == first and (folder/'model.safetensors').read_bytes() == b'one'
     assert (fetch_model('alice/model')/'model.safetensors').read_bytes() == b'two' and room.revision_of('./model', folder) is None
+
+
+def test_the_base_model_is_of_one_commit(hub, tmp_path, monkeypatch):
+    "The training names the commit of its base model, which a push in the middle does not change."
+    from libdocs.finetune import finetune
+    hub.login('alice')
+    made = {p.name: p for p in tiny_bert(tmp_path/'base', [row['text'] for row in documents(30)], ['a', 'b']).iterdir()}
+    first = push(made, 'alice/base', 'model', 'one').commit
+    rows = pd.DataFrame(documents(60))
+    task = finetune.Task('letters', rows[:40], rows[40:], finetune.LabelSchema.from_labels(rows['label']))
+    load = finetune.load_base
+    def late(*given):
+        push(made | {'README.md': b'two'}, 'alice/base', 'model', 'two')
+        return load(*given)
+    monkeypatch.setattr(finetune, 'load_base', late)
+    monkeypatch.chdir(tmp_path)
+    done = finetune.finetune(task, './model', base_model='alice/base', epochs=1, refit='off', device='cpu')
+    assert hub.repo('alice/base').commits[-1].oid != first == done.record['base_revision']
 
 
 def test_fetched_dataset_is_used_offline(hub, monkeypatch):

@@ -6,7 +6,7 @@
 __all__ = ['log', 'validation_share', 'useful_rows', 'least_rows', 'most_cut', 'wanted_steps', 'fewest_epochs', 'most_epochs',
            'refits', 'cheap_cpu', 'cheap_gpu', 'check_target', 'downsampled', 'Task', 'load_task', 'held_out', 'Tokens',
            'tokenize', 'cpu_seconds', 'pass_steps', 'default_epochs', 'patience', 'on_one_device', 'Until',
-           'local_folder', 'publish', 'FinetuneResult', 'finetune']
+           'local_folder', 'publish', 'FinetuneResult', 'finetune', 'rows_learned']
 
 # %% ../../nbs/50_finetune.finetune.ipynb #5a652b27
 import copy, hashlib, json, logging, math, os, shutil, sys, time
@@ -29,7 +29,7 @@ from .metrics import confidence_thresholds, figures, trainer_metrics, trainer_ou
 from .tracking import Tracking
 from .trainer import (Drawn, as_rows, assumed_shares, balances, classifier_trainer, collate, is_last, last_checkpoint, loss_function, merged, most_windows,
     probabilities_for, row_weights, with_lora)
-from ..hub import Pushed, is_folder, load_note, load_splits, pinned, push, push_stage, require_split, typed_split
+from ..hub import Pushed, fetch_model, is_folder, load_note, load_splits, pinned, push, push_stage, require_split, revision_of, typed_split
 from ..labels import LabelSchema, encode, save_schema
 from ..linear import at_bound, temperature
 from ..processes import Leaving, is_main, join, processes, shared
@@ -407,11 +407,14 @@ def finetune(
     join(device)
     task = dataset if isinstance(dataset, Task) else load_task(dataset, token, downsample, seed)
     transformers.set_seed(seed)
-    model, tokenizer = load_base(base_model, task.schema, list(task.train['text']), max_length, token, allow_pickle)
+    commit = None if base_model == scratch else revision_of(base_model, fetch_model(base_model, token, allow_pickle))
+    texts = list(task.train['text'])
+    model, tokenizer = load_base(base_model, task.schema, texts, max_length, token, allow_pickle, commit)
     rate = learning_rate or default_learning_rate(
         model.num_parameters(exclude_embeddings=True), base_model == scratch, lora, model.config.model_type)
     options = dict(epochs=epochs, learning_rate=rate, train_batch_size=train_batch_size, balance=balance, lora=lora, refit=refit, downsample=downsample)
-    record = _record(task, tokenizer, reading, options, repo=model_name, base_model=base_model, seed=seed, device=device, dtype=pick_dtype(dtype, device, model))
+    record = _record(task, tokenizer, reading, options, repo=model_name, base_model=base_model, base_revision=commit,
+                     seed=seed, device=device, dtype=pick_dtype(dtype, device, model))
     tracked = nullcontext(tracking) if tracking else Tracking(Path(model_name).name, wandb_output, wandb_token)
     with nullcontext(run_folder) if isinstance(run_folder, RunFolder) else RunFolder(run_folder or run_folder_of(local_folder(model_name)), fresh) as run:
         return _all_stages(_Job(run, task, reading, record), model, tokenizer, tracked, token, private)
@@ -464,7 +467,7 @@ def _parts(task:Task, balance:str, seed:int)->dict:
     train, validation = (task.train, task.validation) if task.validation is not None else held_out(task.train, seed)
     if validation is not None and len(validation) < least_rows:
         validation = _too_few(f'a validation split of {len(validation)} rows is too small')
-    if balance == 'cap': train = normalize(train, reduce_majority_to=1.0, seed=seed).kept
+    if balance == 'cap': train = _capped(train, seed)
     return {'train': train} | ({} if validation is None else {'validation': validation}) | {'test': task.test}
 
 # %% ../../nbs/50_finetune.finetune.ipynb #ec8cb3b5
@@ -550,7 +553,9 @@ cheap_cpu, cheap_gpu = 3e13, 3e16  # operations of a training that 'auto' does t
 def _refit(job:_Job, model, facts:dict)->bool:
     "Whether to train once more, on all rows; the log says so."
     way, (cheap, speed) = job.options['refit'], (cheap_cpu, 5e10) if job.record['device'] == 'cpu' else (cheap_gpu, 5e13)
-    if 'validation' not in facts or job.task.validation is not None: return False  # nothing was held out
+    if 'validation' not in facts or job.task.validation is not None:
+        if way == 'on': log.info('refit: off; no row of the train split is held out, so the training is on all of them')
+        return False
     operations = 6 * model.num_parameters(exclude_embeddings=True) * facts['train']['read'] * job.options['epochs']
     again = way == 'on' or way == 'auto' and operations <= cheap
     if way == 'auto': log.info('refit: %s; a training takes about %.1f minutes, and up to %.0f are cheap (--refit on or off decides)',
@@ -571,8 +576,21 @@ def _all_rows(job:_Job, rows:dict):
     from datasets import concatenate_datasets
     both = concatenate_datasets([rows['train'], rows['validation']])
     if job.options['balance'] != 'cap': return both
-    labels = pd.DataFrame(dict(label=both['labels']))
-    return both.select(normalize(labels, reduce_majority_to=1.0, seed=job.record['seed']).kept.index)
+    return both.select(_capped(pd.DataFrame(dict(label=both['labels'])), job.record['seed']).index)
+
+def _capped(rows:pd.DataFrame, seed:int)->pd.DataFrame: return normalize(rows, reduce_majority_to=1.0, seed=seed).kept
+
+# %% ../../nbs/50_finetune.finetune.ipynb #ff13c84c
+def rows_learned(
+    folder:Path,         # the run folder of a training
+    train:pd.DataFrame,  # the train split that it began with
+    record:dict,         # of the training
+)->pd.DataFrame:         # text, label
+    "The rows that the published model has learned from."
+    def part(name): return pd.read_parquet(folder/'load'/f'{name}.parquet')
+    if not record['refit']: return part('train')
+    if record['hyperparameters']['balance'] != 'cap': return train
+    return _capped(pd.concat([part('train'), part('validation')], ignore_index=True), record['seed'])
 
 # %% ../../nbs/50_finetune.finetune.ipynb #2a618ca9
 def _saved(job:_Job, tokenized:Stage, trained:Stage, last:Stage)->Stage:
@@ -611,7 +629,9 @@ def _measured(job:_Job, trained:Stage, last:Stage, model, tokenizer, rows:dict, 
     first, validation = model, None
     if last is not trained: first = speed_up(load_checkpoint(trained.folder, job.record['repo'], 'a text classifier')[0])
     if 'validation' in rows:
-        validation = _calibrated(_trainer(job, first, tokenizer, rows, folder), rows['validation'])
+        texts = pd.read_parquet(job.run.folder/'load'/'validation.parquet')['text']
+        groups = cluster_texts(list(texts)).cluster
+        validation = _calibrated(_trainer(job, first, tokenizer, rows, folder), rows['validation'], groups)
         cool_head(model, validation['temperature'])
     model.config.libdocs = job.reading.to_dict() | {k: v for k, v in (validation or {}).items() if k in ('temperature', 'thresholds')}
     tested = _predicted(_trainer(job, model, tokenizer, rows, folder), rows['test'], 'test').metrics
@@ -629,6 +649,7 @@ def _predicted(trainer, rows, split:str):
 def _calibrated(
     trainer,   # of a trained model
     rows,      # of validation
+    groups,    # n names of groups of copies
 )->dict:       # temperature, thresholds, and the headline figures `before` and `after`, weighted as the trainer says
     "What validation rows say about the confidence of a model."
     logits, truth = _predicted(trainer, rows, 'validation').predictions, np.array(rows['labels'])
@@ -637,7 +658,7 @@ def _calibrated(
                                       'validation rows has little to do with their labels; do not trust its probabilities', degrees)
     before, after = (trainer_outcomes(scores, truth) for scores in (logits, logits / degrees))
     told = dict(before=figures(before, trainer.weights), after=figures(after, trainer.weights))
-    return dict(temperature=degrees, at_bound=at_bound(degrees), thresholds=confidence_thresholds(after)) | told
+    return dict(temperature=degrees, at_bound=at_bound(degrees), thresholds=confidence_thresholds(after, groups=groups)) | told
 
 def _published(job:_Job, last:Stage, saved:Stage, token:str|None, private:bool)->Pushed:
     "The local folder sent to the Hub, if the repo is there."

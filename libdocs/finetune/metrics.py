@@ -100,6 +100,8 @@ def outcomes(
 _tops, _by_label, _losses = ('top_1', 'top_2', 'top_3'), ('macro_f1', 'weighted_f1', 'balanced_accuracy'), ('log_loss', 'brier')
 _per_label_means = ('macro_f1', 'balanced_accuracy')  # in which every label counts alike, whatever its rows weigh
 headline = (*_tops, *_by_label, *_losses, 'ece')
+_least_chance = 1e-15  # of a truth, for the log-loss
+_most = dict(log_loss=-math.log(_least_chance), brier=2.)  # that a loss can be
 
 def figures(
     o:Outcomes,
@@ -117,7 +119,7 @@ def _row_values(o:Outcomes)->dict:
     "Those figures that are means over rows: their value for each row."
     values = {top: ((o.place > 0) & (o.place <= k)).astype(float) for k, top in enumerate(_tops, 1)}
     if not o.probable: return values
-    if o.scored.all(): values['log_loss'] = -np.log(np.maximum(o.chances[:, 1], 1e-15))
+    if o.scored.all(): values['log_loss'] = -np.log(np.maximum(o.chances[:, 1], _least_chance))
     return values | dict(brier=o.chances[:, 2])
 
 def _label_counts(o:Outcomes, w:np.ndarray)->tuple:
@@ -203,7 +205,7 @@ def intervals(
     alike, sure = (_effective(groups, weight) for weight in ((w > 0).astype(float), w))
     hidden, least = _hidden_variance(o, groups, w), {} if weights is None else _least_variance(o, groups, w)
     def interval(i, k):
-        if k in _losses: return _studentized(pseudo[:, i], means[:, i], errors[:, i], least.get(k))
+        if k in _losses: return _studentized(pseudo[:, i], means[:, i], errors[:, i], least.get(k), _most[k])
         error = math.sqrt(max(means[:, i].var() + hidden.get(k, 0), least.get(k, 0)))
         return _of_share(found[k], pseudo[:, i].mean(), error, alike, alike if k in _per_label_means else sure)
     return {k: interval(i, k) for i, k in enumerate(names)}
@@ -268,14 +270,15 @@ def _widening(pseudo:np.ndarray, weighted:bool)->float:
     rows = 1 / np.mean(shares)
     return t.ppf(.975, max(1., rows - 1)) / 1.959964
 
-def _studentized(pseudo:np.ndarray, means:np.ndarray, errors:np.ndarray, least:float|None)->list:
-    "The interval of a mean of positive values, on a logarithmic scale; with weights its variance is at least `least`."
+def _studentized(pseudo:np.ndarray, means:np.ndarray, errors:np.ndarray, least:float|None, most:float)->list:
+    "The interval of a mean of positive values up to `most`, on a logarithmic scale; with weights its variance is at least `least`."
     mean, error = pseudo.mean(), pseudo.std(ddof=1) / np.sqrt(len(pseudo))
     usable = (means > 0) & (errors > 0)
     if mean <= 0 or error == 0 or not usable.any(): return [max(0., mean)] * 2
     drawn = np.log(means[usable] / mean) / (errors[usable] / means[usable])
     low, high = np.quantile(drawn, [.025, .975]) * _widening(pseudo, least is not None)
-    return [float(mean * np.exp(-t * max(error, math.sqrt(least or 0)) / mean)) for t in (high, low)]
+    apart = max(error, math.sqrt(least or 0)) / mean
+    return [float(min(mean * np.exp(min(-t * apart, 700)), most)) for t in (high, low)]
 
 # %% ../../nbs/35_finetune.metrics.ipynb #d80d783d
 def natural_weights(
