@@ -24,6 +24,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'libdocs/classifier_model.py'),
                                           'libdocs.classifier_model._learned': ( 'classifier_model.html#_learned',
                                                                                  'libdocs/classifier_model.py'),
+                                          'libdocs.classifier_model._nli_model': ( 'classifier_model.html#_nli_model',
+                                                                                   'libdocs/classifier_model.py'),
                                           'libdocs.classifier_model._page': ('classifier_model.html#_page', 'libdocs/classifier_model.py'),
                                           'libdocs.classifier_model._print': ( 'classifier_model.html#_print',
                                                                                'libdocs/classifier_model.py'),

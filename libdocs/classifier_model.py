@@ -274,16 +274,22 @@ def _told(
 # %% ../nbs/81_classifier_model.ipynb #98a84c5f
 zero_shot_ways, patient_minutes = ('auto', 'on', 'off'), 10  # how long the zero-shot answer may take on a CPU, by 'auto'
 
-def _zero_shot(base_model:str, way:str, task, load:dict):
-    "The base model as a classifier, if it is an NLI model and not too slow; else None."
+def _nli_model(base_model:str, load:dict):
+    "The base model as a zero-shot classifier, or None if it is none."
     from libdocs.classifiers.deberta import DebertaZeroShot
     from libdocs.finetune.base import scratch
-    from libdocs.finetune.finetune import cpu_seconds
     from libdocs.records import InputError
-    if way == 'off' or base_model == scratch: return None
+    if base_model == scratch: return None
     try: base = DebertaZeroShot(base_model, **load)
     except InputError: return None  # it has no head: there is nothing it could answer
-    if not base.is_nli: return None
+    return base if base.is_nli else None
+
+def _zero_shot(base_model:str, way:str, task, load:dict):
+    "The base model as a classifier, if it is an NLI model and not too slow; else None."
+    from libdocs.finetune.finetune import cpu_seconds
+    base = None if way == 'off' else _nli_model(base_model, load)
+    if way == 'on' and base is None: log.warning('no zero-shot answer: %s is no NLI model, and only those answer before training', base_model)
+    if base is None: return None
     tokens = sum(min(len(text) / 4, base.tokenizer.model_max_length) for text in task.test['text']) * len(task.schema)
     minutes = cpu_seconds(base.model.num_parameters(exclude_embeddings=True), tokens) / 3 / 60
     if way == 'auto' and base.device == 'cpu' and minutes > patient_minutes:
