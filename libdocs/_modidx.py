@@ -11,6 +11,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'libdocs/classifier_model.py'),
                                           'libdocs.classifier_model._answer': ( 'classifier_model.html#_answer',
                                                                                 'libdocs/classifier_model.py'),
+                                          'libdocs.classifier_model._check_run_folder': ( 'classifier_model.html#_check_run_folder',
+                                                                                          'libdocs/classifier_model.py'),
                                           'libdocs.classifier_model._evaluate': ( 'classifier_model.html#_evaluate',
                                                                                   'libdocs/classifier_model.py'),
                                           'libdocs.classifier_model._evaluation': ( 'classifier_model.html#_evaluation',

@@ -191,6 +191,14 @@ def _learned(task, record:dict, downsample:float):
     return part if len(part) == record['rows']['train'] else task.train
 
 # %% ../nbs/81_classifier_model.ipynb #b6288206
+def _check_run_folder(run_folder, *repos:str):
+    "Raise `InputError` if the run folder is the folder of a dataset or a model."
+    from libdocs.hub import is_folder
+    from libdocs.records import InputError
+    def place(path): return Path(path).expanduser().resolve()
+    if run_folder is None or place(run_folder) not in [place(repo) for repo in repos if is_folder(repo)]: return
+    raise InputError(f'{run_folder}: is the folder of a dataset or a model; choose another folder for the run (--run-folder)')
+
 def train_and_evaluate(
     dataset:str,                        # prepared dataset: Hub name or folder
     model_name:str,                     # repo to publish to: Hub name or folder
@@ -226,6 +234,7 @@ def train_and_evaluate(
     if track not in trackers: raise InputError(unknown_name('tracker', track, trackers))
     base_model = options.get('base_model', default_base_model)
     check_target(model_name, dataset, base_model)
+    _check_run_folder(run_folder, dataset, base_model, model_name)
     check_outputs(files)
     tracking = Tracking(Path(model_name).name, wandb_output, wandb_token, track)
     if not tracking.off: check_folder(wandb_output)
