@@ -191,6 +191,14 @@ def _learned(task, record:dict, downsample:float):
     return part if len(part) == record['rows']['train'] else task.train
 
 # %% ../nbs/81_classifier_model.ipynb #b6288206
+def _check_run_folder(run_folder, *repos:str):
+    "Raise `InputError` if the run folder is the folder of a dataset or a model."
+    from libdocs.hub import is_folder
+    from libdocs.records import InputError
+    def place(path): return Path(path).expanduser().resolve()
+    if run_folder is None or place(run_folder) not in [place(repo) for repo in repos if is_folder(repo)]: return
+    raise InputError(f'{run_folder}: is the folder of a dataset or a model; choose another folder for the run (--run-folder)')
+
 def train_and_evaluate(
     dataset:str,                        # prepared dataset: Hub name or folder
     model_name:str,                     # repo to publish to: Hub name or folder
@@ -226,6 +234,7 @@ def train_and_evaluate(
     if track not in trackers: raise InputError(unknown_name('tracker', track, trackers))
     base_model = options.get('base_model', default_base_model)
     check_target(model_name, dataset, base_model)
+    _check_run_folder(run_folder, dataset, base_model, model_name)
     check_outputs(files)
     tracking = Tracking(Path(model_name).name, wandb_output, wandb_token, track)
     if not tracking.off: check_folder(wandb_output)
@@ -275,16 +284,22 @@ def _told(
 # %% ../nbs/81_classifier_model.ipynb #98a84c5f
 zero_shot_ways, patient_minutes = ('auto', 'on', 'off'), 10  # how long the zero-shot answer may take on a CPU, by 'auto'
 
-def _zero_shot(base_model:str, way:str, task, load:dict):
-    "The base model as a classifier, if it is an NLI model and not too slow; else None."
+def _nli_model(base_model:str, load:dict):
+    "The base model as a zero-shot classifier, or None if it is none."
     from libdocs.classifiers.deberta import DebertaZeroShot
     from libdocs.finetune.base import scratch
-    from libdocs.finetune.finetune import cpu_seconds
     from libdocs.records import InputError
-    if way == 'off' or base_model == scratch: return None
+    if base_model == scratch: return None
     try: base = DebertaZeroShot(base_model, **load)
     except InputError: return None  # it has no head: there is nothing it could answer
-    if not base.is_nli: return None
+    return base if base.is_nli else None
+
+def _zero_shot(base_model:str, way:str, task, load:dict):
+    "The base model as a classifier, if it is an NLI model and not too slow; else None."
+    from libdocs.finetune.finetune import cpu_seconds
+    base = None if way == 'off' else _nli_model(base_model, load)
+    if way == 'on' and base is None: log.warning('no zero-shot answer: %s is no NLI model, and only those answer before training', base_model)
+    if base is None: return None
     tokens = sum(min(len(text) / 4, base.tokenizer.model_max_length) for text in task.test['text']) * len(task.schema)
     minutes = cpu_seconds(base.model.num_parameters(exclude_embeddings=True), tokens) / 3 / 60
     if way == 'auto' and base.device == 'cpu' and minutes > patient_minutes:
