@@ -849,7 +849,7 @@ def completed(
     for line, raw, row, reason in chain(held, rows):
         if row is not None and not all(name in row for name in columns):
             seen.update(name for name in columns if name in row)
-            row = {name: None for name in columns if name in seen} | row
+            row = row | {name: None for name in columns if name in seen and name not in row}
         yield line, raw, row, reason
 
 # %% ../nbs/00_records.ipynb #ab47683a
@@ -858,6 +858,11 @@ class Records:
     "A corpus as read: `df` with `id`, `text`, `label` and carried columns; `rejected` with file, line, reason and the raw row."
     df: pd.DataFrame
     rejected: pd.DataFrame
+
+def _way_out(reason:str)->str:
+    "What to do about a row that cannot be read."
+    if reason.startswith('no column'): return 'Name the columns of the text and of the label'
+    return 'Fix the row, or skip such rows with --bad-rows reject'
 
 def iter_records(
     paths,                  # one path or several
@@ -882,7 +887,7 @@ def iter_records(
                 good += 1
                 yield record
             elif bad_rows == 'reject': rejected.append(dict(file=path.name, line=line, reason=reason, raw=_raw(raw, row)))
-            else: raise InputError(f'{path}:{line}: {reason}. Fix the row, or skip such rows with --bad-rows reject')
+            else: raise InputError(f'{path}:{line}: {reason}. {_way_out(reason)}')
     _check_any(paths, good, rejected)
 
 def read_records(
