@@ -465,7 +465,7 @@ def trust(
 )->str:            # a few sentences; empty if the scores are no probabilities
     "How well the probabilities are calibrated, and what the thresholds promise."
     if metrics.get('ece') is None: return ''
-    away = f'{percent(metrics["ece"])} away from the share that is right'
+    away = f'{100*metrics["ece"]:.1f} points away from the share that is right'
     return f'The probability that the model states is, on average, {away}. {promises(metrics)}'
 
 def _trust_section(metrics:dict)->Html|None:
