@@ -213,7 +213,7 @@ def train_and_evaluate(
     wandb_documents:bool=False,         # whether the report in W&B quotes documents, as the one beside the results does
     private:bool=True,                  # whether a new Hub repo is private
     downsample:float=1,                 # share of both splits to use
-    seed:int=42,                        # of head, order, dropout and sample
+    seed:int=42,                        # random seed for head, row order, dropout and sampling
     device:str='auto',                  # see `pick_device`
     dtype:str='auto',                   # of training and evaluation, see `pick_dtype`
     run_folder:str|os.PathLike=None,    # where the stages of the job are kept, to go on if it is interrupted; None: beside the model
@@ -323,10 +323,10 @@ what comes out, in results/MODEL/ or beside --output-classify-file:
   metrics.json    accuracy, F1, calibration, each with its interval, at the label frequencies of the test split and of the source;
                   simpler classifiers on the same rows; the same without test rows that have a copy in the train split
   zero_shot.jsonl the answers of the base model before training, if it can answer
+  leakage.jsonl   the test rows that have a copy in the train split, each beside its copy, if there are any
+  report.html     everything on one page
   MODEL_run/      beside the model: what is done already. After an interruption, a failed push or a crash, the same command goes on from there;
                   `libdocs push MODEL_run` sends what could not be published
-  leakage.jsonl   these rows, each beside its copy, if there are any
-  report.html     all of it to look at
 
 A repo is a Hub name (alice/contracts) or a folder (./contracts, which needs no account and no network).
 The base model `scratch` is a small model made from the training split: no download, good for short texts and for trying things out.'''
@@ -354,9 +354,9 @@ def _training(group):
     a = group.add_argument
     a('--model-for-training-finetune', '-m', default=default_base_model, metavar='MODEL', help=f'base model: Hub name, folder, or scratch (default: {default_base_model})')
     a('--allow-pickle', action='store_true', help='open a base model whose weights are pickled (pytorch_model.bin); a pickle can run code, so only from people you trust')
-    a('--epochs', type=positive, metavar='N', help='times through the training split, at the most; a part of it is held out to choose the epoch (default: as many as come to about 500 steps, from 2 to 20)')
+    a('--epochs', type=positive, metavar='N', help='maximum passes over the training split; a part of it is held out to choose the epoch (default: as many as come to about 500 steps, from 2 to 20)')
     a('--learning-rate', type=positive, metavar='RATE', help='peak learning rate (default: by model size, 2e-5 for base models)')
-    a('--train-batch-size', type=count, default=32, metavar='N', help='texts a training step (default: 32)')
+    a('--train-batch-size', type=count, default=32, metavar='N', help='texts per training step (default: 32)')
     a('--max-length', type=number(int, lambda n: n >= 4, 'a whole number, at least 4'), default=512, metavar='TOKENS', help='tokens of a text that are read; the share that is cut off is reported (default: 512)')
     a('--balance', choices=['none', 'cap', 'loss', 'logit'], default='none', help='skewed labels: learn them as they are, cap the common ones, weigh the loss by effective numbers, or adjust the logits (default: none)')
     a('--long', choices=['head', 'head-tail', 'windows'], default='head', help='texts longer than --max-length: read the beginning, beginning and end, or all in windows (default: head)')
@@ -365,7 +365,7 @@ def _training(group):
     a('--refit', choices=['auto', 'on', 'off'], default='auto', help='when epoch and calibration are chosen, train once more, on the rows too that were held out; auto does so where training takes about ten minutes or less (default: auto)')
     a('--lora', action='store_true', help='train small matrices beside the weights (LoRA, for large base models; needs libdocs[lora]); they are merged before publishing')
     a('--downsample', type=share, default=1, metavar='SHARE', help='use this share of every label of both splits, for a quick try')
-    a('--seed', type=seed, default=42, help='of head, order, dropout and sample (default: 42)')
+    a('--seed', type=seed, default=42, help='random seed for head, row order, dropout and sampling (default: 42)')
     a('--track', choices=['wandb', 'none'], default='wandb',
       help='track the training with W&B, or not; WANDB_MODE=disabled and WANDB_DISABLED=true switch it off too (default: wandb)')
     a('--wandb-output', default='wandb', metavar='DIR',
@@ -385,9 +385,9 @@ def _evaluation(group):
     a('--bad-rows', choices=['stop', 'reject'], default='stop',
       help='with --examples: stop at a row that cannot be read, or leave it out (default: stop)')
     a('--delimiter', metavar='CHARACTER',
-      help='with --examples: what separates the values of CSV: a character, or comma, tab, semicolon, bar (default: found)')
+      help='with --examples: what separates the values of CSV: a character, or comma, tab, semicolon, bar (default: detected)')
     a('--eval-batch-size', type=count, default=256, metavar='N', help='texts that are classified and written at a time (default: 256)')
-    a('--zero-shot', choices=zero_shot_ways, default='auto', help='let an NLI base model answer before training, to see what training bought; auto leaves it out where a CPU would take long (default: auto)')
+    a('--zero-shot', choices=zero_shot_ways, default='auto', help='let an NLI base model answer before training, to show what the training added; auto leaves it out where a CPU would take long (default: auto)')
     a('--output-classify-file', metavar='FILE', help='JSONL of every prediction (default: results/MODEL/results.jsonl)')
 
 def _access(group):

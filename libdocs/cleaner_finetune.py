@@ -16,6 +16,8 @@ from .console import Parser, command, count, positive, proper_share, say, seed, 
 log = logging.getLogger('libdocs.cleaner_finetune')  # also under `python -m`, where __name__ is __main__
 
 # %% ../nbs/80_cleaner_finetune.ipynb #2cdc8281
+_after = dict(filtered_label='cleaned', rare_label='cleaned', label_cap='cleaned', label_issue='normalized')  # reason → the step after which such rows are removed; others: 'read'
+
 @dataclass(frozen=True, repr=False)
 class Prepared:
     "A prepared dataset: where it is and how it came about."
@@ -28,9 +30,8 @@ class Prepared:
     pushed: object = None # where it was published, or None
 
     def __str__(self):
-        steps = [f'{n:>9,}  {step}' for step, n in self.counts]
-        gone = [f'{n:>9,}  removed: {reason}' for reason, n in self.removed.items()]
-        return '\n'.join([*steps[:1], *gone, *steps[1:]])
+        def after(step): return [f'{n:>9,}  removed: {reason}' for reason, n in self.removed.items() if _after.get(reason, 'read') == step]
+        return '\n'.join(line for step, n in self.counts for line in (f'{n:>9,}  {step}', *after(step)))
 
     def __repr__(self): return f'Prepared({dict(self.counts)}, removed: {self.removed})'
 
@@ -84,7 +85,7 @@ def prepare(
     labels_to_filter=(),             # labels to drop
     reduce_majority_to:float|None=None,  # a label keeps at most 2 × smallest × this; None: all its rows
     test_size:float=0.2,             # share of test
-    seed:int=42,                     # of cap and split
+    seed:int=42,                     # random seed of the cap and the split
     threshold:float=0.9,             # cosine similarity of a near-duplicate
     min_label_count:int=2,           # labels with fewer rows are dropped
     natural_test:bool=False,         # with a cap: hold the test split out before it, with the frequencies of the source
@@ -154,12 +155,12 @@ _epilog = '''example:
 
 what comes out:
   OUTPUT_train.jsonl, OUTPUT_test.jsonl   the splits
-  OUTPUT_removed.jsonl                    every row that went, with the reason and the row it matched
+  OUTPUT_removed.jsonl                    every removed row, with the reason and the row it matched
   OUTPUT_rejected.jsonl                   rows that could not be read (with --bad-rows reject)
   OUTPUT_label_issues.jsonl               training rows whose label may be wrong, the most suspicious first, each with its level (likely or
                                           possible) and how many rows of the level are expected to be wrong
   OUTPUT_outliers.jsonl                   training rows least like their own label
-  OUTPUT_report.html                      all of it to look at
+  OUTPUT_report.html                      everything on one page
   OUTPUT_run/                             what is done already: after an interruption, a failed push or a changed option, the same
                                           command does only what is missing; `libdocs push OUTPUT_run` sends what could not be published
   train.csv, test.csv, README.md,         in the dataset repo, in one commit; the last one says how frequent
@@ -173,7 +174,7 @@ def parser()->Parser:
     "The options of the command."
     about = 'Turn a raw corpus of labelled documents into a clean dataset with an honest test split.'
     p = Parser(prog='cleaner_finetune', epilog=_epilog, description=about)
-    _from_to(p.add_argument_group('from where to where'))
+    _from_to(p.add_argument_group('input and output'))
     _cleaning(p.add_argument_group('cleaning'))
     _splitting(p.add_argument_group('labels and splitting'))
     _access(p.add_argument_group('access'))
@@ -199,7 +200,7 @@ def _cleaning(group):
     unpacking_options(group)
     a('--bad-rows', choices=['stop', 'reject'], default='stop', help='stop at a row that cannot be read, or skip it and list it (default: stop)')
     a('--delimiter', metavar='CHARACTER',
-      help='what separates the values of CSV files: a character, or comma, tab, semicolon, bar (default: found)')
+      help='what separates the values of CSV files: a character, or comma, tab, semicolon, bar (default: detected)')
     a('--merge-labels', action='store_true',
       help='merge labels that differ only by case, space, Unicode form, invisible characters, or as 1 and 1.0')
     a('--threshold', type=share, default=0.9, metavar='COSINE', help='TF-IDF cosine similarity from which two texts are copies (default: 0.9)')
@@ -217,7 +218,7 @@ def _splitting(group):
     a('--natural-test', action='store_true', help='with --reduce-majority-to: hold the test split out before the cap, so that its '
       'labels are as frequent as in the source')
     a('--test-size', type=proper_share, default=0.2, metavar='SHARE', help='share of the test split (default: 0.2)')
-    a('--seed', type=seed, default=42, help='of cap and split (default: 42)')
+    a('--seed', type=seed, default=42, help='random seed of the cap and the split (default: 42)')
 
 def _access(group):
     a = group.add_argument

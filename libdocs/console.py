@@ -20,7 +20,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs):
         kwargs.setdefault('formatter_class', argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **kwargs)
-        self.add_argument('--log-level', choices=['debug', 'info', 'warning', 'error'], default='info', help='how much to say (default: info)')
+        self.add_argument('--log-level', choices=['debug', 'info', 'warning', 'error'], default='info', help='level of the log messages (default: info)')
 
     def error(self, message):
         if found := re.match(r'unrecognized arguments: (-\S+)', message):

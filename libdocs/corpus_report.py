@@ -10,21 +10,22 @@ import pandas as pd
 
 from . import __version__
 from .markup import Html, h
-from .report import _facts, _name, _page, _scroll, _table, percent, shorten
+from .report import _Figure, _facts, _name, _page, _scroll, _table, percent, shorten
 from .utils.data_cleaner.clean_data_tfidf import differing
 
 # %% ../nbs/46_corpus_report.ipynb #ae39d9b4
 _reasons = dict(empty='no words', unlabelled='no label', exact_duplicate='exact copy', near_duplicate='near copy', label_conflict='label conflict', label_issue='label suspect',
                 filtered_label='filtered', rare_label='rare label', label_cap='over the cap')
 
-def _labels_section(labels:list, removed:pd.DataFrame)->Html:
+def _labels_section(labels:list, removed:pd.DataFrame, rejected:int=0)->Html:
     "Rows of each label before, removed by reason, and after."
     counts = pd.crosstab(removed['label'], removed['reason'])
-    reasons = [r for r in _reasons if r in counts]
+    reasons = [r for r in _reasons if r in counts and r != 'unlabelled']  # a row without a label is in no row of the table
     def row(d): return [d['label'], d['raw'], *(int(counts.at[d['label'], r]) if d['label'] in counts.index else 0 for r in reasons), d['train'], d['test']]
     rows = [row(d) for d in sorted(labels, key=lambda d: (-d['raw'], d['label']))]
     table = _table(['Label', 'Read', *(_reasons[r] for r in reasons), 'Train', 'Test'], rows, 'Rows of each label')
-    sums = [h('li', f'{_reasons[r]}: {int(counts[r].sum()):,}') for r in reasons]
+    sums = [h('li', f'{_reasons[r]}: {int(counts[r].sum()):,}') for r in _reasons if r in counts]
+    if rejected: sums.insert(0, h('li', f'could not be read: {rejected:,}'))
     return h('section', h('h2', 'What became of each label'), h('p', 'Rows removed, by reason:', cls='soft') if sums else None, h('ul', sums) if sums else None, table, id='labels')
 
 # %% ../nbs/46_corpus_report.ipynb #9f20f53d
@@ -32,7 +33,7 @@ _pair_kinds = dict(
     near_duplicate=('Near copies with one label', 'Removed', 'Because of',
                     'The least similar ones. If these are not copies to you, raise the threshold.'),
     label_conflict=('One text, several labels', 'Removed', 'Because of',
-                    'The label that most rows of a text have is believed, or as --conflicts says.'),
+                    'The most frequent label of a text is kept, unless --conflicts says otherwise.'),
     label_clash=('Near copies with different labels', 'Stays', 'Stays too', ''))
 
 def _pairs_section(pairs:pd.DataFrame, threshold:float, clashes:dict)->Html:
@@ -74,12 +75,12 @@ def _issues_section(issues, dropped:bool, most:int=30)->list:
                       'They are all still there: read them, fix the source, or drop the likely ones with --label-issues drop.'))
     if issues.unjudged: about += f' {len(issues.unjudged)} labels have too few rows to be judged.'
     suspects = [[r.label, str(r.suggested), r.level, r.probability_wrong, r.text] for r in found.head(most).itertuples()]
-    confused = [[r.label, str(r.suggested), int(r.rows), round(r.wrong, 1)] for r in issues.confused.head(12).itertuples()]
+    confused = [[r.label, str(r.suggested), int(r.rows), _Figure(f'{r.wrong:.1f}')] for r in issues.confused.head(12).itertuples()]
     typical = [[r.label, r.similarity, r.text] for r in issues.outliers.head(12).itertuples()]
     return [h('section', h('h2', 'Labels that may be wrong'), h('p', about, cls='soft'),
-              _table(['Label', 'Suggested', 'Level', 'Probability wrong', 'Text'], suspects, 'Suspects') if suspects else None,
+              _table(['Label', 'Suggested', 'Level', 'Classifier estimate', 'Text'], suspects, 'Suspects') if suspects else None,
               [h('h3', 'Labels most often in doubt'),
-               _table(['Label', 'Suggested', 'Rows', 'Probably wrong'], confused, 'Confused labels')] if confused else None, id='issues'),
+               _table(['Label', 'Suggested', 'Rows', 'Expected wrong'], confused, 'Confused labels')] if confused else None, id='issues'),
             h('section', h('h2', 'Least like their own label'), h('p', 'Cosine to the mean of the label. An outlier need not be wrong; nothing is removed for it.', cls='soft'),
               _table(['Label', 'Cosine', 'Text'], typical, 'Outliers'), id='outliers') if typical else None]
 
@@ -94,14 +95,15 @@ def corpus_html(
 )->str:                    # one HTML file that loads nothing
     "What was done to a corpus and what to look at, as one self-contained page."
     rows, name = dict(facts['counts']), str(facts['repo'])
-    lead = (f'{rows["read"]:,} rows were read, {rows["cleaned"]:,} are left after cleaning, {rows["normalized"]:,} after filtering labels: {rows["train"]:,} to train on, {rows["test"]:,} to test on. '
+    filtered = f', {rows["normalized"]:,} after filtering labels' if rows['normalized'] != rows['cleaned'] else ''
+    lead = (f'{rows["read"]:,} rows were read, {rows["cleaned"]:,} are left after cleaning{filtered}: {rows["train"]:,} to train on, {rows["test"]:,} to test on. '
             'No text of the test split has a copy in the train split at the threshold that was used.')
     dropped = (facts.get('options') or {}).get('label_issues') == 'drop'
     links = dict(labels='Labels', pairs='Close calls', **(dict(issues='Labels in doubt', outliers='Outliers') if issues is not None else {}), facts='Facts')
     nav = h('nav', [h('a', text, href=f'#{key}') for key, text in links.items()], aria_label='Sections')
     header = h('header', h('p', 'What was done to a corpus', cls='kicker'), h('h1', h('bdi', shorten(name, 120))), h('p', lead, cls='lead'), nav)
     told = {k: facts[k] for k in ('seed', 'options', 'sha256', 'versions') if facts.get(k)}
-    sections = [_labels_section(facts['labels'], removed), _pairs_section(pairs, facts['options']['threshold'], facts['clashes']),
+    sections = [_labels_section(facts['labels'], removed, (facts.get('removed_by_reason') or {}).get('rejected when read', 0)), _pairs_section(pairs, facts['options']['threshold'], facts['clashes']),
                 *(_issues_section(issues, dropped) if issues is not None else []), h('section', h('h2', 'Facts'), _facts(told), id='facts')]
     footer = h('footer', f'Made with libdocs {__version__}. This page is one file, loads nothing, and quotes documents: it stays on this machine.')
     return _page(f'{shorten(name, 80)}: corpus', [Html(_css), h('main', header, sections), footer])

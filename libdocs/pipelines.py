@@ -113,7 +113,7 @@ _epilog = '''examples:
   libdocs-pipeline prepare -p input_dir data -p input_filename raw.jsonl -p output_filename out/letters -p target_hf_dataset ./dataset
   libdocs-pipeline finetune -p dataset ./dataset -p model_name ./model -p base_model scratch
   libdocs-pipeline evaluate -p dataset ./dataset -p model_name ./model
-  libdocs-pipeline finetune --list          what it can be told
+  libdocs-pipeline finetune --list          its parameters
 
 Tokens are never parameters: set HF_TOKEN and WANDB_API_KEY.'''
 
@@ -121,7 +121,7 @@ def parser()->Parser:
     "The options of the command."
     p = Parser(prog='libdocs-pipeline', epilog=_epilog, description='Run one of the pipeline notebooks with parameters, through papermill.')
     p.add_argument('name', metavar='NAME', help=f'the pipeline: {", ".join(pipelines)}')
-    p.add_argument('-p', '--parameter', nargs=2, action='append', default=[], metavar=('NAME', 'VALUE'), help='a parameter and its value; may be given many times')
+    p.add_argument('-p', '--parameter', nargs=2, action='append', default=[], metavar=('NAME', 'VALUE'), help='a parameter and its value; can be repeated')
     p.add_argument('--out', metavar='NOTEBOOK', help='where the executed notebook goes (default: NAME-executed.ipynb)')
     p.add_argument('--list', action='store_true', help='list the parameters of the pipeline and stop')
     return p

@@ -54,14 +54,14 @@ def read_stage(
         tell_lists(labels)
         pd.DataFrame(dict(id=unique_ids(ids), label=merge_variants(labels) if merge_labels else labels)).to_parquet(folder/'table.parquet')
         write_jsonl(folder/'rejected.jsonl', pd.DataFrame(rejected, columns=['file', 'line', 'reason', 'raw']))
-        if rejected: log.warning('%d bad rows set aside; the first: %s line %d: %s', len(rejected), *(rejected[0][k] for k in ('file', 'line', 'reason')))
+        if rejected: log.warning('%d bad rows skipped; the first: %s line %d: %s', len(rejected), *(rejected[0][k] for k in ('file', 'line', 'reason')))
         return dict(rows=len(ids), rejected=len(rejected), columns=['id', *columns])
     files = {os.fspath(path): file_sha256(path) for path in paths}
     return run.stage('read', dict(files=files, text=text, subject=subject, bad_rows=bad_rows, merge_labels=merge_labels, delimiter=delimiter, versions=versions()), work)
 
 def _tell_variants(labels:list, merged:bool):
     for group in label_variants(labels):
-        spelled = ', '.join(f'{label!r} ({n} rows)' for label, n in group.items())
+        spelled = ', '.join(f'{label!r} ({n} row{"s" * (n != 1)})' for label, n in group.items())
         log.warning('labels that differ only in spelling: %s; %s', spelled, 'merged into the first' if merged else 'they stay apart unless --merge-labels is given')
 
 # %% ../nbs/70_preparation.ipynb #ec4b026c

@@ -922,8 +922,7 @@ def iter_records(
                 good += 1
                 yield record
             elif bad_rows == 'reject': rejected.append(dict(file=path.name, line=line, reason=reason, raw=_raw(raw, row)))
-            else:
-                raise InputError(f'{path}:{line}: {reason}. {_way_out(reason)}, or skip such rows with --bad-rows reject')
+            else: raise InputError(f'{path}:{line}: {reason}. {_way_out(reason)}')
     _check_any(paths, good, rejected)
 
 def read_records(
@@ -948,7 +947,8 @@ def _check_reading(text:str, label:str, bad_rows:str, delimiter:str|None):
 
 def _way_out(reason:str)->str:
     "What to do about a bad row."
-    return 'Name the column that is meant' if reason.startswith('no column') else 'Fix the row'
+    if reason.startswith('no column'): return 'Name the column that is meant'
+    return 'Fix the row, or skip such rows with --bad-rows reject'
 
 def _tell_kind(kinds:set, value, label:str, path:Path, line:int):
     "Log, once for each type, that labels which are no text are read as text."

@@ -262,7 +262,7 @@ def frequencies(
     if not natural: return ''
     if natural['test'] == 'natural': start = 'The labels of the test split are as frequent as in the source.'
     else: start = 'The test split was made after the common labels had been capped. At the label frequencies of the source (its test rows re-weighted) ' + f'the top-1 accuracy is {percent(natural["top_1"])} ({between(natural["intervals"]["top_1"])}).'
-    return start + ('' if natural['tested_share'] > .9995 else f' {percent(1 - natural["tested_share"])} of the source have labels that are not tested.')
+    return start + ('' if natural['tested_share'] > .9995 else f' {percent(1 - natural["tested_share"])} of the source rows have labels that are not in the test split.')
 
 def figure_rows(
     metrics:dict,  # of `run`
@@ -360,7 +360,7 @@ def _labels_section(metrics:dict, most:int=500)->Html:
     body = [_label_row(d, predicted[d['label']], taken[d['label']]) for d in worst]
     heads = ['Label', 'F1', 'Rows', 'Precision', 'Recall', 'Most often taken for']
     note = f' Shown are the {most} worst of {len(per_label):,}; metrics.json has all.' if len(per_label) > most else ''
-    about = h('p', f'The worst label stands first; press a column head to sort by it.{note}', cls='soft')
+    about = h('p', f'Worst label first; click a column head to sort by it.{note}', cls='soft')
     table = h('table', _sortable(heads), h('tbody', body))
     return h('section', h('h2', 'Each label'), about, _scroll(table, 'Figures of each label'), id='each-label')
 
@@ -426,7 +426,7 @@ def _confusion_section(metrics:dict)->Html:
     n = len(confusion['labels'])
     how = 'Each row is a true label, each column an answer; cells are shaded by their share of the row, that is, of the rows with that label. Blue is right, orange wrong.'
     if n > 24: how += ' Labels stand in the order of their names, from the top and from the left.'
-    return h('section', h('h2', 'What is taken for what'), h('p', how, cls='soft'),
+    return h('section', h('h2', 'Confusion matrix'), h('p', how, cls='soft'),
              h('div', _matrix(confusion) if n <= 24 else _heatmap(confusion), _pairs_table(confusion) if n > 6 else None, cls='beside'), id='confusion')
 
 # %% ../nbs/45_report.ipynb #73bf7017
@@ -444,7 +444,7 @@ def _from(c:dict)->str:
 
 def _coverage_rows(sure:dict)->tuple:
     "How much is answered when the answers have to be right so often: (heads, rows of text)."
-    return ['To be right', 'From probability', 'Answered', 'Rows', 'Were right'], [[percent(c['accuracy']), _from(c), percent(c['answered']), f'{c["rows"]:,}', percent(c['right'])] for c in sure['at']]
+    return ['Wanted accuracy', 'Minimum probability', 'Answered', 'Rows', 'Accuracy'], [[percent(c['accuracy']), _from(c), percent(c['answered']), f'{c["rows"]:,}', percent(c['right'])] for c in sure['at']]
 
 _chosen_on = dict(validation='The thresholds were chosen on validation rows, not on these.',
                   test='The model has none of its own, so they were chosen on these very rows: '
@@ -465,7 +465,7 @@ def trust(
 )->str:            # a few sentences; empty if the scores are no probabilities
     "How well the probabilities are calibrated, and what the thresholds promise."
     if metrics.get('ece') is None: return ''
-    away = f'{percent(metrics["ece"])} away from the share that is right'
+    away = f'{100*metrics["ece"]:.1f} points away from the share that is right'
     return f'The probability that the model states is, on average, {away}. {promises(metrics)}'
 
 def _trust_section(metrics:dict)->Html|None:
@@ -474,7 +474,7 @@ def _trust_section(metrics:dict)->Html|None:
     heads, rows = _coverage_rows(metrics['coverage'])
     table = _table(heads, [[first, *map(_Figure, rest)] for first, *rest in rows], 'Accuracy and share of answers')
     picture = h('figure', h('figcaption', 'Across: the probability that was stated. Upwards: the share that was right.'), _reliability(metrics['calibration']), cls='small')
-    return h('section', h('h2', 'How far to trust it'), h('p', trust(metrics), cls='soft'), h('div', picture, h('div', h('h3', 'If it may leave rows unanswered'), table, cls='grow'), cls='beside'), id='trust')
+    return h('section', h('h2', 'How far to trust it'), h('p', trust(metrics), cls='soft'), h('div', picture, h('div', h('h3', 'If the model may abstain'), table, cls='grow'), cls='beside'), id='trust')
 
 # %% ../nbs/45_report.ipynb #5d45b3a8
 def hints(
@@ -568,7 +568,7 @@ def _mistake(row:dict, short:int=220, full:int=2000)->Html:
     "One mistake: how sure, what for what, and the text."
     scores, label, text = row.get('scores') or [math.nan], row['label'], str(row['text'])
     place = row['predictions'].index(label) + 1 if label in row['predictions'] else None
-    rank = f' (answer number {place})' if place else ' (not among its answers)'
+    rank = f' (at rank {place})' if place else ' (not among the answers)'
     row_id = f', row {shorten(str(row["id"]), 60)}' if row.get('id') is not None else ''
     who = h('p', 'Taken for ', _name(row['predictions'][0]), ', labelled ', _name(label), h('span', rank, h('bdi', row_id), cls='soft'), cls='who')
     beginning = h('bdi', shorten(text, short))
@@ -635,7 +635,11 @@ def compared(
 # %% ../nbs/45_report.ipynb #12067644
 _FACTS = dict(model='Model', model_revision='Commit of the model', base_model='Base model', base_revision='Commit of the base model', dataset='Data set',
               dataset_revision='Commit of the data set', rows='Rows', seed='Seed', truncated_share='Texts cut at the maximum length',
-              max_length='Maximum length in tokens', seconds='Seconds', hyperparameters='Hyperparameters', versions='Versions', device='Device', dtype='Precision')
+              max_length='Maximum length in tokens', seconds='Seconds', hyperparameters='Hyperparameters', versions='Versions', device='Device', dtype='Precision',
+              schema_hash='Hash of the labels', probabilities_for='Label frequencies of the probabilities', parameters='Parameters',
+              steps='Steps', planned_steps='Planned steps', trained_rows='Rows of the final training', lost_token_share='Tokens not read',
+              test_truncated_share='Test texts cut', evaluation_seconds='Seconds of the evaluation', options='Options', sha256='SHA-256')
+_COUNTS = {'rows', 'train', 'validation', 'test', 'trained_rows', 'parameters', 'steps', 'planned_steps'}
 
 def _fact(key:str, value):
     "A value as text or element."
@@ -643,7 +647,7 @@ def _fact(key:str, value):
     if isinstance(value, (list, tuple)): return ', '.join(map(str, value[:50])) + (f' and {len(value) - 50} more' if len(value) > 50 else '')
     if isinstance(value, bool): return 'yes' if value else 'no'
     if isinstance(value, float): return percent(value) if key.endswith('_share') else f'{value:.4g}'
-    return '–' if value is None else f'{value:,}' if isinstance(value, int) and key == 'rows' else str(value)
+    return '–' if value is None else f'{value:,}' if isinstance(value, int) and key in _COUNTS else str(value)
 
 def _facts(facts:dict)->Html:
     "A dictionary as a list of names and values."

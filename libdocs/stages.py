@@ -155,7 +155,7 @@ class _Book(_Names):
         if why is None:
             log.info('stage %s: done before, in %.1f s; nothing has changed since', name, manifest['seconds'])
             return self._as_stage(name, manifest)
-        log.info('stage %s: again, because %s', name, why)
+        log.info('re-running stage %s: %s', name, why)
         return None
 
     def _as_stage(self, name:str, manifest:dict)->Stage:

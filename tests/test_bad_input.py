@@ -334,7 +334,7 @@ def test_label_with_one_row(clean):
     "It is dropped, or kept in train where the user says so; both are told."
     rows = jsonl([*ROWS, {'id': 'lone', 'text': 'a single memo', 'label': 'memo'}])
     done, out = clean(rows)
-    assert "WARNING: dropped 1 labels with fewer than 2 rows: 'memo'" in done.stderr
+    assert "WARNING: dropped 1 label with fewer than 2 rows: 'memo'" in done.stderr
     assert [(r['id'], r['reason']) for r in out['removed'] if r['label'] == 'memo'] == [('lone', 'rare_label')]
     assert {r['label'] for r in out['train']} == {'invoice', 'contract', 'minutes'}
     done, out = clean(rows, '--min-label-count', '1')
@@ -402,7 +402,7 @@ def test_bad_rows_are_set_aside(clean):
     bad = [b'{"text": "cut', b'{"text": "ab\xff", "label": "invoice"}', b'{"text": [1], "label": "invoice"}', b'{"text": "half \\ud83d", "label": "invoice"}',
            b'{"text": "a\\u0000b", "label": "invoice"}', b'{"text": "a", "label": ["memo"]}', b'17']
     done, out = clean(row(*bad), '--bad-rows', 'reject')
-    assert 'WARNING: 7 bad rows set aside; the first: raw.jsonl line 31: broken JSON' in done.stderr
+    assert 'WARNING: 7 bad rows skipped; the first: raw.jsonl line 31: broken JSON' in done.stderr
     assert [(r['file'], r['line']) for r in out['rejected']] == [('raw.jsonl', 31 + i) for i in range(7)]
     assert [r['raw'] for r in out['rejected']] == [line.decode('utf-8', 'backslashreplace') for line in bad]
     for found, reason in zip(out['rejected'], ['broken JSON', 'invalid UTF-8', 'text is not a string', 'invalid Unicode', 'NUL byte', 'label is a list', 'not a JSON object']):

@@ -100,7 +100,7 @@ def test_phase_1_files(prepared):
     assert (prepared.folder/'data'/'raw.jsonl').read_bytes() == RAW
     for name in LOCAL + BESIDE: assert f'wrote {name}' in prepared.done.stdout
     assert 'published ./ds' in prepared.done.stdout
-    assert 'WARNING: 3 bad rows set aside; the first: raw.jsonl line 51: broken JSON' in prepared.done.stderr
+    assert 'WARNING: 3 bad rows skipped; the first: raw.jsonl line 51: broken JSON' in prepared.done.stderr
 
 
 def test_phase_1_accounts_for_every_row(prepared):

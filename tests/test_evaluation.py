@@ -162,7 +162,7 @@ def test_figures_with_intervals_at_both_frequencies(noisy):
 
 def test_card_has_metrics_and_confusion_matrix(noisy):
     card = (noisy.folder/'model'/'README.md').read_text()
-    for told in ('95% interval', 'At the frequencies of the source', 'Rows are the truth, columns the answers', 'Expected calibration error', 'From probability'): assert told in card, told
+    for told in ('95% interval', 'At the frequencies of the source', 'Rows are the truth, columns the answers', 'Expected calibration error', 'Minimum probability'): assert told in card, told
     counts = noisy.metrics['confusion']['counts']
     assert f'| contract | {counts[0][0]} | {counts[0][1]} | {counts[0][2]} |' in card
 

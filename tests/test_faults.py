@@ -119,7 +119,7 @@ def test_given_again_nothing_is_done(whole, kind, record_property):
     record_property('seconds whole', (work.parent/'seconds').read_text())
     before = {p: p.stat().st_mtime_ns for p in work.rglob('*') if p.is_file() and not p.name.endswith(('.push', '.lock', '.md', 'metrics.json', 'report.html'))}
     done = well(start(work, kind))
-    assert 'again, because' not in done.stderr and done.stderr.count('done before') >= 6
+    assert 're-running' not in done.stderr and done.stderr.count('done before') >= 6
     assert {p: p.stat().st_mtime_ns for p in before} == before and made(work) == expected
 
 

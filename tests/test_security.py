@@ -72,7 +72,7 @@ def test_lines_without_end_and_values_without_bottom(run, tmp_path):
     endless = b'{"text": "' + b'x' * (70 << 20) + b'", "label": "a"}\n'
     put(tmp_path, {'data/raw.jsonl': deep + endless + jsonl(ROWS)})
     _, _, said = succeeds(run('cleaner_finetune', *CLEAN, '-f', 'raw.jsonl', '--bad-rows', 'reject', '--label-issues', 'off'))
-    assert '2 bad rows set aside' in said
+    assert '2 bad rows skipped' in said
     assert [row['line'] for row in read_jsonl(tmp_path/'out'/'letters_rejected.jsonl')] == [1, 2]
 
 

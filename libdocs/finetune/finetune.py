@@ -558,8 +558,8 @@ def _refit(job:_Job, model, facts:dict)->bool:
         return False
     operations = 6 * model.num_parameters(exclude_embeddings=True) * facts['train']['read'] * job.options['epochs']
     again = way == 'on' or way == 'auto' and operations <= cheap
-    if way == 'auto': log.info('refit: %s; a training takes about %.1f minutes, and up to %.0f are cheap (--refit on or off decides)',
-                               'on' if again else 'off', operations / speed / 60, cheap / speed / 60)
+    if way == 'auto': log.info('refit %s: one more training takes about %.1f minutes; auto allows %.0f (--refit on or off decides)',
+                               'on' if again else 'off', max(.1, operations / speed / 60), cheap / speed / 60)
     return again
 
 def _refitted(job:_Job, model, tokenizer, tokenized:Stage, trained:Stage)->Stage:

@@ -69,7 +69,7 @@ def normalize(
     rare = set(counts.index[counts < min_label_count]) - set(filter_labels)
     reason[df['label'].isin(rare)] = 'rare_label'
     reason[df['label'].isin(filter_labels)] = 'filtered_label'
-    if rare: log.warning('dropped %d labels with fewer than %d rows: %s', len(rare), min_label_count, ', '.join(map(repr, sorted(rare)[:20])))
+    if rare: log.warning('dropped %d label%s with fewer than %d rows: %s', len(rare), 's' * (len(rare) > 1), min_label_count, ', '.join(map(repr, sorted(rare)[:20])))
     left = np.flatnonzero(reason == None)
     cap, over = _over_the_cap(df['label'].to_numpy(object)[left], reduce_majority_to, seed)
     reason[left[over]] = 'label_cap'
