@@ -7,7 +7,7 @@ __all__ = ['log', 'default_base_model', 'zero_shot_ways', 'patient_minutes', 'Ev
            'evaluate_published', 'train_and_evaluate', 'parser', 'main']
 
 # %% ../nbs/81_classifier_model.ipynb #5304833e
-import json, logging, os, sys, time
+import json, logging, os, re, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,11 +106,13 @@ def _evaluate(model:str, test, results:Path, batch_size:int, load:dict, about:di
 def results_file(
     model:str,            # repo: Hub name or folder
     given:str|None=None,  # what the user asked for
+    examples:str='',      # file name or glob of the rows, if they are not the test split
 )->Path:                  # the JSONL of predictions
-    "The results file of a model."
+    "The results file of a model: of its test split, or, in a folder within, of other rows."
     from libdocs.hub import is_folder
     if given: return Path(given).expanduser()
-    return Path('results')/(Path(model).expanduser().resolve().name if is_folder(model) else model)/'results.jsonl'
+    name = Path(model).expanduser().resolve().name if is_folder(model) else model
+    return Path('results')/name/re.sub(r'[^\w.-]+', '_', Path(examples).name)/'results.jsonl'
 
 # %% ../nbs/81_classifier_model.ipynb #999d60d5
 def _examples(files:list, text:str, subject:str, bad_rows:str, limits, delimiter:str|None):
@@ -149,7 +151,7 @@ def evaluate_model(
     from libdocs.hub import load_splits, pinned, require_split, typed_split
     from libdocs.finetune.run import result_files
     from libdocs.records import check_outputs, find_files
-    results, files = results_file(model, output_classify_file), find_files(input_dir, filename)
+    results, files = results_file(model, output_classify_file, filename), find_files(input_dir, filename)
     check_outputs(result_files(results), inputs=files)
     test = downsampled(_examples(files, text, subject, bad_rows, limits, delimiter), downsample, seed)
     revision = pinned(dataset, token) if dataset else None
@@ -318,7 +320,7 @@ _epilog = '''examples:
   evaluate a model on a file of your own:
     classifier_model --examples --input-dir data --filename new.jsonl --hf-model-name alice/contracts-model
 
-what comes out, in results/MODEL/ or beside --output-classify-file:
+what comes out, in results/MODEL/ (with --examples in results/MODEL/FILENAME/) or beside --output-classify-file:
   results.jsonl   every test row with its ranked predictions; an interrupted evaluation goes on where it stopped
   metrics.json    accuracy, F1, calibration, each with its interval, at the label frequencies of the test split and of the source;
                   simpler classifiers on the same rows; the same without test rows that have a copy in the train split
@@ -388,7 +390,7 @@ def _evaluation(group):
       help='with --examples: what separates the values of CSV: a character, or comma, tab, semicolon, bar (default: detected)')
     a('--eval-batch-size', type=count, default=256, metavar='N', help='texts that are classified and written at a time (default: 256)')
     a('--zero-shot', choices=zero_shot_ways, default='auto', help='let an NLI base model answer before training, to show what the training added; auto leaves it out where a CPU would take long (default: auto)')
-    a('--output-classify-file', metavar='FILE', help='JSONL of every prediction (default: results/MODEL/results.jsonl)')
+    a('--output-classify-file', metavar='FILE', help='JSONL of every prediction (default: results/MODEL/results.jsonl, or results/MODEL/FILENAME/results.jsonl)')
 
 def _access(group):
     a = group.add_argument
