@@ -405,11 +405,11 @@ def examples_finetuned(root, jobs):
 def test_examples_with_a_finetuned_model(examples_finetuned):
     run = examples_finetuned
     succeeds(run.done)
-    metrics, results = check_results(run.folder/'results'/'model', ['001', 'None', 'contract', 'invoice'], 40)
+    metrics, results = check_results(run.folder/'results'/'model'/'part-_', ['001', 'None', 'contract', 'invoice'], 40)
     given = {r['id']: r for r in run.rows}
     assert all(r['text'] == given[r['id']]['body'] and r['label'] == given[r['id']]['topic'] for r in results)
     assert sum(r['label'] == 'invoice' for r in results) == 20, 'the sample is stratified'
-    assert metrics['baselines']['majority']['rows'] == 40 and (run.folder/'results'/'model'/'report.html').is_file()
+    assert metrics['baselines']['majority']['rows'] == 40 and (run.folder/'results'/'model'/'part-_'/'report.html').is_file()
     after = snapshot(run.folder)
     assert {k: after[k] for k in run.before} == run.before, 'neither model, dataset nor input is changed'
 
