@@ -1014,6 +1014,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'libdocs.records._turns_to_backslashes': ('records.html#_turns_to_backslashes', 'libdocs/records.py'),
                                  'libdocs.records._value': ('records.html#_value', 'libdocs/records.py'),
                                  'libdocs.records._way_out': ('records.html#_way_out', 'libdocs/records.py'),
+                                 'libdocs.records._with_none': ('records.html#_with_none', 'libdocs/records.py'),
                                  'libdocs.records.as_label': ('records.html#as_label', 'libdocs/records.py'),
                                  'libdocs.records.atomic_writer': ('records.html#atomic_writer', 'libdocs/records.py'),
                                  'libdocs.records.base_id': ('records.html#base_id', 'libdocs/records.py'),

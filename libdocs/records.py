@@ -885,11 +885,17 @@ def completed(
     for one in rows:
         held.append(one)
         seen.update(name for name in columns if name in (one[2] or ()))
-        if len(seen) == len(columns) or len(held) == _ahead: break
-    for line, raw, row, reason in chain(held, rows):
+        if len(seen) == len(columns): break
+        if len(held) == _ahead or one[2] is None and len(held) == 1:  # what cannot be read is told before more is read
+            yield from _with_none(held, columns, seen)
+            held = []
+    yield from _with_none(chain(held, rows), columns, seen)
+
+def _with_none(rows:Iterable, columns:tuple, seen:set)->Iterator:
+    for line, raw, row, reason in rows:
         if row is not None and not all(name in row for name in columns):
             seen.update(name for name in columns if name in row)
-            row = row | {name: None for name in columns if name in seen and name not in row}
+            row = {name: None for name in columns if name in seen} | row
         yield line, raw, row, reason
 
 # %% ../nbs/00_records.ipynb #ab47683a

@@ -163,7 +163,7 @@ def test_what_was_damaged_is_done_again(whole, tmp_path, kind, name, stage):
     path = tmp_path/'work'/name
     path.write_bytes(path.read_bytes()[:-7])
     done = well(start(tmp_path/'work', kind))
-    again = re.findall(r'stage (\w+): again', done.stderr)
+    again = re.findall(r're-running stage (\w+):', done.stderr)
     assert again[0] == stage and len(again) <= 2, done.stderr  # what is made from it is the same, so it stands; the card is written by two stages
     assert made(tmp_path/'work') == expected
 
