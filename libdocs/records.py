@@ -895,7 +895,7 @@ def _with_none(rows:Iterable, columns:tuple, seen:set)->Iterator:
     for line, raw, row, reason in rows:
         if row is not None and not all(name in row for name in columns):
             seen.update(name for name in columns if name in row)
-            row = {name: None for name in columns if name in seen} | row
+            row = row | {name: None for name in columns if name in seen and name not in row}  # its own columns first
         yield line, raw, row, reason
 
 # %% ../nbs/00_records.ipynb #ab47683a
