@@ -463,6 +463,7 @@ def _spaced(header:list, rows:list)->bool:
     columns = zip(*(row for row in rows if len(row) == len(header)))
     return any(all(re.match(' +"', value) for value in column) for column in columns)
 
+# %% ../nbs/00_records.ipynb #1a677abd
 def _dialect(lines:_Lines, path:Path, columns:Iterable[str], delimiter:str|None)->_Dialect:
     "How the file is written whose lines come next; a first line that says it is taken away."
     said = re.fullmatch('"?sep=(.)"?\\s*', (lines.peek(1) or [''])[0], re.I)
@@ -915,7 +916,8 @@ def iter_records(
     delimiter:str|None=None,  # of CSV, see `check_delimiter`; None: found
 )->Iterator:                # dicts with text and label first, in the order of the files; '' for what is `missing`
     "The records of some files, one at a time; raises `InputError` with file, line and reason."
-    paths, good, rejected = [Path(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)], 0, [] if rejected is None else rejected
+    paths = [Path(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    good, rejected = 0, [] if rejected is None else rejected
     _check_reading(text, label, bad_rows, delimiter)
     carried, kinds = _Carried(text, label), {str}
     for path in paths:

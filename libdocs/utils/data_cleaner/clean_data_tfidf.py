@@ -244,6 +244,7 @@ def _check(threshold:float, conflicts:str):
     least_cosine(threshold)
     if conflicts not in conflict_ways: raise InputError(unknown_name('way with conflicts', conflicts, conflict_ways))
 
+# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #ecf247f7
 def _cleaned(df:pd.DataFrame, found:Clustered, threshold:float, conflicts:str)->Cleaned:
     "Put the result together, check that nothing was lost, and warn of labels that were and of those that clash."
     ids, (fate, near) = np.array(df['id'], dtype=object), decide(found, df['label'], threshold, conflicts)
@@ -278,6 +279,7 @@ def warn_of_missing(
         if reasons.get(reason, 0) > rows / 100:
             log.warning('%d of %d rows have no %s; they are among the removed rows, as %r', reasons[reason], rows, what, reason)
 
+# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #fd6ef248
 def warn_of_losses(
     before:Counter, after:Counter,  # label → rows
 ):
