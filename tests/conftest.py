@@ -12,7 +12,7 @@ HUB = LoopbackHub()
 HOME = tempfile.mkdtemp(prefix='hf-home-')
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 assert 'huggingface_hub' not in sys.modules, 'conftest.py must come before huggingface_hub'
-os.environ |= HUB.env(home=HOME) | {'TOKENIZERS_PARALLELISM': 'false', 'WANDB_MODE': 'offline', 'CUDA_VISIBLE_DEVICES': ''}  # no GPU: the same figures everywhere
+os.environ |= HUB.env(home=HOME) | {'TOKENIZERS_PARALLELISM': 'false', 'WANDB_MODE': 'disabled', 'CUDA_VISIBLE_DEVICES': ''}  # no GPU: the same figures everywhere
 del os.environ['HF_TOKEN']
 for name in ('HF_HUB_CACHE', 'HF_DATASETS_CACHE', 'HF_TOKEN_PATH', 'HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE', 'HUGGING_FACE_HUB_TOKEN'): os.environ.pop(name, None)
 

@@ -62,7 +62,7 @@ def wandb_run(
             Path(folder).mkdir(parents=True, exist_ok=True)
             settings = wandb.Settings(api_key=key if mode == 'online' else None, init_timeout=6, finish_timeout=6, finish_timeout_raises=False, silent=True, console='off',
                                       x_disable_meta=True, x_disable_machine_info=True, disable_git=True, disable_code=True, save_code=False)
-            run = wandb.init(project='libdocs', name=name, config=config, dir=str(folder), mode=mode, settings=settings)
+            run = wandb.init(project='libdocs', name=name, config=config, dir=os.path.abspath(folder), mode=mode, settings=settings)
         except Exception as error: log.warning('W&B did not start (%s); the training goes on without it', type(error).__name__)
     try: yield run
     finally:
