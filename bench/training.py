@@ -4,8 +4,9 @@ import os
 import tempfile
 
 
-def tuned(train, test, seed: int, threads: int = 1, **options) -> tuple:
-    "(figures on `test`, the published classifier) of `scratch`, trained on `train` with `options` of `finetune`; no W&B, no log lines."
+def tuned(train, test, seed: int, threads: int = 1, natural: dict | None = None, **options) -> tuple:
+    """(figures on `test`, also at the `natural` label frequencies; the published classifier) of `scratch`, trained on `train` with `options` of
+    `finetune`; no W&B, no log lines."""
     os.environ |= dict(WANDB_MODE='disabled', TOKENIZERS_PARALLELISM='false')
     import torch
     from libdocs.classifiers.deberta import DebertaZeroShot
@@ -22,14 +23,14 @@ def tuned(train, test, seed: int, threads: int = 1, **options) -> tuple:
     names = [[name for name, _ in answer] for answer in answers]
     places = [known.index(label) if label in known else -1 for known, label in zip(names, test['label'])]
     chances = probability_facts([[score for _, score in answer] for answer in answers], places)
-    return evaluate(outcomes(list(test['label']), [known[:3] for known in names], chances)), classifier
+    return evaluate(outcomes(list(test['label']), [known[:3] for known in names], chances), natural=natural), classifier
 
 
-def linear_figures(train, test, seed: int = 42) -> dict:
-    "The figures of TF-IDF + linear on `test`."
+def linear_figures(train, test, seed: int = 42, natural: dict | None = None) -> dict:
+    "The figures of TF-IDF + linear on `test`, also at the `natural` label frequencies."
     from libdocs.finetune.ladder import linear_predictions
     from libdocs.finetune.metrics import evaluate, outcomes
-    return evaluate(outcomes(test['label'], linear_predictions(train, test['text'], seed)))
+    return evaluate(outcomes(test['label'], linear_predictions(train, test['text'], seed)), natural=natural)
 
 
 def spread(values) -> str:
