@@ -14,7 +14,7 @@ from .report import _Figure, _facts, _name, _page, _scroll, _table, percent, sho
 from .utils.data_cleaner.clean_data_tfidf import differing
 
 # %% ../nbs/46_corpus_report.ipynb #ae39d9b4
-_reasons = dict(empty='no words', unlabelled='no label', exact_duplicate='exact copy', near_duplicate='near copy', label_conflict='label conflict', label_issue='label suspect',
+_reasons = dict(empty='no text', unlabelled='no label', exact_duplicate='exact copy', near_duplicate='near copy', label_conflict='label conflict', label_issue='label suspect',
                 filtered_label='filtered', rare_label='rare label', label_cap='over the cap')
 
 def _labels_section(labels:list, removed:pd.DataFrame, rejected:int=0)->Html:

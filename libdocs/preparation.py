@@ -116,10 +116,9 @@ def clean_stage(
         corpus = corpus_of(read)
         lacks = []
         found = cluster_texts(comparable(((row['text'], row['label']) for row in corpus), lacks), threshold)
-        fate, near = decide(found, corpus.table['label'], threshold, conflicts)
+        fate, near = decide(found, corpus.table['label'], lacks, threshold, conflicts)
         ledger = pd.DataFrame(dict(reason=fate['reason'], score=fate['score'].astype(float), match=fate['match']), index=corpus.table.index)
         ledger = ledger.assign(reason=ledger['reason'].fillna(''), match=ledger['match'].fillna(-1).astype(int), cluster=found.cluster, part='')
-        ledger['reason'] = [lack or reason for lack, reason in zip(lacks, ledger['reason'])]
         warn_of_missing(Counter(ledger['reason']), len(ledger))
         warn_of_losses(Counter(corpus.table['label']), Counter(corpus.table['label'][(ledger['reason'] == '')]))
         clashes = clash_counts(corpus.table['label'], near)

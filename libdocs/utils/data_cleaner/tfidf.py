@@ -393,9 +393,10 @@ def cosines_of(
     left:np.ndarray,   # (m,) int, texts
     right:np.ndarray,  # (m,) int, texts
 )->np.ndarray:         # (m,) float64
-    "Cosine similarity of pairs of texts, near-duplicates or not."
+    "Cosine similarity of pairs of texts, near-duplicates or not; texts without words are like the same text only."
     one, two = found.vectors[left], found.vectors[right]
-    return np.where(one == two, 1.0, _kernels().cosines(found.rows, one, two))
+    same = (one == two) & ((found.rows.norms[one] > 0) | (found.texts[left] == found.texts[right]))
+    return np.where(same, 1.0, _kernels().cosines(found.rows, one, two))
 
 # %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #c4f6c98f
 def same_texts(
