@@ -1049,6 +1049,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'libdocs.report._cell': ('report.html#_cell', 'libdocs/report.py'),
                                 'libdocs.report._chart': ('report.html#_chart', 'libdocs/report.py'),
                                 'libdocs.report._chosen': ('report.html#_chosen', 'libdocs/report.py'),
+                                'libdocs.report._clashes_limit': ('report.html#_clashes_limit', 'libdocs/report.py'),
                                 'libdocs.report._confusion_md': ('report.html#_confusion_md', 'libdocs/report.py'),
                                 'libdocs.report._confusion_section': ('report.html#_confusion_section', 'libdocs/report.py'),
                                 'libdocs.report._counts': ('report.html#_counts', 'libdocs/report.py'),

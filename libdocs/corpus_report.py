@@ -58,7 +58,7 @@ def _pairs_table(kind:str, pairs:pd.DataFrame, more:str)->list:
 def _clashes_text(clashes:dict)->str:
     "How many rows stay beside a near copy with another label, and what to do."
     often = '; '.join(f'{shorten(one, 60)} and {shorten(two, 60)} ({n:,})' for one, two, n in clashes['labels'][:3])
-    return (f'Rows that stay beside an earlier near copy with another label: {clashes["rows"]:,}, most often {often}. '
+    return (f'Rows that cleaning left beside an earlier near copy with another label: {clashes["rows"]:,}, most often {often}. '
             'Here are the most similar ones. If the words in which they differ are what the labels are about, raise '
             'the threshold: near copies of one label that differ as little were removed. If they are not, correct the '
             'labels.')
