@@ -6,7 +6,7 @@
 __all__ = ['log', 'issue_ways', 'Prepared', 'output_files', 'prepare', 'parser', 'main']
 
 # %% ../nbs/80_cleaner_finetune.ipynb #115809c3
-import logging, os, sys, tempfile
+import inspect, logging, os, sys, tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,27 @@ def output_files(
 
 # %% ../nbs/80_cleaner_finetune.ipynb #f26428cf
 issue_ways = ('report', 'drop', 'off')
+
+_numbers = dict(seed=seed, test_size=proper_share, threshold=share, min_label_count=count, reduce_majority_to=positive)
+
+def _check_types(given:dict):
+    "Raise `InputError` for the first argument of `prepare` that is not what it is declared to be."
+    from libdocs.records import InputError
+    for name, declared in inspect.signature(prepare).parameters.items():
+        value, kind = given[name], declared.annotation
+        if value is declared.default or kind is declared.empty or name == 'token': continue
+        if name in _numbers: _numbers[name].check(name, value)
+        elif not isinstance(value, kind):
+            raise InputError(f'{name} is {value!r}, but must be {"True or False" if kind is bool else "a text"}')
+
+def _as_labels(value)->list:
+    "The labels to filter: one, several or none."
+    from libdocs.records import InputError
+    if isinstance(value, str): return [value]
+    try: labels = list(value or ())
+    except TypeError: labels = [value]
+    if all(isinstance(label, str) for label in labels): return labels
+    raise InputError(f'labels_to_filter is {value!r}, but must be a label or a list of labels, each a text')
 
 def _check_ways(o:dict):
     "Raise `InputError` for a way that there is not, among the options `o` of `prepare`."
@@ -103,8 +124,10 @@ def prepare(
     command:str=None,                # the command line, for the card
 )->Prepared:
     "Read, clean, normalize, split, write and publish a corpus; raises `InputError` naming what to mend."
-    options = {k: v for k, v in locals().items() if k not in ('token', 'command', 'run_folder', 'fresh', 'limits', 'input_dir', 'output_filename', 'target_hf_dataset', 'seed')}
-    options['labels_to_filter'] = [labels_to_filter] if isinstance(labels_to_filter, str) else list(labels_to_filter or ())
+    given = dict(locals())
+    _check_types(given)
+    options = {k: v for k, v in given.items() if k not in ('token', 'command', 'run_folder', 'fresh', 'limits', 'input_dir', 'output_filename', 'target_hf_dataset', 'seed')}
+    options['labels_to_filter'] = _as_labels(labels_to_filter)
     from libdocs.stages import RunFolder, run_folder_of
     _check_ways(options)
     paths = _preflight(input_dir, input_filename, output_filename, target_hf_dataset, token, private)
