@@ -1478,6 +1478,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                     'libdocs/utils/training/training.py'),
                                                  'libdocs.utils.training.training.best_min_label_count': ( 'utils.training.training.html#best_min_label_count',
                                                                                                            'libdocs/utils/training/training.py'),
+                                                 'libdocs.utils.training.training.check_filter': ( 'utils.training.training.html#check_filter',
+                                                                                                   'libdocs/utils/training/training.py'),
                                                  'libdocs.utils.training.training.check_frequencies': ( 'utils.training.training.html#check_frequencies',
                                                                                                         'libdocs/utils/training/training.py'),
                                                  'libdocs.utils.training.training.checked_split': ( 'utils.training.training.html#checked_split',

@@ -16,7 +16,7 @@ from .console import Parser, command, count, positive, proper_share, say, seed, 
 log = logging.getLogger('libdocs.cleaner_finetune')  # also under `python -m`, where __name__ is __main__
 
 # %% ../nbs/80_cleaner_finetune.ipynb #2cdc8281
-_after = dict(filtered_label='cleaned', rare_label='cleaned', label_cap='cleaned', label_issue='normalized')  # reason → the step after which such rows are removed; others: 'read'
+_after = dict(rare_label='cleaned', label_cap='cleaned', label_issue='normalized')  # reason → the step after which such rows are removed; others: 'read'
 
 @dataclass(frozen=True, repr=False)
 class Prepared:
@@ -151,8 +151,8 @@ def _decided(run, paths:list, limits, seed:int, o:dict)->dict:
     from libdocs.records import Limits
     cap, after_split = o['reduce_majority_to'], o['natural_test']
     read = read_stage(run, paths, o['text'], o['subject'], o['bad_rows'], o['merge_labels'], limits or Limits(), o['delimiter'])
-    clean = clean_stage(run, read, o['threshold'], o['conflicts'])
-    normalize = normalize_stage(run, read, clean, o['labels_to_filter'], None if after_split else cap, o['min_label_count'], seed)
+    clean = clean_stage(run, read, o['threshold'], o['conflicts'], o['labels_to_filter'])
+    normalize = normalize_stage(run, read, clean, None if after_split else cap, o['min_label_count'], seed)
     split = split_stage(run, read, normalize, o['test_size'], seed, cap if after_split else None)
     stages = dict(read=read, clean=clean, normalize=normalize, split=split)
     return stages if o['label_issues'] == 'off' else stages | {'label issues': issues_stage(run, read, split, seed, o['label_issues'] == 'drop')}
@@ -178,7 +178,8 @@ _epilog = '''example:
 
 what comes out:
   OUTPUT_train.jsonl, OUTPUT_test.jsonl   the splits
-  OUTPUT_removed.jsonl                    every removed row, with the reason and the row it matched
+  OUTPUT_removed.jsonl                    every removed row, with the reason and the row it matched, which may
+                                          itself have been removed for a later reason
   OUTPUT_rejected.jsonl                   rows that could not be read (with --bad-rows reject)
   OUTPUT_label_issues.jsonl               training rows whose label may be wrong, the most suspicious first, each with its level (likely or
                                           possible) and how many rows of the level are expected to be wrong
@@ -234,7 +235,7 @@ def _cleaning(group):
 # %% ../nbs/80_cleaner_finetune.ipynb #adbdd7b0
 def _splitting(group):
     a = group.add_argument
-    a('--labels-to-filter', nargs='+', default=[], metavar='LABEL', help='labels to drop')
+    a('--labels-to-filter', nargs='+', default=[], metavar='LABEL', help='labels to drop, before anything is compared')
     a('--min-label-count', type=count, default=2, metavar='N', help='drop labels with fewer rows (default: 2)')
     a('--reduce-majority-to', type=positive, metavar='X', help='a label keeps at most 2 * floor(smallest label * X) rows, '
       'as with 1.0 (default: all its rows); for the ways that lose no rows see classifier_model --balance')

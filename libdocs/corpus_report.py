@@ -95,7 +95,7 @@ def corpus_html(
 )->str:                    # one HTML file that loads nothing
     "What was done to a corpus and what to look at, as one self-contained page."
     rows, name = dict(facts['counts']), str(facts['repo'])
-    filtered = f', {rows["normalized"]:,} after filtering labels' if rows['normalized'] != rows['cleaned'] else ''
+    filtered = f', {rows["normalized"]:,} after dropping rare labels and rows over the cap' if rows['normalized'] != rows['cleaned'] else ''
     lead = (f'{rows["read"]:,} rows were read, {rows["cleaned"]:,} are left after cleaning{filtered}: {rows["train"]:,} to train on, {rows["test"]:,} to test on. '
             'No text of the test split has a copy in the train split at the threshold that was used.')
     dropped = (facts.get('options') or {}).get('label_issues') == 'drop'

@@ -253,7 +253,8 @@ def _cleaned(df:pd.DataFrame, found:Clustered, lacks:list, threshold:float, conf
     ids, (fate, near) = np.array(df['id'], dtype=object), decide(found, df['label'], lacks, threshold, conflicts)
     kept, gone = df.iloc[np.setdiff1d(np.arange(len(df)), fate.index)], df.iloc[fate.index]
     matched = np.where(fate['match'] < 0, None, np.append(ids, None)[fate['match']])
-    removed = removed_rows(gone, fate['reason'].to_numpy(), fate['score'].to_numpy(), matched, ids[found.cluster][fate.index])
+    cluster = np.where(fate['match'] < 0, None, ids[found.cluster][fate.index])
+    removed = removed_rows(gone, fate['reason'].to_numpy(), fate['score'].to_numpy(), matched, cluster)
     if len(kept) + len(removed) != len(df): raise AssertionError('cleaning lost rows')
     warn_of_missing(Counter(fate['reason']), len(df))
     warn_of_losses(Counter(df['label']), Counter(kept['label']))
@@ -265,11 +266,12 @@ def _cleaned(df:pd.DataFrame, found:Clustered, lacks:list, threshold:float, conf
 
 def comparable(
     rows:Iterable,  # (text, label) of each
-    lacks:list,     # gets what each row lacks, see `missing`
+    lacks:list,     # gets what each row lacks, see `missing`; 'filtered_label' for an unwanted label
+    unwanted:Sequence=(),  # labels
 )->Iterator:        # a string for each row
-    "Texts as they are compared: '' for a row that lacks its text or its label, and so is no copy of anything."
+    "Texts as they are compared: '' for a row that lacks its text or a label that is wanted, and so is no copy of anything."
     for text, label in rows:
-        lacks.append(missing(text, label))
+        lacks.append(missing(text, label) or 'filtered_label' * (label in unwanted))
         yield '' if lacks[-1] else text
 
 def warn_of_missing(
@@ -312,7 +314,8 @@ def _sorted_out(records:Iterator, ids:list, fate:pd.DataFrame, clusters:np.ndarr
         if row not in gone: yield record, True
         else:
             reason, score, match = gone[row]
-            yield audited(record, reason=reason, score=score, matched_id=ids[match] if match >= 0 else None, cluster=ids[clusters[row]]), False
+            matched, cluster = (ids[match], ids[clusters[row]]) if match >= 0 else (None, None)
+            yield audited(record, reason=reason, score=score, matched_id=matched, cluster=cluster), False
 
 # %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #de1949db
 def clean_large_data(
