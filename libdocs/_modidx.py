@@ -1180,8 +1180,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                        'libdocs/utils/data_cleaner/clean_data_tfidf.py'),
                                                              'libdocs.utils.data_cleaner.clean_data_tfidf._partners': ( 'utils.data_cleaner.clean_data_tfidf.html#_partners',
                                                                                                                         'libdocs/utils/data_cleaner/clean_data_tfidf.py'),
-                                                             'libdocs.utils.data_cleaner.clean_data_tfidf._show': ( 'utils.data_cleaner.clean_data_tfidf.html#_show',
-                                                                                                                    'libdocs/utils/data_cleaner/clean_data_tfidf.py'),
                                                              'libdocs.utils.data_cleaner.clean_data_tfidf._sorted_out': ( 'utils.data_cleaner.clean_data_tfidf.html#_sorted_out',
                                                                                                                           'libdocs/utils/data_cleaner/clean_data_tfidf.py'),
                                                              'libdocs.utils.data_cleaner.clean_data_tfidf._with_ids': ( 'utils.data_cleaner.clean_data_tfidf.html#_with_ids',

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 
 from ...markup import Html, h
 from ...records import (InputError, atomic_writer, base_id, blank, check_outputs, free_name, iter_records, make_ids, missing, require_columns,
@@ -123,30 +124,31 @@ class Cleaned:
         df, found, lacks, conflicts = self._source
         return _cleaned(df, found.at(threshold), lacks, threshold, conflicts)
 
-    def summary(self)->pd.DataFrame:
-        "By label, largest first: rows before, rows kept, and rows removed for each reason; last the sum."
-        gone = ['' if blank(label) else label for label in self.removed['label']]
-        kept, went = Counter(self.kept['label']), Counter(zip(gone, self.removed['reason']))
-        rows = kept + Counter(gone)
-        labels = sorted(rows, key=lambda label: (-rows[label], str(label)))
-        table = pd.DataFrame(dict(rows=[rows[label] for label in labels], kept=[kept[label] for label in labels]),
-                             index=pd.Index(labels, dtype=object))
-        for reason in self.reasons: table[reason] = [went[label, reason] for label in labels]
-        return pd.concat([table, table.sum().to_frame('all labels').T]).astype(int).rename_axis('label')
-
-    def pairs(self, reason:str='near_duplicate')->pd.DataFrame:
-        "Rows removed for `reason` beside their match, least similar first; 'label_clash': `clashes`, most similar first."
-        df, clash = self._source[0], reason == 'label_clash'
-        some = self.clashes if clash else self.removed[self.removed['reason'] == reason]
-        row, match = (df.iloc[pd.Index(df['id']).get_indexer(some[column])] for column in ('id', 'matched_id'))
-        table = dict(id=some['id'], matched_id=some['matched_id'], score=some['score'].astype(float))
-        for column in ('text', 'label'):
-            table |= {column: row[column].to_numpy(), f'matched_{column}': match[column].to_numpy()}
-        return pd.DataFrame(table).sort_values('score', ascending=not clash, kind='stable')
-
     def __repr__(self): return f'Cleaned({len(self.kept)} kept, {len(self.removed)} removed: {self.reasons})'
 
-    def _repr_html_(self): return _show(self)
+# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #6b0f3d18
+@patch
+def summary(self:Cleaned)->pd.DataFrame:
+    "By label, largest first: rows before, rows kept, and rows removed for each reason; last the sum."
+    gone = ['' if blank(label) else label for label in self.removed['label']]
+    kept, went = Counter(self.kept['label']), Counter(zip(gone, self.removed['reason']))
+    rows = kept + Counter(gone)
+    labels = sorted(rows, key=lambda label: (-rows[label], str(label)))
+    table = pd.DataFrame(dict(rows=[rows[label] for label in labels], kept=[kept[label] for label in labels]),
+                         index=pd.Index(labels, dtype=object))
+    for reason in self.reasons: table[reason] = [went[label, reason] for label in labels]
+    return pd.concat([table, table.sum().to_frame('all labels').T]).astype(int).rename_axis('label')
+
+@patch
+def pairs(self:Cleaned, reason:str='near_duplicate')->pd.DataFrame:
+    "Rows removed for `reason` beside their match, least similar first; 'label_clash': `clashes`, most similar first."
+    df, clash = self._source[0], reason == 'label_clash'
+    some = self.clashes if clash else self.removed[self.removed['reason'] == reason].dropna(subset=['matched_id'])
+    row, match = (df.iloc[pd.Index(df['id']).get_indexer(some[column])] for column in ('id', 'matched_id'))
+    table = dict(id=some['id'], matched_id=some['matched_id'], score=some['score'].astype(float))
+    for column in ('text', 'label'):
+        table |= {column: row[column].to_numpy(), f'matched_{column}': match[column].to_numpy()}
+    return pd.DataFrame(table).sort_values('score', ascending=not clash, kind='stable')
 
 # %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #d34f3ce7
 _piece = re.compile(r'[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]|\w+|[^\w\s]|\s+')
@@ -169,15 +171,16 @@ def differing(
         return Html('').join(['… ' if skip else '', *out])
     return Html(show(a, 1, 2)), Html(show(b, 3, 4))
 
-def _show(cleaned:Cleaned, labels:int=12, pairs:int=5)->str:
-    "The notebook's view of `cleaned`."
-    table = cleaned.summary()
+@patch
+def _repr_html_(self:Cleaned, labels:int=12, pairs:int=5)->str:
+    "The notebook's view."
+    table = self.summary()
     rows = [[name, *values] for name, values in zip([*table.index[:-1][:labels], 'all labels'], [*table.values[:-1][:labels].tolist(), table.values[-1].tolist()])]
     def row(cells, element='td'): return h('tr', [h(element, f'{c:,}' if isinstance(c, int) else c, style='text-align:' + ('right' if isinstance(c, int) else 'left')) for c in cells])
     parts = [h('table', h('thead', row(['label', *table.columns], 'th')), h('tbody', [row(r) for r in rows]))]
     if len(table) - 1 > labels: parts.append(h('p', f'and {len(table) - 1 - labels} more labels: see summary()'))
     kinds = ('near_duplicate', 'label_conflict', 'label_clash')
-    some = pd.concat([cleaned.pairs(kind).head(pairs) for kind in kinds])
+    some = pd.concat([self.pairs(kind).head(pairs) for kind in kinds])
     if len(some):
         caption = 'Near copies, the least similar first; conflicts; near copies with different labels, which stay'
         wide = 'text-align:left;vertical-align:top;width:45%;white-space:pre-wrap;overflow-wrap:anywhere'
