@@ -790,8 +790,9 @@ def dataset_card(
     "The card of a data set: how to load it, how it was made, and what it is not."
     repo, counts = str(facts['repo']), facts.get('counts') or []
     rows, labels = dict(counts), facts.get('labels') or []
+    there = sum(d['train'] + d['test'] > 0 for d in labels)
     sizes = f' It has {rows["train"]:,} rows to train on and {rows["test"]:,} to test on' if {'train', 'test'} <= set(rows) else ''
-    start = f'\n# {md(repo)}\n\nLabelled documents for text classification.{sizes}{f", with {len(labels)} labels" if sizes and labels else ""}{"." if sizes else ""}\n'
+    start = f'\n# {md(repo)}\n\nLabelled documents for text classification.{sizes}{f", with {there} labels" if sizes and labels else ""}{"." if sizes else ""}\n'
     settings = dict(facts.get('options') or {}) | (dict(seed=facts['seed']) if facts.get('seed') is not None else {})
     load = fenced(f'from datasets import load_dataset\n\ndataset = load_dataset({json.dumps(repo)})', 'python')
     return _dataset_head(facts) + start + _sections({
