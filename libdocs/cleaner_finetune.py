@@ -69,7 +69,7 @@ def _as_labels(value)->list:
     "The labels to filter: one, several or none."
     from libdocs.records import InputError
     if isinstance(value, str): return [value]
-    try: labels = list(value or ())
+    try: labels = [] if value is None else list(value)
     except TypeError: labels = [value]
     if all(isinstance(label, str) for label in labels): return labels
     raise InputError(f'labels_to_filter is {value!r}, but must be a label or a list of labels, each a text')
