@@ -63,7 +63,8 @@ def _check_types(given:dict):
         if value is declared.default or kind is declared.empty or name == 'token': continue
         if name in _numbers: _numbers[name].check(name, value)
         elif not isinstance(value, kind):
-            raise InputError(f'{name} is {value!r}, but must be {"True or False" if kind is bool else "a text"}')
+            meaning = {bool: 'True or False', str: 'a text'}.get(kind, 'a path')
+            raise InputError(f'{name} is {value!r}, but must be {meaning}')
 
 def _as_labels(value)->list:
     "The labels to filter: one, several or none."
