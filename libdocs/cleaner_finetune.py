@@ -6,7 +6,7 @@
 __all__ = ['log', 'issue_ways', 'Prepared', 'output_files', 'prepare', 'parser', 'main']
 
 # %% ../nbs/80_cleaner_finetune.ipynb #115809c3
-import logging, os, sys, tempfile
+import inspect, logging, os, sys, tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from .console import Parser, command, count, positive, proper_share, say, seed, 
 log = logging.getLogger('libdocs.cleaner_finetune')  # also under `python -m`, where __name__ is __main__
 
 # %% ../nbs/80_cleaner_finetune.ipynb #2cdc8281
-_after = dict(filtered_label='cleaned', rare_label='cleaned', label_cap='cleaned', label_issue='normalized')  # reason → the step after which such rows are removed; others: 'read'
+_after = dict(rare_label='cleaned', label_cap='cleaned', label_issue='normalized')  # reason → the step after which such rows are removed; others: 'read'
 
 @dataclass(frozen=True, repr=False)
 class Prepared:
@@ -52,6 +52,28 @@ def output_files(
 
 # %% ../nbs/80_cleaner_finetune.ipynb #f26428cf
 issue_ways = ('report', 'drop', 'off')
+
+_numbers = dict(seed=seed, test_size=proper_share, threshold=share, min_label_count=count, reduce_majority_to=positive)
+
+def _check_types(given:dict):
+    "Raise `InputError` for the first argument of `prepare` that is not what it is declared to be."
+    from libdocs.records import InputError
+    for name, declared in inspect.signature(prepare).parameters.items():
+        value, kind = given[name], declared.annotation
+        if value is declared.default or kind is declared.empty or name == 'token': continue
+        if name in _numbers: _numbers[name].check(name, value)
+        elif not isinstance(value, kind):
+            meaning = {bool: 'True or False', str: 'a text'}.get(kind, 'a path')
+            raise InputError(f'{name} is {value!r}, but must be {meaning}')
+
+def _as_labels(value)->list:
+    "The labels to filter: one, several or none."
+    from libdocs.records import InputError
+    if isinstance(value, str): return [value]
+    try: labels = [] if value is None else list(value)
+    except TypeError: labels = [value]
+    if all(isinstance(label, str) for label in labels): return labels
+    raise InputError(f'labels_to_filter is {value!r}, but must be a label or a list of labels, each a text')
 
 def _check_ways(o:dict):
     "Raise `InputError` for a way that there is not, among the options `o` of `prepare`."
@@ -103,8 +125,10 @@ def prepare(
     command:str=None,                # the command line, for the card
 )->Prepared:
     "Read, clean, normalize, split, write and publish a corpus; raises `InputError` naming what to mend."
-    options = {k: v for k, v in locals().items() if k not in ('token', 'command', 'run_folder', 'fresh', 'limits', 'input_dir', 'output_filename', 'target_hf_dataset', 'seed')}
-    options['labels_to_filter'] = [labels_to_filter] if isinstance(labels_to_filter, str) else list(labels_to_filter or ())
+    given = dict(locals())
+    _check_types(given)
+    options = {k: v for k, v in given.items() if k not in ('token', 'command', 'run_folder', 'fresh', 'limits', 'input_dir', 'output_filename', 'target_hf_dataset', 'seed')}
+    options['labels_to_filter'] = _as_labels(labels_to_filter)
     from libdocs.stages import RunFolder, run_folder_of
     _check_ways(options)
     paths = _preflight(input_dir, input_filename, output_filename, target_hf_dataset, token, private)
@@ -128,8 +152,8 @@ def _decided(run, paths:list, limits, seed:int, o:dict)->dict:
     from libdocs.records import Limits
     cap, after_split = o['reduce_majority_to'], o['natural_test']
     read = read_stage(run, paths, o['text'], o['subject'], o['bad_rows'], o['merge_labels'], limits or Limits(), o['delimiter'])
-    clean = clean_stage(run, read, o['threshold'], o['conflicts'])
-    normalize = normalize_stage(run, read, clean, o['labels_to_filter'], None if after_split else cap, o['min_label_count'], seed)
+    clean = clean_stage(run, read, o['threshold'], o['conflicts'], o['labels_to_filter'])
+    normalize = normalize_stage(run, read, clean, None if after_split else cap, o['min_label_count'], seed)
     split = split_stage(run, read, normalize, o['test_size'], seed, cap if after_split else None)
     stages = dict(read=read, clean=clean, normalize=normalize, split=split)
     return stages if o['label_issues'] == 'off' else stages | {'label issues': issues_stage(run, read, split, seed, o['label_issues'] == 'drop')}
@@ -155,7 +179,8 @@ _epilog = '''example:
 
 what comes out:
   OUTPUT_train.jsonl, OUTPUT_test.jsonl   the splits
-  OUTPUT_removed.jsonl                    every removed row, with the reason and the row it matched
+  OUTPUT_removed.jsonl                    every removed row, with the reason and the row it matched, which may
+                                          itself have been removed for a later reason
   OUTPUT_rejected.jsonl                   rows that could not be read (with --bad-rows reject)
   OUTPUT_label_issues.jsonl               training rows whose label may be wrong, the most suspicious first, each with its level (likely or
                                           possible) and how many rows of the level are expected to be wrong
@@ -211,7 +236,7 @@ def _cleaning(group):
 # %% ../nbs/80_cleaner_finetune.ipynb #adbdd7b0
 def _splitting(group):
     a = group.add_argument
-    a('--labels-to-filter', nargs='+', default=[], metavar='LABEL', help='labels to drop')
+    a('--labels-to-filter', nargs='+', default=[], metavar='LABEL', help='labels to drop, before anything is compared')
     a('--min-label-count', type=count, default=2, metavar='N', help='drop labels with fewer rows (default: 2)')
     a('--reduce-majority-to', type=positive, metavar='X', help='a label keeps at most 2 * floor(smallest label * X) rows, '
       'as with 1.0 (default: all its rows); for the ways that lose no rows see classifier_model --balance')

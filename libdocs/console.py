@@ -10,6 +10,7 @@ __all__ = ['count', 'positive', 'share', 'proper_share', 'seed', 'secret_options
 import argparse, logging, math, os, re, shlex, signal, sys, threading
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from numbers import Integral, Real
 
 from .markup import visible
 from .processes import Terminated, is_main, terminate
@@ -35,12 +36,16 @@ def number(
     fits:Callable,  # whether a value will do
     meaning:str,    # what it must be, for the error
 )->Callable:        # for `type=` of an argument
-    "A type of numbers for the parser."
+    "A type of numbers for the parser; its `check` raises `InputError` for a value from Python that does not fit."
     def parse(text):
         value = kind(text)
         if not fits(value): raise argparse.ArgumentTypeError(f'{text} is not {meaning}')
         return value
-    parse.__name__ = kind.__name__
+    def check(name, value):
+        from libdocs.records import InputError
+        is_number = isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+        if not (is_number and fits(value)): raise InputError(f'{name} is {value!r}, but must be {meaning}')
+    parse.__name__, parse.check = kind.__name__, check
     return parse
 
 count = number(int, lambda n: n >= 1, 'a whole number, at least 1')

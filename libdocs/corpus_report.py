@@ -14,7 +14,7 @@ from .report import _Figure, _facts, _name, _page, _scroll, _table, percent, sho
 from .utils.data_cleaner.clean_data_tfidf import differing
 
 # %% ../nbs/46_corpus_report.ipynb #ae39d9b4
-_reasons = dict(empty='no words', unlabelled='no label', exact_duplicate='exact copy', near_duplicate='near copy', label_conflict='label conflict', label_issue='label suspect',
+_reasons = dict(empty='no text', unlabelled='no label', exact_duplicate='exact copy', near_duplicate='near copy', label_conflict='label conflict', label_issue='label suspect',
                 filtered_label='filtered', rare_label='rare label', label_cap='over the cap')
 
 def _labels_section(labels:list, removed:pd.DataFrame, rejected:int=0)->Html:
@@ -58,7 +58,7 @@ def _pairs_table(kind:str, pairs:pd.DataFrame, more:str)->list:
 def _clashes_text(clashes:dict)->str:
     "How many rows stay beside a near copy with another label, and what to do."
     often = '; '.join(f'{shorten(one, 60)} and {shorten(two, 60)} ({n:,})' for one, two, n in clashes['labels'][:3])
-    return (f'Rows that stay beside an earlier near copy with another label: {clashes["rows"]:,}, most often {often}. '
+    return (f'Rows that cleaning left beside an earlier near copy with another label: {clashes["rows"]:,}, most often {often}. '
             'Here are the most similar ones. If the words in which they differ are what the labels are about, raise '
             'the threshold: near copies of one label that differ as little were removed. If they are not, correct the '
             'labels.')
@@ -95,7 +95,7 @@ def corpus_html(
 )->str:                    # one HTML file that loads nothing
     "What was done to a corpus and what to look at, as one self-contained page."
     rows, name = dict(facts['counts']), str(facts['repo'])
-    filtered = f', {rows["normalized"]:,} after filtering labels' if rows['normalized'] != rows['cleaned'] else ''
+    filtered = f', {rows["normalized"]:,} after dropping rare labels and rows over the cap' if rows['normalized'] != rows['cleaned'] else ''
     lead = (f'{rows["read"]:,} rows were read, {rows["cleaned"]:,} are left after cleaning{filtered}: {rows["train"]:,} to train on, {rows["test"]:,} to test on. '
             'No text of the test split has a copy in the train split at the threshold that was used.')
     dropped = (facts.get('options') or {}).get('label_issues') == 'drop'

@@ -236,7 +236,7 @@ PLANTED = {               # rows that carry each fault; the first five count row
     'near': 60,           # copies of long documents with one number or one word changed
     'twice': 15,          # documents copied once under their label and once under another: 30 rows
     'tied': 12,           # documents copied once under another label: 12 rows
-    'empty': 14,          # texts without a word character
+    'empty': 14,          # texts in which there is nothing to see
     'broken': 6,          # lines that no reader can take: see `BROKEN`
     'textless': 6,        # rows without a text, and
     'unlabelled': 3,      # rows without a label: see `LACKING`
@@ -330,7 +330,7 @@ def _copies(
     return added + [_row(rng, row['body'], rng.choice(sorted(set(CLEAN) - {row['topic']}))) for row in twice + tied]
 
 # %% ../nbs/90_demo.ipynb #32a64280
-_EMPTY = ['...', '---', '* * *', '!!!', '?', '-- . --', '///']
+_EMPTY = ['  ', '\n\n', '\t', '\u200b', '\u00a0', '\ufeff', '\u3000']
 _VARIANTS = [str.title, str.upper, lambda label: label + ' ', lambda label: ' ' + label, lambda label: chr(ord(label[0]) + 0xFEE0) + label[1:]]
 BROKEN = [b'{"body": "Please find enclosed the price list for', b'{"body": "Dear colleagues" "topic": "complaint"}',
           b"{'body': 'single quotes', 'topic': 'invoice'}", b'["not an object"]',
@@ -344,8 +344,8 @@ LACKING = [b'{"body": "A letter without a topic", "source": "scan"}', b'{"body":
 def _damage(
     rng:random.Random,  # source of chance
     rows:list,          # rows, of which some are changed in place
-)->list:                # rows to add: texts without words
-    "Respell the labels of some rows; return rows with texts of no words."
+)->list:                # rows to add: empty texts
+    "Respell the labels of some rows; return rows with empty texts."
     for i, row in enumerate(rng.sample([row for row in rows if row['topic'] != 'press release'], PLANTED['variants'])):
         row['topic'] = _VARIANTS[i % len(_VARIANTS)](row['topic'])
     return [_row(rng, _EMPTY[i % len(_EMPTY)], rng.choice(sorted(CLEAN))) for i in range(PLANTED['empty'])]

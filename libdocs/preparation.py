@@ -25,7 +25,7 @@ from .stages import RunFolder, Stage
 from .utils.data_cleaner.clean_data_tfidf import audited, clash_counts, comparable, decide, warn_of_clashes, warn_of_losses, warn_of_missing
 from .utils.data_cleaner.label_issues import LabelIssues, label_issues, to_drop
 from .utils.data_cleaner.tfidf import cluster_texts
-from .utils.training.training import best_min_label_count, checked_split, csv_writer, frequencies_file, guarded, label_frequencies, normalize
+from .utils.training.training import best_min_label_count, check_filter, checked_split, csv_writer, frequencies_file, guarded, label_frequencies, normalize
 
 log = logging.getLogger(__name__)
 
@@ -110,18 +110,20 @@ def clean_stage(
     read:Stage,
     threshold:float,  # cosine similarity of a near-duplicate
     conflicts:str,    # one text with different labels: 'majority', 'keep', 'drop'
+    labels_to_filter:Sequence=(),  # labels to drop
 )->Stage:             # ledger.parquet, pairs.parquet
-    "Empty texts, copies and conflicts."
+    "Unwanted labels, empty texts, copies and conflicts."
     def work(folder):
-        corpus = corpus_of(read)
-        lacks = []
-        found = cluster_texts(comparable(((row['text'], row['label']) for row in corpus), lacks), threshold)
-        fate, near = decide(found, corpus.table['label'], threshold, conflicts)
+        corpus, lacks = corpus_of(read), []
+        check_filter(labels_to_filter, corpus.table['label'][corpus.table['label'] != ''])
+        rows = ((row['text'], row['label']) for row in corpus)
+        found = cluster_texts(comparable(rows, lacks, labels_to_filter), threshold)
+        fate, near = decide(found, corpus.table['label'], lacks, threshold, conflicts)
         ledger = pd.DataFrame(dict(reason=fate['reason'], score=fate['score'].astype(float), match=fate['match']), index=corpus.table.index)
         ledger = ledger.assign(reason=ledger['reason'].fillna(''), match=ledger['match'].fillna(-1).astype(int), cluster=found.cluster, part='')
-        ledger['reason'] = [lack or reason for lack, reason in zip(lacks, ledger['reason'])]
         warn_of_missing(Counter(ledger['reason']), len(ledger))
-        warn_of_losses(Counter(corpus.table['label']), Counter(corpus.table['label'][(ledger['reason'] == '')]))
+        wanted, stays = ledger['reason'] != 'filtered_label', ledger['reason'] == ''
+        warn_of_losses(*(Counter(corpus.table['label'][rows]) for rows in (wanted, stays)))
         clashes = clash_counts(corpus.table['label'], near)
         warn_of_clashes(clashes, threshold, '--threshold')
         _close_calls(ledger, near, corpus).to_parquet(folder/'pairs.parquet')
@@ -129,7 +131,7 @@ def clean_stage(
         facts = _keep(ledger, folder) | dict(clashes=dict(rows=clashes.total(), labels=often))
         if not facts['kept']: raise InputError(f'no rows are left after cleaning {len(ledger)}: {facts["removed"]}')
         return facts
-    return run.stage('clean', dict(threshold=threshold, conflicts=conflicts), work, [read])
+    return run.stage('clean', dict(threshold=threshold, conflicts=conflicts, labels_to_filter=list(labels_to_filter)), work, [read])
 
 # %% ../nbs/70_preparation.ipynb #15b97267
 def _close_calls(ledger:pd.DataFrame, clashes:pd.DataFrame, corpus:Corpus)->pd.DataFrame:
@@ -148,22 +150,20 @@ def normalize_stage(
     run:RunFolder,
     read:Stage,
     cleaned:Stage,
-    labels_to_filter:Sequence=(),         # labels to drop
     reduce_majority_to:float|None=None,   # see `label_cap`; None: no cap
     min_label_count:int=2,                # labels with fewer rows are dropped
     seed:int=42,                          # of the cap
 )->Stage:                                 # ledger.parquet
-    "Unwanted and rare labels, and too frequent ones if a cap is given."
-    options = dict(labels_to_filter=list(labels_to_filter), reduce_majority_to=reduce_majority_to,
-                   min_label_count=min_label_count, seed=seed)
+    "Rare labels, and too frequent ones if a cap is given."
+    options = dict(reduce_majority_to=reduce_majority_to, min_label_count=min_label_count, seed=seed)
     def work(folder):
         ledger, table = ledger_of(cleaned), corpus_of(read).table
-        normal = normalize(table[(ledger['reason'] == '')], labels_to_filter, reduce_majority_to, min_label_count, seed)
+        normal = normalize(table[(ledger['reason'] == '')], (), reduce_majority_to, min_label_count, seed)
         ledger.loc[normal.removed.index, 'reason'] = normal.removed['reason']
         capped = table['label'][ledger['reason'].isin(['', 'label_cap'])]
         if normal.mostly_capped: _advise(capped.value_counts(), reduce_majority_to)
         facts = _keep(ledger, folder)
-        if not facts['kept']: raise InputError(f'no rows are left after filtering labels; lower --min-label-count ({min_label_count}) or filter fewer')
+        if not facts['kept']: raise InputError(f'no label has {min_label_count} rows after cleaning; lower --min-label-count')
         return facts
     return run.stage('normalize', options, work, [read, cleaned])
 
@@ -281,7 +281,9 @@ def _write_rows(corpus:Corpus, ledger:pd.DataFrame, paths:dict, folder:Path, csv
         tables = {part: csv_writer(stack.enter_context(open(folder/f'{part}.csv', 'w', encoding='utf-8', newline='')), corpus.columns, csv_safe) for part in ('train', 'test')}
         for record, fate in zip(corpus, ledger.itertuples(index=False)):
             if fate.part: tables[fate.part](record)
-            else: record = audited(record, reason=fate.reason, score=fate.score, matched_id=ids[fate.match] if fate.match >= 0 else None, cluster=None if fate.reason in ('unlabelled', 'filtered_label', 'rare_label', 'label_cap') else ids[fate.cluster])
+            else:
+                matched, cluster = (ids[fate.match], ids[fate.cluster]) if fate.match >= 0 else (None, None)
+                record = audited(record, reason=fate.reason, score=fate.score, matched_id=matched, cluster=cluster)
             lines[fate.part or 'removed'].write(to_json_line(record) + '\n')
 
 def _as_written(frequencies:dict, csv_safe:bool)->dict:
@@ -292,11 +294,10 @@ def _counts(corpus:Corpus, ledger:pd.DataFrame, read:Stage, options:dict)->dict:
     "How many rows there were at each step, of each label, and why the others went."
     labels, reason, part = corpus.table['label'], ledger['reason'], ledger['part']
     went, rejected = reason[reason != ''].value_counts(), read.facts['rejected']
-    cleaned = ~reason.isin(['empty', 'unlabelled', 'exact_duplicate', 'near_duplicate', 'label_conflict'])
+    cleaned = ~reason.isin(['filtered_label', 'empty', 'unlabelled', 'exact_duplicate', 'near_duplicate', 'label_conflict'])
     raw, train, test = (some.value_counts() for some in (labels[labels != ''], labels[part == 'train'], labels[part == 'test']))
-    natural = labels[cleaned & ~labels.isin(options['labels_to_filter'])]
     return dict(
         counts=[['read', len(labels) + rejected], ['cleaned', int(cleaned.sum())], ['normalized', int((part != '').sum() + (reason == 'label_issue').sum())], ['train', int(train.sum())], ['test', int(test.sum())]],
         removed_by_reason=({'rejected when read': rejected} if rejected else {}) | {k: int(n) for k, n in sorted(went.items())},
         labels=[dict(label=label, raw=int(n), train=int(train.get(label, 0)), test=int(test.get(label, 0))) for label, n in sorted(raw.items())],
-        columns=corpus.columns, versions=versions(), frequencies=label_frequencies(natural, 'capped' if 'label_cap' in went and not options['natural_test'] else 'natural'))
+        columns=corpus.columns, versions=versions(), frequencies=label_frequencies(labels[cleaned], 'capped' if 'label_cap' in went and not options['natural_test'] else 'natural'))

@@ -777,14 +777,22 @@ def _test_frequencies(facts:dict)->str:
     how = dict(capped='The common labels were capped before the split, so the test split is capped too', natural='In the test split the labels are as frequent as they were after cleaning')[found['test']]
     return f'\n{how}. `label_frequencies.json` says how many clean rows each label had; classifier_model gives its figures at these frequencies as well.\n'
 
+def _clashes_limit(facts:dict)->str:
+    "How many near copies have different labels."
+    if not (found := facts.get('clashes') or {}).get('rows'): return ''
+    one, two, most = found['labels'][0]
+    return (f'\n- Rows that cleaning left beside an earlier near copy with another label, in the same split: {found["rows"]:,}, '
+            f'most often {md(one)} and {md(two)} ({most:,}). Either the words in which they differ matter, or some labels are wrong.')
+
 def dataset_card(
-    facts:dict,  # repo, columns; and, as far as known: command, counts, removed_by_reason, labels, seed, options, versions, sha256, frequencies
+    facts:dict,  # repo, columns; and, as far as known: command, counts, removed_by_reason, labels, seed, options, versions, sha256, frequencies, clashes
 )->str:          # README.md
     "The card of a data set: how to load it, how it was made, and what it is not."
     repo, counts = str(facts['repo']), facts.get('counts') or []
     rows, labels = dict(counts), facts.get('labels') or []
+    there = sum(d['train'] + d['test'] > 0 for d in labels)
     sizes = f' It has {rows["train"]:,} rows to train on and {rows["test"]:,} to test on' if {'train', 'test'} <= set(rows) else ''
-    start = f'\n# {md(repo)}\n\nLabelled documents for text classification.{sizes}{f", with {len(labels)} labels" if sizes and labels else ""}{"." if sizes else ""}\n'
+    start = f'\n# {md(repo)}\n\nLabelled documents for text classification.{sizes}{f", with {there} labels" if sizes and labels else ""}{"." if sizes else ""}\n'
     settings = dict(facts.get('options') or {}) | (dict(seed=facts['seed']) if facts.get('seed') is not None else {})
     load = fenced(f'from datasets import load_dataset\n\ndataset = load_dataset({json.dumps(repo)})', 'python')
     return _dataset_head(facts) + start + _sections({
@@ -793,7 +801,7 @@ def dataset_card(
         'Rows removed': md_table(['Reason', 'Rows'], [[k, n] for k, n in (facts.get('removed_by_reason') or {}).items()]),
         'Labels': md_table(['Label', 'In the source', 'Train', 'Test'], [[d['label'], d['raw'], d['train'], d['test']] for d in labels]) + _test_frequencies(facts),
         'Columns': ', '.join(md(c) for c in facts['columns']),
-        'Limits': _DATASET_LIMITS.strip(),
+        'Limits': _DATASET_LIMITS.strip() + _clashes_limit(facts),
         'Settings': md_table(['Option', 'Value'], [[k, str(v)] for k, v in settings.items()]),
         'Checksums and versions': md_table(['File', 'SHA-256'], list((facts.get('sha256') or {}).items())) + '\n' + md_table(['Package', 'Version'], list((facts.get('versions') or {}).items()))})
 

@@ -123,10 +123,10 @@ CLEANER = [
     cleaner('too few values in CSV', ['-f', 'raw.csv'], r'raw.csv:3: 1 values where the header has 2', files={'data/raw.csv': b'text,label\na,b\nc\n'}),
     cleaner('every row rejected', ['--bad-rows', 'reject'], 'no good rows: all 3 were rejected; the first is line 1: broken JSON', raw=b'x\ny\nz\n'),
     # what is left
-    cleaner('no rows after cleaning', [], 'no rows are left after cleaning 8', raw=jsonl([{'text': '…' * (i + 1), 'label': 'ab'[i % 2]} for i in range(8)]), own=True),
+    cleaner('no rows after cleaning', [], 'no rows are left after cleaning 8', raw=jsonl([{'text': '\u200b' * (i + 1), 'label': 'ab'[i % 2]} for i in range(8)]), own=True),
     cleaner('no rows after a tie', [], 'no rows are left after cleaning 20', raw=jsonl([{'text': 'the same', 'label': 'ab'[i % 2]} for i in range(20)])),
-    cleaner('no rows after filtering', ['--labels-to-filter', 'invoice', 'contract', 'minutes'], 'no rows are left after filtering'),
-    cleaner('no rows with so many of a label', ['--min-label-count', '1000'], 'no rows are left.*--min-label-count'),
+    cleaner('no rows after filtering', ['--labels-to-filter', 'invoice', 'contract', 'minutes'], 'no rows are left after cleaning .*filtered_label'),
+    cleaner('no rows with so many of a label', ['--min-label-count', '1000'], 'no label has 1000 rows after cleaning; lower --min-label-count'),
     cleaner('one label only', [], 'only (1|one) label', raw=jsonl([r for r in ROWS if r['label'] == 'invoice']), own=True),
     cleaner('one label left', ['--labels-to-filter', 'invoice', 'contract'], 'only (1|one) label'),
     cleaner('all rows identical', [], 'only (1|one) label|no rows are left', raw=jsonl(same_text)),

@@ -17,7 +17,7 @@ PLANTED = [
     {'id': 'exact', 'body': None, 'topic': 'invoice'}, {'id': 'spaced', 'body': None, 'topic': 'invoice'},  # of w0, filled in below
     {'id': 'near', 'body': None, 'topic': 'contract'},  # of c0
     {'id': 'tie1', 'body': 'both of these labels cannot be right', 'topic': 'invoice'}, {'id': 'tie2', 'body': 'Both of these labels cannot be right', 'topic': 'contract'},
-    {'id': 'marks', 'body': '... --- !!!', 'topic': 'contract'}, {'id': 'long', 'body': ' '.join(f'long{i % 997}' for i in range(30_000))[:200_000], 'topic': 'contract'}]
+    {'id': 'blank', 'body': ' \u200b', 'topic': 'contract'}, {'id': 'long', 'body': ' '.join(f'long{i % 997}' for i in range(30_000))[:200_000], 'topic': 'contract'}]
 BAD = [b'{"id": "cut", "body": "never', b'{"id": "number", "body": 12, "topic": "invoice"}', b'{"id": "bytes", "body": "\xff", "topic": "invoice"}']
 
 
@@ -121,7 +121,7 @@ def test_phase_1_reasons(prepared):
     assert fate('exact') == fate('spaced') == ('exact_duplicate', 'w0')
     assert fate('near') == ('near_duplicate', 'c0') and 0.9 <= removed['near']['score'] < 1
     assert fate('tie1') == ('label_conflict', 'tie2') and fate('tie2') == ('label_conflict', 'tie1')
-    assert fate('marks') == ('empty', None)
+    assert fate('blank') == ('empty', None)
     assert {id for id, r in removed.items() if r['reason'] == 'label_cap'} < {r['id'] for r in ROWS if r['topic'] == 'invoice'}
     assert {r['reason'] for r in removed.values()} == {'exact_duplicate', 'near_duplicate', 'label_conflict', 'empty', 'label_cap'}
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 
 from ...markup import Html, h
 from ...records import (InputError, atomic_writer, base_id, blank, check_outputs, free_name, iter_records, make_ids, missing, require_columns,
@@ -44,7 +45,7 @@ def survivors(
 
 # %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #a00beccc
 def _members(
-    text:np.ndarray,  # (n,) the first row of each row's text, -1 for no text
+    text:np.ndarray,  # (n,) the first row of each row's text, -1 for a row that has no part in it
 )->list:              # arrays of rows
     "The texts that several rows have."
     order = np.argsort(text, kind='stable')
@@ -71,13 +72,15 @@ class Decision(NamedTuple):
 def decide(
     found:Clustered,  # n texts and their clusters
     labels:Sequence,  # their labels
+    lacks:Sequence,   # what each of them lacks, see `comparable`
     threshold:float,  # that of the clusters
     conflicts:str='majority',  # see `clean`
 )->Decision:
     "What goes, why, and because of which row."
-    labels, text, wordless = list(labels), same_texts(found), (found.rows.stops == found.rows.starts)[found.vectors]
-    match, differs = _judge_texts(np.where(wordless, -1, text), labels, conflicts)
-    stays, near = np.flatnonzero((match < 0) & ~wordless), np.full(len(text), -1)
+    labels, text, lacks = list(labels), same_texts(found), np.array(lacks, dtype=object)
+    whole = lacks == ''
+    match, differs = _judge_texts(np.where(whole, text, -1), labels, conflicts)
+    stays, near = np.flatnonzero((match < 0) & whole), np.full(len(text), -1)
     match[stays], near[stays] = leaders(found, stays, pd.factorize(np.array(labels, dtype=object))[0], threshold)
     follows = np.where(np.isin(match, stays), match[match], -1)
     match = np.where(follows >= 0, follows, match)  # a row whose match follows a leader itself goes for that leader
@@ -86,8 +89,8 @@ def decide(
     def table(rows, match): return pd.DataFrame(dict(score=cosines_of(found, rows, match), match=match), index=rows)
     removed = table(gone, match[gone]).astype(dict(score=object))
     removed.insert(0, 'reason', reason[gone].astype(object))
-    empty = pd.DataFrame(dict(reason='empty', score=None, match=-1), index=np.flatnonzero(wordless))
-    if len(empty): removed = pd.concat([removed, empty]).sort_index()
+    rest = pd.DataFrame(dict(reason=lacks[~whole], score=None, match=-1), index=np.flatnonzero(~whole))
+    if len(rest): removed = pd.concat([removed, rest]).sort_index()
     return Decision(removed, table(clash, near[clash]))
 
 def _judge_texts(text:np.ndarray, labels:list, conflicts:str)->tuple:
@@ -107,7 +110,7 @@ class Cleaned:
     clusters: pd.Series    # for each row of the input the id of the first row of its cluster
     clashes: pd.DataFrame  # kept rows near an earlier one with another label: id, matched_id (the most similar), score
     threshold: float       # the cosine similarity used
-    _source: tuple = None  # (input, Clustered, conflicts)
+    _source: tuple = None  # (input, Clustered, what rows lack, conflicts)
 
     @property
     def reasons(self)->dict:
@@ -118,33 +121,34 @@ class Cleaned:
         "What `clean` would have given at a higher threshold."
         if least_cosine(threshold) < least_cosine(self.threshold):
             raise InputError(f'{threshold} is below {self.threshold}, the threshold of this cleaning, which did not look for such pairs; clean again with threshold={threshold}')
-        df, found, conflicts = self._source
-        return _cleaned(df, found.at(threshold), threshold, conflicts)
-
-    def summary(self)->pd.DataFrame:
-        "By label, largest first: rows before, rows kept, and rows removed for each reason; last the sum."
-        gone = ['' if blank(label) else label for label in self.removed['label']]
-        kept, went = Counter(self.kept['label']), Counter(zip(gone, self.removed['reason']))
-        rows = kept + Counter(gone)
-        labels = sorted(rows, key=lambda label: (-rows[label], str(label)))
-        table = pd.DataFrame(dict(rows=[rows[label] for label in labels], kept=[kept[label] for label in labels]),
-                             index=pd.Index(labels, dtype=object))
-        for reason in self.reasons: table[reason] = [went[label, reason] for label in labels]
-        return pd.concat([table, table.sum().to_frame('all labels').T]).astype(int).rename_axis('label')
-
-    def pairs(self, reason:str='near_duplicate')->pd.DataFrame:
-        "Rows removed for `reason` beside their match, least similar first; 'label_clash': `clashes`, most similar first."
-        df, clash = self._source[0], reason == 'label_clash'
-        some = self.clashes if clash else self.removed[self.removed['reason'] == reason]
-        row, match = (df.iloc[pd.Index(df['id']).get_indexer(some[column])] for column in ('id', 'matched_id'))
-        table = dict(id=some['id'], matched_id=some['matched_id'], score=some['score'].astype(float))
-        for column in ('text', 'label'):
-            table |= {column: row[column].to_numpy(), f'matched_{column}': match[column].to_numpy()}
-        return pd.DataFrame(table).sort_values('score', ascending=not clash, kind='stable')
+        df, found, lacks, conflicts = self._source
+        return _cleaned(df, found.at(threshold), lacks, threshold, conflicts)
 
     def __repr__(self): return f'Cleaned({len(self.kept)} kept, {len(self.removed)} removed: {self.reasons})'
 
-    def _repr_html_(self): return _show(self)
+# %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #6b0f3d18
+@patch
+def summary(self:Cleaned)->pd.DataFrame:
+    "By label, largest first: rows before, rows kept, and rows removed for each reason; last the sum."
+    gone = ['' if blank(label) else label for label in self.removed['label']]
+    kept, went = Counter(self.kept['label']), Counter(zip(gone, self.removed['reason']))
+    rows = kept + Counter(gone)
+    labels = sorted(rows, key=lambda label: (-rows[label], str(label)))
+    table = pd.DataFrame(dict(rows=[rows[label] for label in labels], kept=[kept[label] for label in labels]),
+                         index=pd.Index(labels, dtype=object))
+    for reason in self.reasons: table[reason] = [went[label, reason] for label in labels]
+    return pd.concat([table, table.sum().to_frame('all labels').T]).astype(int).rename_axis('label')
+
+@patch
+def pairs(self:Cleaned, reason:str='near_duplicate')->pd.DataFrame:
+    "Rows removed for `reason` beside their match, least similar first; 'label_clash': `clashes`, most similar first."
+    df, clash = self._source[0], reason == 'label_clash'
+    some = self.clashes if clash else self.removed[self.removed['reason'] == reason].dropna(subset=['matched_id'])
+    row, match = (df.iloc[pd.Index(df['id']).get_indexer(some[column])] for column in ('id', 'matched_id'))
+    table = dict(id=some['id'], matched_id=some['matched_id'], score=some['score'].astype(float))
+    for column in ('text', 'label'):
+        table |= {column: row[column].to_numpy(), f'matched_{column}': match[column].to_numpy()}
+    return pd.DataFrame(table).sort_values('score', ascending=not clash, kind='stable')
 
 # %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #d34f3ce7
 _piece = re.compile(r'[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]|\w+|[^\w\s]|\s+')
@@ -167,15 +171,16 @@ def differing(
         return Html('').join(['… ' if skip else '', *out])
     return Html(show(a, 1, 2)), Html(show(b, 3, 4))
 
-def _show(cleaned:Cleaned, labels:int=12, pairs:int=5)->str:
-    "The notebook's view of `cleaned`."
-    table = cleaned.summary()
+@patch
+def _repr_html_(self:Cleaned, labels:int=12, pairs:int=5)->str:
+    "The notebook's view."
+    table = self.summary()
     rows = [[name, *values] for name, values in zip([*table.index[:-1][:labels], 'all labels'], [*table.values[:-1][:labels].tolist(), table.values[-1].tolist()])]
     def row(cells, element='td'): return h('tr', [h(element, f'{c:,}' if isinstance(c, int) else c, style='text-align:' + ('right' if isinstance(c, int) else 'left')) for c in cells])
     parts = [h('table', h('thead', row(['label', *table.columns], 'th')), h('tbody', [row(r) for r in rows]))]
     if len(table) - 1 > labels: parts.append(h('p', f'and {len(table) - 1 - labels} more labels: see summary()'))
     kinds = ('near_duplicate', 'label_conflict', 'label_clash')
-    some = pd.concat([cleaned.pairs(kind).head(pairs) for kind in kinds])
+    some = pd.concat([self.pairs(kind).head(pairs) for kind in kinds])
     if len(some):
         caption = 'Near copies, the least similar first; conflicts; near copies with different labels, which stay'
         wide = 'text-align:left;vertical-align:top;width:45%;white-space:pre-wrap;overflow-wrap:anywhere'
@@ -229,8 +234,9 @@ def clean(
     require_columns(df, ('text', 'label'))
     require_labels(df['label'], gaps=True)
     _check(threshold, conflicts)
-    found = cluster_texts(comparable(zip(df['text'], df['label']), []), threshold)
-    return _cleaned(_with_ids(df), found, threshold, conflicts)
+    lacks = []
+    found = cluster_texts(comparable(zip(df['text'], df['label']), lacks), threshold)
+    return _cleaned(_with_ids(df), found, lacks, threshold, conflicts)
 
 def _with_ids(df:pd.DataFrame)->pd.DataFrame:
     "`df` with an id for each row; those that it has stay, if no row lacks one and no two rows share one."
@@ -245,29 +251,30 @@ def _check(threshold:float, conflicts:str):
     if conflicts not in conflict_ways: raise InputError(unknown_name('way with conflicts', conflicts, conflict_ways))
 
 # %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #ecf247f7
-def _cleaned(df:pd.DataFrame, found:Clustered, threshold:float, conflicts:str)->Cleaned:
+def _cleaned(df:pd.DataFrame, found:Clustered, lacks:list, threshold:float, conflicts:str)->Cleaned:
     "Put the result together, check that nothing was lost, and warn of labels that were and of those that clash."
-    ids, (fate, near) = np.array(df['id'], dtype=object), decide(found, df['label'], threshold, conflicts)
+    ids, (fate, near) = np.array(df['id'], dtype=object), decide(found, df['label'], lacks, threshold, conflicts)
     kept, gone = df.iloc[np.setdiff1d(np.arange(len(df)), fate.index)], df.iloc[fate.index]
     matched = np.where(fate['match'] < 0, None, np.append(ids, None)[fate['match']])
-    reason = [missing(*row) or why for *row, why in zip(gone['text'], gone['label'], fate['reason'])]
-    removed = removed_rows(gone, np.array(reason, dtype=object), fate['score'].to_numpy(), matched, ids[found.cluster][fate.index])
+    cluster = np.where(fate['match'] < 0, None, ids[found.cluster][fate.index])
+    removed = removed_rows(gone, fate['reason'].to_numpy(), fate['score'].to_numpy(), matched, cluster)
     if len(kept) + len(removed) != len(df): raise AssertionError('cleaning lost rows')
-    warn_of_missing(Counter(reason), len(df))
+    warn_of_missing(Counter(fate['reason']), len(df))
     warn_of_losses(Counter(df['label']), Counter(kept['label']))
     warn_of_clashes(clash_counts(df['label'].tolist(), near), threshold)
     clashes = dict(id=ids[near.index], matched_id=ids[near['match']], score=near['score'].to_numpy())
     clashes = pd.DataFrame(clashes, index=df.index[near.index])
     cluster = pd.Series(ids[found.cluster], index=df.index, name='cluster')
-    return Cleaned(kept, removed, cluster, clashes, threshold, (df, found, conflicts))
+    return Cleaned(kept, removed, cluster, clashes, threshold, (df, found, lacks, conflicts))
 
 def comparable(
     rows:Iterable,  # (text, label) of each
-    lacks:list,     # gets what each row lacks, see `missing`
+    lacks:list,     # gets what each row lacks, see `missing`; 'filtered_label' for an unwanted label
+    unwanted:Sequence=(),  # labels
 )->Iterator:        # a string for each row
-    "Texts as they are compared: '' for a row that lacks its text or its label, and so is no copy of anything."
+    "Texts as they are compared: '' for a row that lacks its text or a label that is wanted, and so is no copy of anything."
     for text, label in rows:
-        lacks.append(missing(text, label))
+        lacks.append(missing(text, label) or 'filtered_label' * (label in unwanted))
         yield '' if lacks[-1] else text
 
 def warn_of_missing(
@@ -310,7 +317,8 @@ def _sorted_out(records:Iterator, ids:list, fate:pd.DataFrame, clusters:np.ndarr
         if row not in gone: yield record, True
         else:
             reason, score, match = gone[row]
-            yield audited(record, reason=reason, score=score, matched_id=ids[match] if match >= 0 else None, cluster=ids[clusters[row]]), False
+            matched, cluster = (ids[match], ids[clusters[row]]) if match >= 0 else (None, None)
+            yield audited(record, reason=reason, score=score, matched_id=matched, cluster=cluster), False
 
 # %% ../../../nbs/12_utils.data_cleaner.clean_data_tfidf.ipynb #de1949db
 def clean_large_data(
@@ -335,8 +343,7 @@ def clean_large_data(
             yield record['text'], record['label']
     with atomic_writer(output_file) as good, atomic_writer(removed_path(output_file)) as bad, unchanged(input_file):
         found = cluster_texts(comparable(rows(), lacks), threshold)
-        fate, clashes = decide(found, labels, threshold, conflicts)
-        fate['reason'] = [lacks[row] or why for row, why in zip(fate.index, fate['reason'])]
+        fate, clashes = decide(found, labels, lacks, threshold, conflicts)
         for record, stays in _sorted_out(read([]), unique_ids(ids), fate, found.cluster):
             (good if stays else bad).write(to_json_line(record) + '\n')
             if stays: after[record['label']] += 1

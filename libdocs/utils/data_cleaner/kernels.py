@@ -307,7 +307,7 @@ def cosine(rows, x, y, least):
         if b <= a: j, j_left = j + 1, j_left - q * q
         missing = need - dot
         if missing > 0 and missing * missing > i_left * j_left + 1e-9 * scale * scale: return -1.0
-    return min(1.0, dot / scale)
+    return min(1.0, dot / scale) if scale > 0 else 0.0
 
 @fast
 def cosines(rows, left, right):

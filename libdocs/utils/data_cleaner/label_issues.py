@@ -154,9 +154,8 @@ def _similarity(X, given:np.ndarray)->np.ndarray:
     return found
 
 # %% ../../../nbs/16_utils.data_cleaner.label_issues.ipynb #ba2a41e2
-def _dealt(labels:np.ndarray, groups:np.ndarray, folds:int, seed:int)->tuple:
-    "(rows that can be judged, their folds): of labels that every set of folds but one knows."
-    rows = np.arange(len(labels))
+def _dealt(rows:np.ndarray, labels:np.ndarray, groups:np.ndarray, folds:int, seed:int)->tuple:
+    "(those of `rows` that can be judged, their folds): of labels that every set of folds but one knows."
     while True:
         given, names = pd.factorize(labels[rows], sort=True)
         fold = fold_of(given, groups[rows], folds, seed) if len(rows) else np.empty(0, int)
@@ -199,9 +198,9 @@ def label_issues(
     table = pd.DataFrame({k: np.asarray(v, dtype=object) for k, v in columns.items()})
     table.insert(0, 'row', np.arange(len(df)))
     groups = np.arange(len(df)) if groups is None else np.asarray(groups, dtype=object)
-    judged, fold = _dealt(table['label'].to_numpy(), groups, folds, seed)
-    X = _features(table['text'].iloc[judged])
-    if not X.shape[1]: judged, fold, X = judged[:0], fold[:0], X[:0]
+    X = _features(table['text'])
+    judged, fold = _dealt(np.flatnonzero(X.getnnz(axis=1)), table['label'].to_numpy(), groups, folds, seed)
+    X = X[judged]
     given, names = pd.factorize(table['label'].to_numpy()[judged], sort=True)
     unjudged = tuple(sorted(set(table['label']) - set(names)))
     opinions = held_out_opinions(X, given, fold, seed) if len(names) else Opinions(np.empty((0, 1)), np.empty(0, bool))

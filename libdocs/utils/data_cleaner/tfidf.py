@@ -60,7 +60,7 @@ def _check_strings(texts:list, row:int):
     "Raise `InputError` for the first of `texts`, which begin at `row`, that is not a string."
     if set(map(type, texts)) == {str}: return
     for k, text in enumerate(texts):
-        if not isinstance(text, str): raise InputError(f'row {row + k}: the text is not a string but a {type(text).__name__}; mend or drop such rows')
+        if not isinstance(text, str): raise InputError(f'row {row + k}: the text is not a string but a {type(text).__name__}; fix or drop such rows')
 
 def _pack(held:list)->tuple:
     "A list of strings as bytes and offsets; half surrogate pairs stay what they are."
@@ -71,7 +71,7 @@ def _pack(held:list)->tuple:
 def _buffers(array)->tuple:
     "Bytes and offsets of an Arrow array of strings."
     import pyarrow
-    if array.null_count: raise InputError(f'{array.null_count} texts are null; mend or drop such rows')
+    if array.null_count: raise InputError(f'{array.null_count} texts are null; fix or drop such rows')
     array = array if array.type in (pyarrow.large_string(), pyarrow.large_binary()) else array.cast(pyarrow.large_string())
     offsets = np.frombuffer(array.buffers()[1] or bytes(8), np.int64)[array.offset:array.offset + len(array) + 1]
     return np.frombuffer(array.buffers()[2] or b'', np.uint8), offsets
@@ -393,9 +393,10 @@ def cosines_of(
     left:np.ndarray,   # (m,) int, texts
     right:np.ndarray,  # (m,) int, texts
 )->np.ndarray:         # (m,) float64
-    "Cosine similarity of pairs of texts, near-duplicates or not."
+    "Cosine similarity of pairs of texts, near-duplicates or not; texts without words are like the same text only."
     one, two = found.vectors[left], found.vectors[right]
-    return np.where(one == two, 1.0, _kernels().cosines(found.rows, one, two))
+    same = (one == two) & ((found.rows.norms[one] > 0) | (found.texts[left] == found.texts[right]))
+    return np.where(same, 1.0, _kernels().cosines(found.rows, one, two))
 
 # %% ../../../nbs/10_utils.data_cleaner.tfidf.ipynb #c4f6c98f
 def same_texts(
