@@ -571,9 +571,11 @@ def _hide_quotes(line:str)->str:
     def hide(m): return '\\' * (len(m[1]) // 2) + (_hidden_quote if len(m[1]) % 2 else '"')
     return re.sub(r'(\\+)"', hide, line) if '\\"' in line else line
 
-def _plain_values(values:list)->list:
-    "Values with their quotes, and '' for \\N, by which MySQL, PostgreSQL and Hive mean no value."
-    return ['' if value == '\\N' else value.replace(_hidden_quote, '"') for value in values]
+def _plain_values(values:list, lines:list)->list:
+    "The values in some lines with their quotes, and '' for a bare \\N, by which MySQL, PostgreSQL and Hive mean no value."
+    values = [value.replace(_hidden_quote, '"') for value in values]
+    if '\\N' not in values or any('"\\N"' in line for line in lines): return values
+    return ['' if value == '\\N' else value for value in values]
 
 # %% ../nbs/00_records.ipynb #bd68f3cc
 class _Csv:
@@ -612,7 +614,7 @@ def _next_row(table:_Csv, reader:Iterator)->tuple:
     try: values = next(reader, None)
     except csv.Error:
         return [], f'{_quote} is not closed, or not where its value ends; close it, and double quotes within a value ("")'
-    if values: values = _plain_values(values)
+    if values: values = _plain_values(values, table.lines.taken)
     return values, _row_fault(table, values) if values else None
 
 _quote = 'broken CSV: a quote that opens here'
@@ -652,7 +654,7 @@ def _note_doubt(table:_Csv, values:list, start:int):
     if table.doubt or table.backslash or not any('\\"' in line for line in table.lines.taken): return
     other = None
     with suppress(csv.Error): other = next(table.dialect.read(map(_hide_quotes, table.lines.taken)), [])
-    if other is None or _plain_values(other) != values: table.doubt = start
+    if other is None or _plain_values(other, table.lines.taken) != values: table.doubt = start
 
 # %% ../nbs/00_records.ipynb #7bdc2b8c
 def _is_whole(table:_Csv, values:list)->bool:
