@@ -117,8 +117,10 @@ def test_other_layouts(hub, tmp_path, monkeypatch, where):
     card = '---\ndataset_info:\n  features:\n  - name: text\n    dtype: string\n  - name: label\n    dtype:\n      class_label:\n        names:\n          "0": ham\n          "1": spam\n---\n'
     push({'train.csv': b'text,label\nNA,1\n007,0\n', 'README.md': card.encode()}, where + '-classes', 'dataset', 'x')
     assert load_splits(where + '-classes')['train'].values.tolist() == [['NA', 'spam'], ['007', 'ham']]
+    push({'train.csv': b'text,label\na,1\nb,eggs\n'}, where + '-classes', 'dataset', 'x')
+    fails('train split: label: .*eggs', load_splits, where + '-classes')
     push({'train.csv': b'text,label\na,b\n', 'test.csv': b'text,label\n'}, where + '-bare', 'dataset', 'x')
-    fails('one of its splits has no rows', load_splits, where + '-bare')
+    fails('the test split has no rows', load_splits, where + '-bare')
 
 
 def test_nothing_is_printed(hub, tmp_path):
