@@ -17,7 +17,7 @@ from time import sleep
 import pandas as pd
 
 from .labels import tell_lists
-from .records import InputError, Limits, as_label, atomic_writer, blank, check_folder, fault, iter_rows, require_columns, unknown_name
+from .records import InputError, Limits, as_label, atomic_writer, blank, check_folder, iter_rows, require_columns, require_text, unknown_name
 from .stages import RunFolder, read_manifest, write_manifest
 
 log = logging.getLogger(__name__)
@@ -649,16 +649,13 @@ def typed_split(
     "A split that can be learned from and tested on; raises `InputError` with the row."
     require_columns(df, (text, label), where)
     labels = [value if isinstance(value, str) else as_label(value) for value in df[label]]
-    for row, (document, value) in enumerate(zip(df[text], labels), 1):
-        for name, given, is_label in ((text, document, False), (label, value, True)):
-            lacks = blank(given) and (is_label or not isinstance(given, str))
-            if reason := f'{name} is missing' if lacks else fault(name, given, is_label):
-                raise InputError(f'{where}: row {row}: {reason}; correct the dataset, or make it with cleaner_finetune')
+    typed = df.assign(**{label: pd.Series(labels, index=df.index, dtype=object)})
+    require_text(typed, where, text, label, 'correct the dataset, or make it with cleaner_finetune')
     if kinds := sorted({type(value).__name__ for value in df[label]} - {'str'}):
         log.info('%s: labels are of type %s, and read as text', where, ', '.join(kinds))
     if empty := sum(map(blank, df[text])): log.warning('%s: %d of %d texts are empty', where, empty, len(df))
     tell_lists(labels, where)
-    return df.assign(**{label: pd.Series(labels, index=df.index, dtype=object)})
+    return typed
 
 # %% ../nbs/30_hub.ipynb #364b2c6e
 _MODEL_FILES, _PICKLES = ['*.json', '*.txt', '*.model', '*.safetensors', '*.md', '*.jinja'], 'pytorch_model*.bin'

@@ -6,8 +6,8 @@
 __all__ = ['log', 'most_bytes', 'most_levels', 'delimiters', 'InputError', 'unknown_name', 'require_columns', 'try_lock',
            'atomic_writer', 'check_folder', 'check_outputs', 'find_files', 'Limits', 'open_binary', 'layout',
            'check_delimiter', 'free_name', 'iter_rows', 'unchanged', 'invisible', 'blank', 'missing', 'as_label',
-           'fault', 'require_labels', 'check_row', 'make_ids', 'base_id', 'unique_ids', 'completed', 'Records',
-           'iter_records', 'read_records', 'to_json_line', 'write_jsonl', 'file_sha256']
+           'fault', 'require_labels', 'require_text', 'check_row', 'make_ids', 'base_id', 'unique_ids', 'completed',
+           'Records', 'iter_records', 'read_records', 'to_json_line', 'write_jsonl', 'file_sha256']
 
 # %% ../nbs/00_records.ipynb #75bb7589
 import codecs, csv, glob, gzip, hashlib, io, json, logging, math, os, re, tempfile, unicodedata
@@ -812,6 +812,21 @@ def require_labels(
         kinds.add(type(label))
     if not gaps and str in kinds and len(kinds) > 1:
         raise InputError(f'labels are of several types ({", ".join(sorted(kind.__name__ for kind in kinds))}); make all of them text')
+
+def require_text(
+    df:pd.DataFrame,  # one document a row
+    where:str,        # what the table is, for the error, as in "the test data"
+    text:str='text',  # the column that holds the document
+    label:str='label',# the column that holds its label
+    way:str='make all texts and labels strings', # what to do about it, for the error
+):
+    "Raise `InputError` for the first row whose text or label is missing or is no text; a text may be empty."
+    require_columns(df, (text, label), where)
+    for row, (document, value) in enumerate(zip(df[text], df[label]), 1):
+        for name, given, is_label in ((text, document, False), (label, value, True)):
+            lacks = blank(given) and (is_label or not isinstance(given, str))
+            if reason := f'{name} is missing' if lacks else fault(name, given, is_label):
+                raise InputError(f'{where}: row {row}: {reason}; {way}')
 
 # %% ../nbs/00_records.ipynb #2cede9cf
 class _Carried:
