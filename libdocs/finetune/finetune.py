@@ -30,7 +30,7 @@ from .tracking import Tracking
 from .trainer import (Drawn, as_rows, assumed_shares, balances, classifier_trainer, collate, is_last, last_checkpoint, loss_function, merged, most_windows,
     probabilities_for, row_weights, with_lora)
 from ..hub import Pushed, fetch_model, is_folder, load_note, load_splits, pinned, push, push_stage, require_split, revision_of, typed_split
-from ..labels import LabelSchema, encode, save_schema
+from ..labels import LabelSchema, encode, save_schema, tell_variants
 from ..linear import at_bound, temperature
 from ..processes import Leaving, is_main, join, processes, shared
 from ..records import InputError, require_text, unknown_name
@@ -92,6 +92,8 @@ def load_task(
         parts[name] = typed_split(df, f'{dataset}: the {name} split')
         if df.empty: raise InputError(f'{dataset}: the {name} split has no rows')
     schema = LabelSchema.from_labels(parts['train']['label'])
+    apart = 'each is a label of its own; cleaner_finetune --merge-labels makes one of them'
+    tell_variants(parts['train']['label'], apart, f'{dataset}: the train split')
     for name in set(parts) - {'train'}: encode(schema, parts[name]['label'], f'{dataset}: the {name} split')
     sample = {name: downsampled(df, downsample, seed) for name, df in parts.items()}
     return Task(dataset, schema=schema, frequencies=check_frequencies(load_note(dataset, frequencies_file, token, revision), dataset), revision=revision, **sample)
