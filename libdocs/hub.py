@@ -429,11 +429,13 @@ def push_run(
     with RunFolder(folder) as run: return [_push_stage(run, plan, token) for plan in plans]
 
 # %% ../nbs/30_hub.ipynb #2102a5d9
-def _damaged(api, repo:str, repo_type:str, folder:Path)->list:
-    "The files in `folder`, a snapshot of a commit, that are not what the Hub says they are."
+def _damaged(api, repo:str, repo_type:str, folder:Path, patterns:list)->list:
+    "The files in `folder`, a snapshot of a commit, that fit the patterns and are not what the Hub says they are."
+    from huggingface_hub.utils import filter_repo_objects
     listing = list(api.list_repo_tree(repo, recursive=True, revision=folder.name, repo_type=repo_type))
     for entry in listing: _check_inside(entry.path, repo)
-    return [folder/e.path for e in listing if (folder/e.path).is_file() and not _same(e, folder/e.path)]
+    fetched = filter_repo_objects(listing, allow_patterns=patterns, key=lambda entry: entry.path)
+    return [folder/e.path for e in fetched if (folder/e.path).is_file() and not _same(e, folder/e.path)]
 
 def _fetch(api, repo:str, repo_type:str, patterns:list, revision:str|None=None)->Path:
     "A folder with a commit of a Hub repo, the latest if none is named, checked."
@@ -443,7 +445,7 @@ def _fetch(api, repo:str, repo_type:str, patterns:list, revision:str|None=None)-
     for _ in range(2):
         options = dict(repo_type=repo_type, revision=revision, allow_patterns=patterns, token=api.token)
         folder = Path(snapshot_download(repo, **options))
-        if not (bad := _damaged(api, repo, repo_type, folder)): return folder
+        if not (bad := _damaged(api, repo, repo_type, folder, patterns)): return folder
         for path in bad:
             path.resolve().unlink()
             path.unlink(missing_ok=True)
