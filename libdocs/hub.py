@@ -17,7 +17,7 @@ from time import sleep
 import pandas as pd
 
 from .labels import tell_lists
-from .records import InputError, Limits, as_label, atomic_writer, blank, check_folder, iter_rows, require_columns, require_text, unknown_name
+from .records import InputError, Limits, as_label, atomic_writer, blank, check_folder, delimiters, iter_rows, require_columns, require_text, unknown_name
 from .stages import RunFolder, read_manifest, write_manifest
 
 log = logging.getLogger(__name__)
@@ -527,7 +527,7 @@ def _is_plain(builder)->bool:
     if not isinstance(builder.config, CsvConfig): return False
     usual, files = CsvConfig().pd_read_csv_kwargs, chain(*builder.config.data_files.values())
     asked = {k for k, v in builder.config.pd_read_csv_kwargs.items() if k not in usual or v != usual[k]}
-    if not asked <= {'sep', 'keep_default_na', 'na_filter'}: return False
+    if not asked <= {'sep', 'keep_default_na', 'na_filter'} or builder.config.sep not in delimiters.values(): return False
     return all(re.search(r'\.[ct]sv(\.gz|\.zst)?$', str(file).lower()) for file in files)
 
 def _csv_table(file:Path, delimiter:str|None, repo:str)->pd.DataFrame:
