@@ -1,5 +1,5 @@
 """What the user gets wrong: one clear line, exit code 2, nothing lost."""
-import functools, gzip, importlib, logging, re, shutil, subprocess
+import functools, gzip, importlib, re, shutil, subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -281,11 +281,7 @@ def prepared(bad, root, bert):
 
 @pytest.fixture
 def main_here(monkeypatch, capsys):
-    "Run a command in this process, without a GPU: a CompletedProcess."
-    log = logging.getLogger('libdocs')
-    for name in ('handlers', 'propagate', 'level'): monkeypatch.setattr(log, name, getattr(log, name))
-    monkeypatch.setenv('WANDB_MODE', 'disabled')
-    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    "Run a command in this process: a CompletedProcess."
     def run(name, argv, folder):
         monkeypatch.chdir(folder)
         try: code = importlib.import_module(MODULES[name]).main(argv)
@@ -372,7 +368,7 @@ def test_texts_that_differ_in_a_symbol(clean):
     texts = [(f'{said} {face}', mood) for said in ('my neighbours', 'rain again', 'the new phone') for face, mood in moods]
     texts += [('👍👍👍', 'good'), ('💔', 'bad'), ('C', 'bad'), ('C++', 'good'), ('5 degrees', 'good'), ('-5 degrees', 'bad')]
     _, out = clean(jsonl(ROWS + [dict(id=f's{i}', text=text, label=label) for i, (text, label) in enumerate(texts)]))
-    assert {r['reason'] for r in out['removed']} <= {'label_cap'}
+    assert out['removed'] == []
 
 
 def test_commands_that_differ_in_one_word(clean):
