@@ -183,6 +183,7 @@ CLASSIFIER = [
     train('no text column', [], "./ds: the train split has no column 'text'", ds={f'{name}.csv': SPLITS[f'ds/{name}.csv'].replace(b'"text"', b'"body"', 1) for name in ('train', 'test')}),
     train('null label', ['--input-hf-dataset', './typed'], './typed: the train split: row 2: label is missing', files=typed(dict(text='a', label='b'), dict(text='c', label=None))),
     train('empty label', [], './ds: the test split: row 1: label is missing', ds={'test.csv': csv_bytes([dict(id='1', text='a', label='')])}),
+    train('a quote that takes up rows of a dataset', [], r'./ds: train.csv:3: broken CSV: a quote that opens here takes up 3 lines', ds={'train.csv': b'text,label\na,b\n"4 in,b\nc,b\nd 4",b\ne,b\n'}),
     train('list label', ['--input-hf-dataset', './typed'], './typed: the train split: row 1: label is a list: several labels', files=typed(dict(text='a', label=['b']), dict(text='c', label=['d']))),
     train('null text', ['--input-hf-dataset', './typed'], './typed: the train split: row 2: text is missing', files=typed(dict(text='a', label='b'), dict(text=None, label='c'))),
     train('number for a text', ['--input-hf-dataset', './typed'], './typed: the train split: row 1: text is not a string but a int', files=typed(dict(text=1, label='b'), dict(text=2, label='c'))),
