@@ -71,10 +71,11 @@ def load_schema(
     path:str|os.PathLike,     # a file of `save_schema`
 )->LabelSchema:
     "Read a schema; raises `InputError` if the file is missing, broken or was edited."
-    try: read = json.loads(Path(path).read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error: raise InputError(f'{path}: not a readable label schema: {error}') from error
-    schema = LabelSchema(tuple(read['labels']))
-    if schema.hash != read['hash']: raise InputError(f'{path}: labels and hash do not agree: the file was edited or damaged')
+    try:
+        read = json.loads(Path(path).read_text(encoding='utf-8'))
+        schema, known = LabelSchema(tuple(read['labels'])), read['hash']
+    except (OSError, ValueError, TypeError, KeyError) as error: raise InputError(f'{path}: not a readable label schema: {error}') from error
+    if schema.hash != known: raise InputError(f'{path}: labels and hash do not agree: the file was edited or damaged')
     return schema
 
 # %% ../nbs/05_labels.ipynb #94e1bcd7
