@@ -977,6 +977,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'libdocs.records._Unpacked.__init__': ('records.html#_unpacked.__init__', 'libdocs/records.py'),
                                  'libdocs.records._Unpacked.readable': ('records.html#_unpacked.readable', 'libdocs/records.py'),
                                  'libdocs.records._Unpacked.readinto': ('records.html#_unpacked.readinto', 'libdocs/records.py'),
+                                 'libdocs.records._all_quoted': ('records.html#_all_quoted', 'libdocs/records.py'),
                                  'libdocs.records._as_utf8': ('records.html#_as_utf8', 'libdocs/records.py'),
                                  'libdocs.records._broken': ('records.html#_broken', 'libdocs/records.py'),
                                  'libdocs.records._check_any': ('records.html#_check_any', 'libdocs/records.py'),

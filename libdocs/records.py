@@ -622,13 +622,18 @@ _quote = 'broken CSV: a quote that opens here'
 def _row_fault(table:_Csv, values:list)->str|None:
     "What is wrong with a row."
     lines = table.lines.taken
-    if len(lines) > 1 and table.labels.swallowed(lines):
+    if len(lines) > 1 and table.labels.swallowed(lines) and not _all_quoted(table, values):
         return (f'{_quote} takes up {len(lines)} lines that are rows by themselves; close it, '
                 'or, if this is one value, convert the file to JSONL')
     if len(values) != len(table.header): return f'{len(values)} values where the header has {len(table.header)}'
     if values == table.header: return 'the header once more: files were put together'
     if not _encodable(''.join(values)): return 'invalid UTF-8'
     return None
+
+def _all_quoted(table:_Csv, values:list)->bool:
+    "Whether every value of a row is in quotes: such lines, taken up by a quote, would have closed it."
+    quoted = table.dialect.delimiter.join('"' + value.replace('"', '""') + '"' for value in values)
+    return ''.join(table.lines.taken).rstrip('\r\n') == quoted
 
 # %% ../nbs/00_records.ipynb #f52d77ba
 def _turns_to_backslashes(table:_Csv, start:int)->bool:
