@@ -10,13 +10,14 @@ __all__ = ['log', 'is_folder', 'check_repo', 'find_token', 'explain', 'preflight
 import contextlib, hashlib, json, logging, math, os, re, shlex, shutil, sys, tempfile, time, warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from time import sleep
 
 import pandas as pd
 
 from .labels import tell_lists
-from .records import InputError, as_label, atomic_writer, blank, check_folder, fault, require_columns, unknown_name
+from .records import InputError, Limits, as_label, atomic_writer, blank, check_folder, delimiters, iter_rows, require_columns, require_text, unknown_name
 from .stages import RunFolder, read_manifest, write_manifest
 
 log = logging.getLogger(__name__)
@@ -428,11 +429,13 @@ def push_run(
     with RunFolder(folder) as run: return [_push_stage(run, plan, token) for plan in plans]
 
 # %% ../nbs/30_hub.ipynb #2102a5d9
-def _damaged(api, repo:str, repo_type:str, folder:Path)->list:
-    "The files in `folder`, a snapshot of a commit, that are not what the Hub says they are."
+def _damaged(api, repo:str, repo_type:str, folder:Path, patterns:list)->list:
+    "The files in `folder`, a snapshot of a commit, that fit the patterns and are not what the Hub says they are."
+    from huggingface_hub.utils import filter_repo_objects
     listing = list(api.list_repo_tree(repo, recursive=True, revision=folder.name, repo_type=repo_type))
     for entry in listing: _check_inside(entry.path, repo)
-    return [folder/e.path for e in listing if (folder/e.path).is_file() and not _same(e, folder/e.path)]
+    fetched = filter_repo_objects(listing, allow_patterns=patterns, key=lambda entry: entry.path)
+    return [folder/e.path for e in fetched if (folder/e.path).is_file() and not _same(e, folder/e.path)]
 
 def _fetch(api, repo:str, repo_type:str, patterns:list, revision:str|None=None)->Path:
     "A folder with a commit of a Hub repo, the latest if none is named, checked."
@@ -442,7 +445,7 @@ def _fetch(api, repo:str, repo_type:str, patterns:list, revision:str|None=None)-
     for _ in range(2):
         options = dict(repo_type=repo_type, revision=revision, allow_patterns=patterns, token=api.token)
         folder = Path(snapshot_download(repo, **options))
-        if not (bad := _damaged(api, repo, repo_type, folder)): return folder
+        if not (bad := _damaged(api, repo, repo_type, folder, patterns)): return folder
         for path in bad:
             path.resolve().unlink()
             path.unlink(missing_ok=True)
@@ -492,7 +495,10 @@ def pinned(
 def _csv_columns(config, repo:str)->list:
     "The columns of a CSV dataset, which must be the same in all of its files."
     options = config.pd_read_csv_kwargs | {'nrows': 0, 'chunksize': None}
-    heads = {str(file): list(map(str, pd.read_csv(file, **options).columns)) for files in config.data_files.values() for file in files}
+    return _same_columns({str(file): list(map(str, pd.read_csv(file, **options).columns)) for files in config.data_files.values() for file in files}, repo)
+
+def _same_columns(heads:Mapping, repo:str)->list:
+    "The columns of files, by name, which must be the same in all."
     first, *rest = heads
     for other in rest:
         if set(heads[other]) != set(heads[first]):
@@ -501,13 +507,56 @@ def _csv_columns(config, repo:str)->list:
 
 def _csv_options(builder, repo:str)->dict:
     "What `load_dataset` must be told so that a CSV dataset comes back as it was written; empty for other formats."
-    from datasets import ClassLabel, Features, Value
+    from datasets import Features, Value
     from datasets.packaged_modules.csv.csv import CsvConfig
     if not isinstance(builder.config, CsvConfig): return {}
-    declared = builder.config.features or builder.info.features or {}
-    kept = {name: feature for name, feature in declared.items() if isinstance(feature, ClassLabel)}
+    kept = _classes(builder)
     features = Features({name: kept.get(name, Value('string')) for name in _csv_columns(builder.config, repo)})
     return dict(features=features, keep_default_na=False, na_filter=False)
+
+def _classes(builder)->dict:
+    "The columns that a card declares to be numbers with names."
+    from datasets import ClassLabel
+    declared = builder.config.features or builder.info.features or {}
+    return {name: feature for name, feature in declared.items() if isinstance(feature, ClassLabel)}
+
+# %% ../nbs/30_hub.ipynb #ad2ffbd7
+def _is_plain(builder)->bool:
+    "Whether a dataset is of CSV files that `iter_rows` can read: its card asks for nothing of pandas but a delimiter."
+    from datasets.packaged_modules.csv.csv import CsvConfig
+    if not isinstance(builder.config, CsvConfig): return False
+    usual, files = CsvConfig().pd_read_csv_kwargs, chain(*builder.config.data_files.values())
+    asked = {k for k, v in builder.config.pd_read_csv_kwargs.items() if k not in usual or v != usual[k]}
+    if not asked <= {'sep', 'keep_default_na', 'na_filter'} or builder.config.sep not in delimiters.values(): return False
+    return all(re.search(r'\.[ct]sv(\.gz|\.zst)?$', str(file).lower()) for file in files)
+
+def _csv_table(file:Path, delimiter:str|None, repo:str)->pd.DataFrame:
+    "The rows of a CSV file; raises `InputError` for the first that is bad."
+    rows = []
+    for line, _, row, reason in iter_rows(file, Limits(math.inf, math.inf), ('text', 'label'), delimiter):
+        if reason: raise InputError(f'{repo}: {file.name}:{line}: {reason}')
+        rows.append(row)
+    return pd.DataFrame(rows, dtype=object)
+
+def _plain_splits(builder, repo:str)->dict:
+    "The splits of such a dataset, by name."
+    delimiter = None if builder.config.sep == ',' else builder.config.sep  # a comma is what a card says that says nothing
+    tables = {str(name): {file: _csv_table(Path(file), delimiter, repo) for file in map(str, files)}
+              for name, files in builder.config.data_files.items()}
+    if bare := next((name for name, parts in tables.items() if not sum(map(len, parts.values()))), None):
+        raise InputError(f'{repo}: the {bare} split has no rows')
+    heads = {file: list(table) for parts in tables.values() for file, table in parts.items() if len(table)}
+    columns, classes = _same_columns(heads, repo), _classes(builder)
+    splits = {name: pd.concat(parts.values(), ignore_index=True)[columns] for name, parts in tables.items()}
+    return {name: _with_names(split, classes, f'{repo}: the {name} split') for name, split in splits.items()}
+
+def _with_names(split:pd.DataFrame, classes:dict, where:str)->pd.DataFrame:
+    "A split with the names of its labels, whether they are written as numbers or as names."
+    for name in classes.keys() & set(split):
+        try: numbers = list(map(classes[name].encode_example, split[name]))
+        except ValueError as error: raise InputError(f'{where}: {name}: {error}') from None
+        split[name] = pd.Series(_class_names(numbers, classes[name]), dtype=object)
+    return split
 
 # %% ../nbs/30_hub.ipynb #7afd874e
 def _check_label_names(builder, repo:str):
@@ -531,8 +580,10 @@ def _table(split)->pd.DataFrame:
     from datasets import ClassLabel
     columns = split.with_format(None)[:]
     for name, feature in split.features.items():
-        if isinstance(feature, ClassLabel): columns[name] = [None if v is None or v < 0 else feature.names[v] for v in columns[name]]
+        if isinstance(feature, ClassLabel): columns[name] = _class_names(columns[name], feature)
     return pd.DataFrame(columns, columns=list(split.features), dtype=object)
+
+def _class_names(numbers:Iterable, feature)->list: return [None if v is None or v < 0 else feature.names[v] for v in numbers]
 
 @contextlib.contextmanager
 def _as_described(repo:str)->Iterator:
@@ -541,16 +592,18 @@ def _as_described(repo:str)->Iterator:
     except MemoryError: raise
     except _BUGS as error: raise InputError(f'cannot read the dataset {repo}: its card (README.md) describes what its files cannot be: {type(error).__name__}: {error}') from error
 
-def _read_splits(folder:Path, repo:str)->dict:
-    "The splits in `folder`, by name."
+def _builder(folder:Path, repo:str, cache:str):
+    "How `datasets` would read what is in `folder`."
     import datasets
-    with tempfile.TemporaryDirectory() as cache, _quiet():
-        place = str(folder.absolute())
-        with _as_described(repo): builder = datasets.load_dataset_builder(place, cache_dir=cache)
-        options = _csv_options(builder, repo)
-        _check_label_names(builder, repo)
-        with _as_described(repo): loaded = datasets.load_dataset(place, cache_dir=cache, verification_mode='no_checks', **options)
-        return {str(name): _table(split) for name, split in loaded.items()}
+    with _as_described(repo): return datasets.load_dataset_builder(str(folder.absolute()), cache_dir=cache)
+
+def _loaded(folder:Path, repo:str, cache:str, builder)->dict:
+    "The splits in `folder`, by name, as `datasets` reads them."
+    import datasets
+    options = _csv_options(builder, repo)
+    _check_label_names(builder, repo)
+    with _as_described(repo): loaded = datasets.load_dataset(str(folder.absolute()), cache_dir=cache, verification_mode='no_checks', **options)
+    return {str(name): _table(split) for name, split in loaded.items()}
 
 # %% ../nbs/30_hub.ipynb #b74ebd36
 _DATA_FILES = [f'*.{kind}{packed}' for kind in ('csv', 'tsv', 'json', 'jsonl', 'ndjson', 'parquet', 'arrow', 'txt') for packed in ('', '.gz', '.zst', '.bz2', '.xz', '.zip')]
@@ -562,7 +615,11 @@ def load_splits(
 )->dict:                   # name of the split: DataFrame, columns and rows as they stand
     "The splits of a dataset; in CSV every value is the string that was written."
     folder = _local_copy(repo, 'dataset', [*_DATA_FILES, '*.md', '*.yaml'], token, revision)
-    return _patiently(lambda: _read_splits(folder, repo), repo, _DOING['dataset'], token)
+    about = repo, _DOING['dataset'], token
+    with tempfile.TemporaryDirectory() as cache:
+        builder = _patiently(lambda: _builder(folder, repo, cache), *about)
+        if _is_plain(builder): return _plain_splits(builder, repo)
+        return _patiently(lambda: _loaded(folder, repo, cache, builder), *about)
 
 def load_note(
     repo:str,              # a folder, or a Hub id
@@ -594,16 +651,13 @@ def typed_split(
     "A split that can be learned from and tested on; raises `InputError` with the row."
     require_columns(df, (text, label), where)
     labels = [value if isinstance(value, str) else as_label(value) for value in df[label]]
-    for row, (document, value) in enumerate(zip(df[text], labels), 1):
-        for name, given, is_label in ((text, document, False), (label, value, True)):
-            lacks = blank(given) and (is_label or not isinstance(given, str))
-            if reason := f'{name} is missing' if lacks else fault(name, given, is_label):
-                raise InputError(f'{where}: row {row}: {reason}; correct the dataset, or make it with cleaner_finetune')
+    typed = df.assign(**{label: pd.Series(labels, index=df.index, dtype=object)})
+    require_text(typed, where, text, label, 'correct the dataset, or make it with cleaner_finetune')
     if kinds := sorted({type(value).__name__ for value in df[label]} - {'str'}):
         log.info('%s: labels are of type %s, and read as text', where, ', '.join(kinds))
     if empty := sum(map(blank, df[text])): log.warning('%s: %d of %d texts are empty', where, empty, len(df))
     tell_lists(labels, where)
-    return df.assign(**{label: pd.Series(labels, index=df.index, dtype=object)})
+    return typed
 
 # %% ../nbs/30_hub.ipynb #364b2c6e
 _MODEL_FILES, _PICKLES = ['*.json', '*.txt', '*.model', '*.safetensors', '*.md', '*.jinja'], 'pytorch_model*.bin'

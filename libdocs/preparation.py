@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from .corpus_report import corpus_html
-from .labels import label_variants, merge_variants, tell_lists
+from .labels import merge_variants, tell_lists, tell_variants
 from .records import InputError, Limits, atomic_writer, base_id, file_sha256, iter_records, to_json_line, unique_ids, write_jsonl
 from .report import dataset_card, versions
 from .stages import RunFolder, Stage
@@ -50,7 +50,8 @@ def read_stage(
                 record.pop('id', None)
                 columns |= dict.fromkeys(record)
                 file.write(to_json_line(record) + '\n')
-        _tell_variants(labels, merge_labels)
+        apart = 'they stay apart unless --merge-labels is given'
+        tell_variants(labels, 'merged into the first' if merge_labels else apart)
         tell_lists(labels)
         pd.DataFrame(dict(id=unique_ids(ids), label=merge_variants(labels) if merge_labels else labels)).to_parquet(folder/'table.parquet')
         write_jsonl(folder/'rejected.jsonl', pd.DataFrame(rejected, columns=['file', 'line', 'reason', 'raw']))
@@ -58,11 +59,6 @@ def read_stage(
         return dict(rows=len(ids), rejected=len(rejected), columns=['id', *columns])
     files = {os.fspath(path): file_sha256(path) for path in paths}
     return run.stage('read', dict(files=files, text=text, subject=subject, bad_rows=bad_rows, merge_labels=merge_labels, delimiter=delimiter, versions=versions()), work)
-
-def _tell_variants(labels:list, merged:bool):
-    for group in label_variants(labels):
-        spelled = ', '.join(f'{label!r} ({n} row{"s" * (n != 1)})' for label, n in group.items())
-        log.warning('labels that differ only in spelling: %s; %s', spelled, 'merged into the first' if merged else 'they stay apart unless --merge-labels is given')
 
 # %% ../nbs/70_preparation.ipynb #ec4b026c
 class Corpus(NamedTuple):

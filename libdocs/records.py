@@ -6,8 +6,8 @@
 __all__ = ['log', 'most_bytes', 'most_levels', 'delimiters', 'InputError', 'unknown_name', 'require_columns', 'try_lock',
            'atomic_writer', 'check_folder', 'check_outputs', 'find_files', 'Limits', 'open_binary', 'layout',
            'check_delimiter', 'free_name', 'iter_rows', 'unchanged', 'invisible', 'blank', 'missing', 'as_label',
-           'fault', 'require_labels', 'check_row', 'make_ids', 'base_id', 'unique_ids', 'completed', 'Records',
-           'iter_records', 'read_records', 'to_json_line', 'write_jsonl', 'file_sha256']
+           'fault', 'require_labels', 'require_text', 'check_row', 'make_ids', 'base_id', 'unique_ids', 'completed',
+           'Records', 'iter_records', 'read_records', 'to_json_line', 'write_jsonl', 'file_sha256']
 
 # %% ../nbs/00_records.ipynb #75bb7589
 import codecs, csv, glob, gzip, hashlib, io, json, logging, math, os, re, tempfile, unicodedata
@@ -571,9 +571,11 @@ def _hide_quotes(line:str)->str:
     def hide(m): return '\\' * (len(m[1]) // 2) + (_hidden_quote if len(m[1]) % 2 else '"')
     return re.sub(r'(\\+)"', hide, line) if '\\"' in line else line
 
-def _plain_values(values:list)->list:
-    "Values with their quotes, and '' for \\N, by which MySQL, PostgreSQL and Hive mean no value."
-    return ['' if value == '\\N' else value.replace(_hidden_quote, '"') for value in values]
+def _plain_values(values:list, lines:list)->list:
+    "The values in some lines with their quotes, and '' for a bare \\N, by which MySQL, PostgreSQL and Hive mean no value."
+    values = [value.replace(_hidden_quote, '"') for value in values]
+    if '\\N' not in values or any('"\\N"' in line for line in lines): return values
+    return ['' if value == '\\N' else value for value in values]
 
 # %% ../nbs/00_records.ipynb #bd68f3cc
 class _Csv:
@@ -612,7 +614,7 @@ def _next_row(table:_Csv, reader:Iterator)->tuple:
     try: values = next(reader, None)
     except csv.Error:
         return [], f'{_quote} is not closed, or not where its value ends; close it, and double quotes within a value ("")'
-    if values: values = _plain_values(values)
+    if values: values = _plain_values(values, table.lines.taken)
     return values, _row_fault(table, values) if values else None
 
 _quote = 'broken CSV: a quote that opens here'
@@ -620,13 +622,18 @@ _quote = 'broken CSV: a quote that opens here'
 def _row_fault(table:_Csv, values:list)->str|None:
     "What is wrong with a row."
     lines = table.lines.taken
-    if len(lines) > 1 and table.labels.swallowed(lines):
+    if len(lines) > 1 and table.labels.swallowed(lines) and not _all_quoted(table, values):
         return (f'{_quote} takes up {len(lines)} lines that are rows by themselves; close it, '
                 'or, if this is one value, convert the file to JSONL')
     if len(values) != len(table.header): return f'{len(values)} values where the header has {len(table.header)}'
     if values == table.header: return 'the header once more: files were put together'
     if not _encodable(''.join(values)): return 'invalid UTF-8'
     return None
+
+def _all_quoted(table:_Csv, values:list)->bool:
+    "Whether every value of a row is in quotes: such lines, taken up by a quote, would have closed it."
+    quoted = table.dialect.delimiter.join('"' + value.replace('"', '""') + '"' for value in values)
+    return ''.join(table.lines.taken).rstrip('\r\n') == quoted
 
 # %% ../nbs/00_records.ipynb #f52d77ba
 def _turns_to_backslashes(table:_Csv, start:int)->bool:
@@ -652,7 +659,7 @@ def _note_doubt(table:_Csv, values:list, start:int):
     if table.doubt or table.backslash or not any('\\"' in line for line in table.lines.taken): return
     other = None
     with suppress(csv.Error): other = next(table.dialect.read(map(_hide_quotes, table.lines.taken)), [])
-    if other is None or _plain_values(other) != values: table.doubt = start
+    if other is None or _plain_values(other, table.lines.taken) != values: table.doubt = start
 
 # %% ../nbs/00_records.ipynb #7bdc2b8c
 def _is_whole(table:_Csv, values:list)->bool:
@@ -810,6 +817,21 @@ def require_labels(
         kinds.add(type(label))
     if not gaps and str in kinds and len(kinds) > 1:
         raise InputError(f'labels are of several types ({", ".join(sorted(kind.__name__ for kind in kinds))}); make all of them text')
+
+def require_text(
+    df:pd.DataFrame,  # one document a row
+    where:str,        # what the table is, for the error, as in "the test data"
+    text:str='text',  # the column that holds the document
+    label:str='label',# the column that holds its label
+    way:str='make all texts and labels strings', # what to do about it, for the error
+):
+    "Raise `InputError` for the first row whose text or label is missing or is no text; a text may be empty."
+    require_columns(df, (text, label), where)
+    for row, (document, value) in enumerate(zip(df[text], df[label]), 1):
+        for name, given, is_label in ((text, document, False), (label, value, True)):
+            lacks = blank(given) and (is_label or not isinstance(given, str))
+            if reason := f'{name} is missing' if lacks else fault(name, given, is_label):
+                raise InputError(f'{where}: row {row}: {reason}; {way}')
 
 # %% ../nbs/00_records.ipynb #2cede9cf
 class _Carried:

@@ -1,6 +1,6 @@
 """What every test may use. One loopback Hub serves the whole session, because the Hub's clients read HF_ENDPOINT when they are imported; the fixture
 `hub` hands it out empty. So no test can reach the real Hub, and no test sees the login or the cache of who runs it."""
-import atexit, os, shutil, sys, tempfile
+import atexit, logging, os, shutil, signal, sys, tempfile
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,31 @@ HOME = tempfile.mkdtemp(prefix='hf-home-')
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 assert 'huggingface_hub' not in sys.modules, 'conftest.py must come before huggingface_hub'
 os.environ |= HUB.env(home=HOME) | {'TOKENIZERS_PARALLELISM': 'false', 'WANDB_MODE': 'disabled', 'CUDA_VISIBLE_DEVICES': ''}  # no GPU: the same figures everywhere
-del os.environ['HF_TOKEN']
-for name in ('HF_HUB_CACHE', 'HF_DATASETS_CACHE', 'HF_TOKEN_PATH', 'HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE', 'HUGGING_FACE_HUB_TOKEN'): os.environ.pop(name, None)
+THEIRS = ('HF_HUB_CACHE', 'HF_DATASETS_CACHE', 'HF_TOKEN', 'HF_TOKEN_PATH', 'HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE', 'HUGGING_FACE_HUB_TOKEN')
+for name in [name for name in os.environ if name in THEIRS or name.startswith('WANDB_') and name != 'WANDB_MODE']: del os.environ[name]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    "What a command takes for itself in this process (environment, log, SIGTERM) is as it was when the test ends, so that no test depends on those before it."
+    log, environment, ended = logging.getLogger('libdocs'), dict(os.environ), signal.getsignal(signal.SIGTERM)
+    handlers, propagate, level = log.handlers, log.propagate, log.level
+    yield
+    for name in set(os.environ) - set(environment): del os.environ[name]
+    os.environ.update(environment)
+    log.handlers, log.propagate = handlers, propagate
+    log.setLevel(level)
+    if signal.getsignal(signal.SIGTERM) != ended: signal.signal(signal.SIGTERM, ended)
+
+
+@pytest.fixture
+def one_thread():
+    "Commands run at the same time."
+    import torch
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -117,8 +117,8 @@ NOWHERE = f'http://127.0.0.1:{_closed.getsockname()[1]}'  # no server
 
 
 def environment(home, **more):
-    "What a command runs with: nobody's login, one thread (several run side by side), W&B off and no service of another's; `None` takes a variable away."
-    env = os.environ | {'WANDB_SERVICE': None, 'HOME': str(home), 'HF_HOME': str(Path(home)/'hf'), 'OMP_NUM_THREADS': '1', 'WANDB_MODE': 'disabled', 'PYTHONIOENCODING': 'utf-8'} | more
+    "What a command runs with: nobody's login, one thread (several run side by side), W&B off; `None` takes a variable away."
+    env = warm.ENVIRONMENT | {'HOME': str(home), 'HF_HOME': str(Path(home)/'hf'), 'OMP_NUM_THREADS': '1', 'WANDB_MODE': 'disabled', 'PYTHONIOENCODING': 'utf-8'} | more
     return {name: value for name, value in env.items() if value is not None}
 
 

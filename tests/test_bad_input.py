@@ -1,5 +1,5 @@
 """What the user gets wrong: one clear line, exit code 2, nothing lost."""
-import functools, gzip, importlib, logging, re, shutil, subprocess
+import functools, gzip, importlib, re, shutil, subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -183,6 +183,7 @@ CLASSIFIER = [
     train('no text column', [], "./ds: the train split has no column 'text'", ds={f'{name}.csv': SPLITS[f'ds/{name}.csv'].replace(b'"text"', b'"body"', 1) for name in ('train', 'test')}),
     train('null label', ['--input-hf-dataset', './typed'], './typed: the train split: row 2: label is missing', files=typed(dict(text='a', label='b'), dict(text='c', label=None))),
     train('empty label', [], './ds: the test split: row 1: label is missing', ds={'test.csv': csv_bytes([dict(id='1', text='a', label='')])}),
+    train('a quote that takes up rows of a dataset', [], r'./ds: train.csv:3: broken CSV: a quote that opens here takes up 3 lines', ds={'train.csv': b'text,label\na,b\n"4 in,b\nc,b\nd 4",b\ne,b\n'}),
     train('list label', ['--input-hf-dataset', './typed'], './typed: the train split: row 1: label is a list: several labels', files=typed(dict(text='a', label=['b']), dict(text='c', label=['d']))),
     train('null text', ['--input-hf-dataset', './typed'], './typed: the train split: row 2: text is missing', files=typed(dict(text='a', label='b'), dict(text=None, label='c'))),
     train('number for a text', ['--input-hf-dataset', './typed'], './typed: the train split: row 1: text is not a string but a int', files=typed(dict(text=1, label='b'), dict(text=2, label='c'))),
@@ -281,11 +282,7 @@ def prepared(bad, root, bert):
 
 @pytest.fixture
 def main_here(monkeypatch, capsys):
-    "Run a command in this process, without a GPU: a CompletedProcess."
-    log = logging.getLogger('libdocs')
-    for name in ('handlers', 'propagate', 'level'): monkeypatch.setattr(log, name, getattr(log, name))
-    monkeypatch.setenv('WANDB_MODE', 'disabled')
-    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    "Run a command in this process: a CompletedProcess."
     def run(name, argv, folder):
         monkeypatch.chdir(folder)
         try: code = importlib.import_module(MODULES[name]).main(argv)
@@ -372,7 +369,7 @@ def test_texts_that_differ_in_a_symbol(clean):
     texts = [(f'{said} {face}', mood) for said in ('my neighbours', 'rain again', 'the new phone') for face, mood in moods]
     texts += [('👍👍👍', 'good'), ('💔', 'bad'), ('C', 'bad'), ('C++', 'good'), ('5 degrees', 'good'), ('-5 degrees', 'bad')]
     _, out = clean(jsonl(ROWS + [dict(id=f's{i}', text=text, label=label) for i, (text, label) in enumerate(texts)]))
-    assert {r['reason'] for r in out['removed']} <= {'label_cap'}
+    assert out['removed'] == []
 
 
 def test_commands_that_differ_in_one_word(clean):

@@ -192,21 +192,16 @@ def task(tmp_path_factory):
 
 
 @pytest.fixture
-def tune(task, tmp_path, monkeypatch):
+def tune(task, tmp_path, one_thread):
     "Fine-tune a base model for an epoch: (result, DebertaZeroShot of what came of it)."
-    import torch
     from libdocs.classifiers.deberta import DebertaZeroShot
     from libdocs.finetune.finetune import finetune
-    monkeypatch.setenv('WANDB_MODE', 'disabled')
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # commands run at the same time
     def run(base, labels=3, **options):
         result = finetune(str(task/str(labels)), str(tmp_path/'tuned'), base_model=str(base), epochs=1, train_batch_size=16, device='cpu', wandb_output=tmp_path/'wb', **options)
         assert result.schema.labels == ('contract', 'invoice', 'minutes')[:labels]
         assert all(0 <= result.metrics[k] <= 1 for k in FIGURES)
         return result, DebertaZeroShot(str(tmp_path/'tuned'), device='cpu')
-    yield run
-    torch.set_num_threads(threads)
+    return run
 
 
 def weights(folder):

@@ -29,17 +29,6 @@ def dataset(folder, train, test, **more):
     return str(folder)
 
 
-@pytest.fixture
-def quiet(monkeypatch):
-    "One thread, no W&B."
-    import torch
-    monkeypatch.setenv('WANDB_MODE', 'disabled')
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def tuned(tmp_path, data, name='model', **options):
     from libdocs.classifiers.deberta import DebertaZeroShot
     from libdocs.finetune.finetune import finetune
@@ -52,13 +41,10 @@ def tuned(tmp_path, data, name='model', **options):
 @pytest.fixture(scope='module')
 def windows(tmp_path_factory):
     "Models that read texts with a late signal in each way."
-    from pytest import MonkeyPatch
-    with MonkeyPatch.context() as patch:
-        patch.setenv('WANDB_MODE', 'disabled')
-        folder = tmp_path_factory.mktemp('long')
-        data = dataset(folder/'data', late(160, 0), late(40, 1))
-        ways = dict(head={}, tail=dict(long='head-tail'), mean=dict(long='windows', overlap=4), max=dict(long='windows', overlap=4, pool='max'))
-        return {name: tuned(folder, data, name, max_length=24, epochs=6, **way) for name, way in ways.items()}, late(40, 1)
+    folder = tmp_path_factory.mktemp('long')
+    data = dataset(folder/'data', late(160, 0), late(40, 1))
+    ways = dict(head={}, tail=dict(long='head-tail'), mean=dict(long='windows', overlap=4), max=dict(long='windows', overlap=4, pool='max'))
+    return {name: tuned(folder, data, name, max_length=24, epochs=6, **way) for name, way in ways.items()}, late(40, 1)
 
 
 def test_windows_find_a_late_signal(windows):
@@ -94,7 +80,7 @@ def test_code_of_the_card_gives_the_scores_of_libdocs(windows, name):
 
 # Skewed labels
 
-def test_losses_help_the_rare_label(quiet, tmp_path):
+def test_losses_help_the_rare_label(one_thread, tmp_path):
     "With 30:1 and a word that is rarer than its label's share, the plain loss is right never to answer the rare label; the weighted loss and the adjusted logits do."
     rng = np.random.default_rng(0)
     def rows(n, label, part):
@@ -176,7 +162,7 @@ def test_abstains(noisy):
     assert [t['accuracy'] for t in classifier.thresholds] == [.95, .99]
 
 
-def test_validation_split_of_the_dataset(quiet, tmp_path):
+def test_validation_split_of_the_dataset(one_thread, tmp_path):
     "A dataset's own validation split is used, and checked; nothing is chosen by one of a dozen rows."
     from libdocs.records import InputError
     data = dataset(tmp_path/'data', documents(60), documents(15, seed=1), **{'validation.csv': csv_bytes(documents(60, seed=2))})
@@ -262,7 +248,7 @@ def test_a_promise_needs_rows(noisy):
 
 # LoRA
 
-def test_lora_publishes_an_ordinary_model(quiet, tmp_path):
+def test_lora_publishes_an_ordinary_model(one_thread, tmp_path):
     "Only the products and the head are trained; what is published has no trace of them."
     from safetensors.torch import load_file
     data = dataset(tmp_path/'data', documents(90), documents(15, seed=1))

@@ -32,9 +32,8 @@ def test_read_as_it_is_meant(tmp_path, name):
     assert read_records(tmp_path/name).df[['text', 'label']].values.tolist() == frame().values.tolist()
 
 
-def test_what_is_not_plain_is_told(tmp_path, caplog, monkeypatch):
+def test_what_is_not_plain_is_told(tmp_path, caplog):
     caplog.set_level(logging.INFO, 'libdocs')
-    monkeypatch.setattr(logging.getLogger('libdocs'), 'propagate', True)
     for name, says in {'array.json': 'one JSON text', 'utf16.jsonl': 'UTF-16', 'semicolons.csv': "separated by ';'", 'named.csv': 'is json, whatever its ending says', 'utf16.csv': "column 1 '' is now 'column_1'"}.items():
         (tmp_path/name).write_bytes(WRITTEN[name])
         caplog.clear()
@@ -89,11 +88,10 @@ def test_numbers_of_two_files_are_one_label(tmp_path):
     assert {json.loads(line)['label'] for line in open(tmp_path/'out_train.jsonl')} == {'0', '1'}
 
 
-def test_examples_that_lack_something(tmp_path, monkeypatch):
+def test_examples_that_lack_something(tmp_path):
     "The evaluation of a file leaves rows out that have no text or no label, and with bad_rows='reject' those that cannot be read."
     from corpora import tiny_bert
     from libdocs.classifier_model import evaluate_model
-    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
     model = tiny_bert(tmp_path/'bert', [row['text'] for row in ROWS], ['contract', 'invoice'])
     lacks = [dict(text=None, label='invoice'), dict(text='a b', label=None)]
     (tmp_path/'new.jsonl').write_bytes(jsonl(ROWS[:6] + lacks) + b'{"text": "cut\n')

@@ -90,6 +90,21 @@ def test_csv_as_it_was_written(tmp_path):
     fuzz(read, st.tuples(st.lists(st.tuples(CELLS, KINDS, CELLS).map(list), min_size=1, max_size=12), st.sampled_from(',;\t|'), st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])))
 
 
+ROWLIKE = st.lists(st.sampled_from(['pay', ',invoice', 'd1,a,memo\n', '"d1","a","memo"\n', '\n', '\r\n', '\r', '"', '"\n"', '\\"', '\\N', ',', ' ']), max_size=8).map(''.join)
+
+
+def test_a_split_of_ours_comes_back(tmp_path):
+    "What is written for a dataset is read as it was, also texts that look like rows."
+    from libdocs.records import iter_rows
+    from libdocs.utils.training.training import csv_writer
+    def read(rows):
+        with open(tmp_path/'a.csv', 'w', newline='', encoding='utf-8') as file:
+            write = csv_writer(file, ['id', 'text', 'label'])
+            for row in rows: write(dict(zip(('id', 'text', 'label'), row)))
+        assert [list(row.values()) if row else reason for _, _, row, reason in iter_rows(tmp_path/'a.csv', columns=('text', 'label'))] == rows
+    fuzz(read, st.lists(st.tuples(st.sampled_from(['d0', 'd1']), ROWLIKE, KINDS).map(list), min_size=1, max_size=12))
+
+
 def test_a_stray_quote_takes_no_row_away(tmp_path):
     "Wherever quotes are put into a CSV file: each line is a row or is reported, and no row holds several."
     from libdocs.records import iter_rows

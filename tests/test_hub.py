@@ -11,7 +11,7 @@ from libdocs.hub import fetch_model, find_token, load_splits, preflight, push
 from libdocs.records import InputError
 
 HARD = [['001', 'None', '001'], ['002', 'NA', '1e5'], ['003', '', '2'], ['004', ' a "b", c\nd\r\ne\rf ', '3'], ['005', '=1+1', '4'], ['006', '\U0001f4c4 \u00e9', 'nan'],
-        ['007', 'null', '-0'], ['008', 'True', '2020-01-01']]
+        ['007', 'null', '-0'], ['008', 'True', '2020-01-01'], ['009', '\\N', 'x']]
 NAMES = ['id', 'text', 'label']
 
 
@@ -117,8 +117,10 @@ def test_other_layouts(hub, tmp_path, monkeypatch, where):
     card = '---\ndataset_info:\n  features:\n  - name: text\n    dtype: string\n  - name: label\n    dtype:\n      class_label:\n        names:\n          "0": ham\n          "1": spam\n---\n'
     push({'train.csv': b'text,label\nNA,1\n007,0\n', 'README.md': card.encode()}, where + '-classes', 'dataset', 'x')
     assert load_splits(where + '-classes')['train'].values.tolist() == [['NA', 'spam'], ['007', 'ham']]
+    push({'train.csv': b'text,label\na,1\nb,eggs\n'}, where + '-classes', 'dataset', 'x')
+    fails('train split: label: .*eggs', load_splits, where + '-classes')
     push({'train.csv': b'text,label\na,b\n', 'test.csv': b'text,label\n'}, where + '-bare', 'dataset', 'x')
-    fails('one of its splits has no rows', load_splits, where + '-bare')
+    fails('the test split has no rows', load_splits, where + '-bare')
 
 
 def test_nothing_is_printed(hub, tmp_path):
@@ -237,6 +239,17 @@ def test_corrupt_download_is_fetched_again(hub):
 
 
 # Who may do what
+
+def test_a_file_is_checked_by_who_asks_for_it(hub, monkeypatch):
+    "The note beside large splits costs no second look at them."
+    hub.login('alice')
+    push(DATA | {'note.json': b'{}'}, 'alice/noted', 'dataset', 'first')
+    looked, same = [], room._same
+    monkeypatch.setattr(room, '_same', lambda entry, path: looked.append(path.name) or same(entry, path))
+    load_splits('alice/noted')
+    room.load_note('alice/noted', 'note.json')
+    assert sorted(looked) == ['note.json', 'note.json', 'test.csv', 'train.csv']  # *.json are among the splits' files
+
 
 def test_private_repos(hub, monkeypatch):
     token = hub.login('alice')

@@ -29,10 +29,7 @@ def each(count): return range(1, count + 1)
 
 
 @pytest.fixture(autouse=True)
-def heard(monkeypatch, caplog):
-    "What libdocs logs is seen, also after a command ran in this process and took its log for itself."
-    monkeypatch.setattr(logging.getLogger('libdocs'), 'propagate', True)
-    caplog.set_level(logging.INFO, 'libdocs')
+def heard(caplog): caplog.set_level(logging.INFO, 'libdocs')
 
 
 @pytest.fixture(scope='module')

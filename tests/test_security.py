@@ -22,7 +22,6 @@ def run(tmp_path, monkeypatch, capfd):
     from libdocs import classifier_model, cleaner_finetune
     commands = dict(cleaner_finetune=cleaner_finetune.main, classifier_model=classifier_model.main)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv('WANDB_MODE', 'disabled')
     return lambda name, *argv: (commands[name](list(argv)), *capfd.readouterr())
 
 

@@ -8,6 +8,7 @@ read from the environment when they are imported (where the Hub is, for one) is 
 import atexit, json, os, signal, socket, subprocess, sys, tempfile, threading
 from pathlib import Path
 
+ENVIRONMENT = dict(os.environ)  # before any test; what tests change in their own process is nothing to a command
 HANG = 1800  # seconds after which what does not end is taken to hang; no test measures time
 MODULE = 'import runpy, sys; runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)'
 
@@ -71,7 +72,7 @@ def _server(hub):
         if (key := (os.getpid(), hub)) not in _servers:
             folder = tempfile.mkdtemp()
             quiet = dict(TRANSFORMERS_VERBOSITY='error', DATASETS_VERBOSITY='error', HF_HUB_DISABLE_PROGRESS_BARS='1', TOKENIZERS_PARALLELISM='true', OMP_NUM_THREADS='1', HF_HOME=f'{folder}/hf')
-            process = subprocess.Popen([sys.executable, __file__, f'{folder}/socket', str(int(hub))], env=os.environ | quiet, stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+            process = subprocess.Popen([sys.executable, __file__, f'{folder}/socket', str(int(hub))], env=ENVIRONMENT | quiet, stdout=subprocess.PIPE, stdin=subprocess.PIPE)
             while process.stdout.readline() not in (b'ready\n', b''): pass  # libraries greet too
             _servers[key] = f'{folder}/socket'
             atexit.register(process.kill)

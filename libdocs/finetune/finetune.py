@@ -30,10 +30,10 @@ from .tracking import Tracking
 from .trainer import (Drawn, as_rows, assumed_shares, balances, classifier_trainer, collate, is_last, last_checkpoint, loss_function, merged, most_windows,
     probabilities_for, row_weights, with_lora)
 from ..hub import Pushed, fetch_model, is_folder, load_note, load_splits, pinned, push, push_stage, require_split, revision_of, typed_split
-from ..labels import LabelSchema, encode, save_schema
+from ..labels import LabelSchema, encode, save_schema, tell_variants
 from ..linear import at_bound, temperature
 from ..processes import Leaving, is_main, join, processes, shared
-from ..records import InputError, require_columns, unknown_name
+from ..records import InputError, require_text, unknown_name
 from ..report import model_card, versions
 from ..stages import RunFolder, Stage, digest, run_folder_of
 from ..utils.data_cleaner.tfidf import cluster_texts
@@ -92,6 +92,8 @@ def load_task(
         parts[name] = typed_split(df, f'{dataset}: the {name} split')
         if df.empty: raise InputError(f'{dataset}: the {name} split has no rows')
     schema = LabelSchema.from_labels(parts['train']['label'])
+    apart = 'each is a label of its own; cleaner_finetune --merge-labels makes one of them'
+    tell_variants(parts['train']['label'], apart, f'{dataset}: the train split')
     for name in set(parts) - {'train'}: encode(schema, parts[name]['label'], f'{dataset}: the {name} split')
     sample = {name: downsampled(df, downsample, seed) for name, df in parts.items()}
     return Task(dataset, schema=schema, frequencies=check_frequencies(load_note(dataset, frequencies_file, token, revision), dataset), revision=revision, **sample)
@@ -319,15 +321,18 @@ def _fingerprint(frames:dict)->str:
         for text, label in zip(df['text'], df['label']): found.update(json.dumps([name, text, label]).encode())
     return found.hexdigest()[:16]
 
+def _tables(task:Task)->dict:
+    "The splits that a task has, by name."
+    return {name: df for name in ('train', 'validation', 'test') if (df := getattr(task, name)) is not None}
+
 def _loaded(job:_Job)->Stage:
     "The rows to train on, those to choose by if there are any, and the test split, as Parquet."
     task, record = job.task, job.record
-    given = {name: df for name, df in (('train', task.train), ('validation', task.validation), ('test', task.test)) if df is not None}
     def work(folder):
         parts = _parts(task, job.options['balance'], record['seed'])
         for name, df in parts.items(): df[['text', 'label']].to_parquet(folder/f'{name}.parquet', index=False)
         return dict(rows={name: len(df) for name, df in parts.items()})
-    return job.run.stage('load', dict(dataset=task.name, rows=_fingerprint(given), capped=job.options['balance'] == 'cap', seed=record['seed']), work)
+    return job.run.stage('load', dict(dataset=task.name, rows=_fingerprint(_tables(task)), capped=job.options['balance'] == 'cap', seed=record['seed']), work)
 
 # %% ../../nbs/50_finetune.finetune.ipynb #e5dffc49
 def _tokenized(job:_Job, tokenizer, loaded:Stage)->Stage:
@@ -406,6 +411,7 @@ def finetune(
     _tell_of_gpus(device)
     join(device)
     task = dataset if isinstance(dataset, Task) else load_task(dataset, token, downsample, seed)
+    for name, df in _tables(task).items(): require_text(df, f'the {name} split')
     transformers.set_seed(seed)
     commit = None if base_model == scratch else revision_of(base_model, fetch_model(base_model, token, allow_pickle))
     texts = list(task.train['text'])

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from .ladder import ladder, linear_predictions, majority_predictions
 from .metrics import Outcomes, confidence_thresholds, correct_at, coverage, evaluate, measured, outcomes, outcomes_of, probability_facts
-from ..records import InputError, atomic_writer, check_outputs, make_ids, require_columns, to_json_line, unknown_name
+from ..records import InputError, atomic_writer, check_outputs, make_ids, require_text, to_json_line, unknown_name
 from ..records import write_jsonl
 from ..stages import take_lock
 from ..utils.data_cleaner.leakage import leakage
@@ -276,7 +276,7 @@ class RunResult:
 
 def _test_rows(test_df:pd.DataFrame, text_column:str, subj_column:str)->pd.DataFrame:
     "The test set as id, text, label."
-    require_columns(test_df, (text_column, subj_column), 'the test data')
+    require_text(test_df, 'the test data', text_column, subj_column)
     if test_df.empty: raise InputError('the test data has no rows')
     rows = pd.DataFrame({'text': list(test_df[text_column]), 'label': list(test_df[subj_column])}, dtype=object)
     own = {'id': list(test_df['id'])} if 'id' in test_df else {}
