@@ -33,7 +33,7 @@ from ..hub import Pushed, fetch_model, is_folder, load_note, load_splits, pinned
 from ..labels import LabelSchema, encode, save_schema
 from ..linear import at_bound, temperature
 from ..processes import Leaving, is_main, join, processes, shared
-from ..records import InputError, require_columns, unknown_name
+from ..records import InputError, unknown_name
 from ..report import model_card, versions
 from ..stages import RunFolder, Stage, digest, run_folder_of
 from ..utils.data_cleaner.tfidf import cluster_texts
@@ -407,14 +407,14 @@ def finetune(
     join(device)
     task = dataset if isinstance(dataset, Task) else load_task(dataset, token, downsample, seed)
     transformers.set_seed(seed)
-    commit = None if base_model == scratch else revision_of(base_model, fetch_model(base_model, token, allow_pickle))
+    fetched = None if base_model == scratch else fetch_model(base_model, token, allow_pickle)
     texts = list(task.train['text'])
-    model, tokenizer = load_base(base_model, task.schema, texts, max_length, token, allow_pickle, commit)
+    model, tokenizer = load_base(base_model, task.schema, texts, max_length, token, allow_pickle, fetched)
     rate = learning_rate or default_learning_rate(
         model.num_parameters(exclude_embeddings=True), base_model == scratch, lora, model.config.model_type)
     options = dict(epochs=epochs, learning_rate=rate, train_batch_size=train_batch_size, balance=balance, lora=lora, refit=refit, downsample=downsample)
-    record = _record(task, tokenizer, reading, options, repo=model_name, base_model=base_model, base_revision=commit,
-                     seed=seed, device=device, dtype=pick_dtype(dtype, device, model))
+    record = _record(task, tokenizer, reading, options, repo=model_name, base_model=base_model,
+                     base_revision=fetched and revision_of(base_model, fetched), seed=seed, device=device, dtype=pick_dtype(dtype, device, model))
     tracked = nullcontext(tracking) if tracking else Tracking(Path(model_name).name, wandb_output, wandb_token)
     with nullcontext(run_folder) if isinstance(run_folder, RunFolder) else RunFolder(run_folder or run_folder_of(local_folder(model_name)), fresh) as run:
         return _all_stages(_Job(run, task, reading, record), model, tokenizer, tracked, token, private)
