@@ -23,7 +23,7 @@ import pandas as pd
 from ..classifiers.attention import speed_up
 from ..classifiers.deberta import load_checkpoint, pick_device
 from ..classifiers.forward import dtypes, keep_memory, naming, padding_of, pick_dtype
-from ..classifiers.reading import Reading, around, read_tokens, spans
+from ..classifiers.reading import Reading, around, fitting, read_tokens, spans
 from .base import cool_head, default_base_model, default_learning_rate, load_base, merged_from, scratch, scratch_recipe, split_tokens
 from .metrics import confidence_thresholds, figures, trainer_metrics, trainer_outcomes
 from .tracking import Tracking
@@ -410,6 +410,7 @@ def finetune(
     fetched = None if base_model == scratch else fetch_model(base_model, token, allow_pickle)
     texts = list(task.train['text'])
     model, tokenizer = load_base(base_model, task.schema, texts, max_length, token, allow_pickle, fetched)
+    reading = fitting(reading, tokenizer)
     rate = learning_rate or default_learning_rate(
         model.num_parameters(exclude_embeddings=True), base_model == scratch, lora, model.config.model_type)
     options = dict(epochs=epochs, learning_rate=rate, train_batch_size=train_batch_size, balance=balance, lora=lora, refit=refit, downsample=downsample)
