@@ -367,7 +367,7 @@ def _training(group):
     a('--long', choices=['head', 'head-tail', 'windows'], default='head', help='texts longer than --max-length: read the beginning, beginning and end, or all in windows (default: head)')
     a('--overlap', type=number(int, lambda n: n >= 0, 'a whole number, 0 or more'), default=64, metavar='TOKENS', help='with --long windows: tokens that neighbouring windows share (default: 64)')
     a('--pool', choices=['mean', 'max'], default='mean', help='with --long windows: every window counts alike, or the most telling one decides (default: mean)')
-    a('--refit', choices=['auto', 'on', 'off'], default='auto', help='when epoch and calibration are chosen, train once more, on the rows too that were held out; auto does so where training takes about ten minutes or less (default: auto)')
+    a('--refit', choices=['auto', 'on', 'off'], default='auto', help='when epoch and calibration are chosen, train once more, on the rows too that were held out; auto does so where training is cheap, which it tells by counting operations: up to 3e13 on a CPU, 3e16 on a GPU (default: auto)')
     a('--lora', action='store_true', help='train small matrices beside the weights (LoRA, for large base models; needs libdocs[lora]); they are merged before publishing')
     a('--downsample', type=share, default=1, metavar='SHARE', help='use this share of every label of both splits, for a quick try')
     a('--seed', type=seed, default=42, help='random seed for head, row order, dropout and sampling (default: 42)')

@@ -9,7 +9,7 @@ __all__ = ['log', 'validation_share', 'useful_rows', 'least_rows', 'most_cut', '
            'local_folder', 'publish', 'FinetuneResult', 'finetune', 'rows_learned']
 
 # %% ../../nbs/50_finetune.finetune.ipynb #5a652b27
-import copy, hashlib, json, logging, math, os, shutil, sys, time
+import copy, hashlib, json, logging, math, os, sys, time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -171,8 +171,7 @@ def _warn_of_cpu(model, tokens:float, device:str):
     "Log what was found, and warn when a large model meets a CPU."
     parameters = model.num_parameters(exclude_embeddings=True)
     log.info('training %s parameters (without embeddings) on %s', f'{parameters:,}', device)
-    if device != 'cpu' or parameters < 20e6: return
-    hours = cpu_seconds(parameters, tokens) / 3600
+    if device != 'cpu' or parameters < 20e6 or (hours := cpu_seconds(parameters, tokens) / 3600) < .1: return
     log.warning('no GPU is used: this training will take about %.1f hours on the CPU. A GPU, --downsample 0.05 or a smaller base model will be faster', hours)
 
 # %% ../../nbs/50_finetune.finetune.ipynb #45cc4380
@@ -268,7 +267,7 @@ def _progress(until:Until|None):
     from transformers import TrainerCallback
     class Progress(TrainerCallback):
         def on_evaluate(self, args, state, control, metrics=None, **kwargs):
-            log.info('epoch %.2g of %g: validation top-1 %.4f, macro-F1 %.4f, loss %.4f', state.epoch, args.num_train_epochs, *(metrics[f'eval_{k}'] for k in ('top_1', 'macro_f1', 'loss')))
+            log.info('epoch %.4g of %g: validation top-1 %.4f, macro-F1 %.4f, loss %.4f', state.epoch, args.num_train_epochs, *(metrics[f'eval_{k}'] for k in ('top_1', 'macro_f1', 'loss')))
 
         def on_step_end(self, args, state, control, **kwargs):
             if until and state.global_step >= until.step: control.should_training_stop = True
@@ -553,14 +552,14 @@ cheap_cpu, cheap_gpu = 3e13, 3e16  # operations of a training that 'auto' does t
 
 def _refit(job:_Job, model, facts:dict)->bool:
     "Whether to train once more, on all rows; the log says so."
-    way, (cheap, speed) = job.options['refit'], (cheap_cpu, 5e10) if job.record['device'] == 'cpu' else (cheap_gpu, 5e13)
+    way, cheap = job.options['refit'], cheap_cpu if job.record['device'] == 'cpu' else cheap_gpu
     if 'validation' not in facts or job.task.validation is not None:
         if way == 'on': log.info('refit: off; no row of the train split is held out, so the training is on all of them')
         return False
     operations = 6 * model.num_parameters(exclude_embeddings=True) * facts['train']['read'] * job.options['epochs']
     again = way == 'on' or way == 'auto' and operations <= cheap
-    if way == 'auto': log.info('refit %s: one more training takes about %.1f minutes; auto allows %.0f (--refit on or off decides)',
-                               'on' if again else 'off', max(.1, operations / speed / 60), cheap / speed / 60)
+    if way == 'auto': log.info('refit %s: the training takes about %.1g operations, and auto does it twice up to %.1g (--refit on or off decides)',
+                               'on' if again else 'off', operations, cheap)
     return again
 
 def _refitted(job:_Job, model, tokenizer, tokenized:Stage, trained:Stage)->Stage:
@@ -568,7 +567,7 @@ def _refitted(job:_Job, model, tokenizer, tokenized:Stage, trained:Stage)->Stage
     until = Until(trained.facts['steps'], trained.facts['planned_steps'])
     def fit(folder, leaving):
         rows = _all_rows(job, _rows(tokenized))
-        log.info('refit: training once more, on all %d rows, for %d steps', len(rows), until.step)
+        log.info('refit: training once more, on all %d rows, for %d steps; the first training took %.1f minutes', len(rows), until.step, trained.facts['seconds'] / 60)
         return _fit(job, model, tokenizer, dict(train=rows), folder, leaving, until=until) | dict(rows=len(rows))
     return _interruptible(job, 'refit', until._asdict(), fit, [tokenized, trained])
 
