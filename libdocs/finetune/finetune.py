@@ -521,9 +521,11 @@ def _history(logged:list)->list:
 
 def _fit(job:_Job, model, tokenizer, rows:dict, folder:Path, leaving:Leaving, tracked:bool=False, until:Until=None)->dict:
     "Train `model`, or resume what `folder` holds; write the chosen weights there."
+    import transformers
     start = time.perf_counter()
     if job.record['device'] == 'cpu': keep_memory()
     model = speed_up(model)
+    transformers.set_seed(job.record['seed'])  # LoRA's products begin alike, whatever this process has done before
     if job.options['lora']: model = with_lora(model)
     trainer = _trainer(job, model, tokenizer, rows, folder/'checkpoints', tracked, until)
     trainer.leaving, trainer.compute_metrics = leaving, trainer.choose
