@@ -427,11 +427,15 @@ def _without_effect(args)->str|None:
     trains = Parser()
     _training(trains)
     of_training = {'zero_shot', *vars(trains.parse_args([]))} - {'allow_pickle', 'downsample', 'seed', 'log_level'}
-    usual, idle = vars(parser().parse_args(['-o', ''])), of_training if args.examples else _of_files
-    given = ', '.join(f'--{name.replace("_", "-")}' for name, value in vars(args).items() if name in idle and value != usual[name])
-    if not given: return None
-    if args.examples: return f'{given}: --examples evaluates a model as it is, and options of the training have no effect; leave them out'
-    return f'{given}: without --examples there is no file to evaluate on; leave this out, or train first and give it with --examples'
+    usual = vars(parser().parse_args(['-o', '']))
+    def given(idle): return ', '.join(
+        f'--{name.replace("_", "-")}' for name, value in vars(args).items() if name in idle and value != usual[name])
+    if args.examples and (named := given(of_training)):
+        return f'{named}: --examples evaluates a model as it is, and options of the training do nothing; leave them out'
+    if not args.examples and (named := given(_of_files)):
+        return f'{named}: without --examples there is no file to evaluate on; leave this out, or give it after the training'
+    if args.long != 'windows' and (named := given({'overlap', 'pool'})):
+        return f'{named}: only --long windows reads in windows; leave this out, or give that too'
 
 def _print(evaluation:Evaluation):
     "The figures as a small table, what they mean, and where the files are."

@@ -560,8 +560,8 @@ def _refit(job:_Job, model, facts:dict)->bool:
         return False
     operations = 6 * model.num_parameters(exclude_embeddings=True) * facts['train']['read'] * job.options['epochs']
     again = way == 'on' or way == 'auto' and operations <= cheap
-    if way == 'auto': log.info('refit %s: the training takes about %.1g operations, and auto does it twice up to %.1g (--refit on or off decides)',
-                               'on' if again else 'off', operations, cheap)
+    if way == 'auto': log.info('refit %s: the training takes about %.1g operations, and auto does it twice up to %.1g '
+                               '(--refit on or off decides)', 'on' if again else 'off', operations, cheap)
     return again
 
 def _refitted(job:_Job, model, tokenizer, tokenized:Stage, trained:Stage)->Stage:
@@ -569,7 +569,8 @@ def _refitted(job:_Job, model, tokenizer, tokenized:Stage, trained:Stage)->Stage
     until = Until(trained.facts['steps'], trained.facts['planned_steps'])
     def fit(folder, leaving):
         rows = _all_rows(job, _rows(tokenized))
-        log.info('refit: training once more, on all %d rows, for %d steps; the first training took %.1f minutes', len(rows), until.step, trained.facts['seconds'] / 60)
+        log.info('refit: training once more, on all %d rows, for %d steps; the first training took %.1f minutes',
+                 len(rows), until.step, trained.facts['seconds'] / 60)
         return _fit(job, model, tokenizer, dict(train=rows), folder, leaving, until=until) | dict(rows=len(rows))
     return _interruptible(job, 'refit', until._asdict(), fit, [tokenized, trained])
 
