@@ -597,16 +597,17 @@ def rows_learned(
 
 # %% ../../nbs/50_finetune.finetune.ipynb #2a618ca9
 def _saved(job:_Job, tokenized:Stage, trained:Stage, last:Stage)->Stage:
-    "The calibrated model, which is that of `last`, with all that is to be known about it, in the local folder."
+    "The calibrated model, which is that of `last` unless the first is better, with all that is to be known about it, in the local folder."
     local, record = local_folder(job.record['repo']), job.record
     def work(folder):
-        model, tokenizer, _ = load_checkpoint(last.folder, record['repo'], 'a text classifier')
-        found = record | _measured(job, trained, last, speed_up(model), tokenizer, _rows(tokenized), folder)
+        rows = _rows(tokenized)
+        model, tokenizer, validation, kept = _judged(job, trained, last, rows, folder)
+        found = record | dict(validation=validation, evaluation=_tested(job, model, tokenizer, rows, folder))
         if not is_main(): return {}
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         save_schema(job.task.schema, folder/'labels.json')
-        found |= _facts(tokenized, trained, last)
+        found |= _facts(tokenized, trained, last, kept)
         (folder/'training.json').write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding='utf-8')
         (folder/'README.md').write_text(model_card(found), encoding='utf-8')
         _keep({p.name: p for p in sorted(folder.iterdir())}, record['repo'], 'Fine-tuned model')
@@ -617,29 +618,44 @@ def _saved(job:_Job, tokenized:Stage, trained:Stage, last:Stage)->Stage:
 
 def _names(last:Stage)->list: return [*sorted(p.name for p in last.folder.iterdir()), 'labels.json', 'training.json']
 
-def _facts(tokenized:Stage, trained:Stage, last:Stage)->dict:
-    "What the stages found out."
-    parts, refit = tokenized.facts, last is not trained
+def _facts(tokenized:Stage, trained:Stage, last:Stage, kept:Stage)->dict:
+    "What the stages found out; the model of `kept` is published."
+    parts, refit = tokenized.facts, kept is not trained
     of_train = {k: trained.facts[k] for k in ('history', 'steps', 'planned_steps', 'parameters')}
     cut = dict(truncated_share=parts['train']['truncated'], lost_token_share=parts['train']['lost'], test_truncated_share=parts['test']['truncated'])
-    seconds = trained.facts['seconds'] + (last.facts['seconds'] if refit else 0)
+    seconds = trained.facts['seconds'] + (0 if last is trained else last.facts['seconds'])
     return of_train | cut | dict(rows={name: part['rows'] for name, part in parts.items()}, refit=refit,
-        trained_rows=last.facts['rows'] if refit else parts['train']['rows'], seconds=round(seconds, 1))
+        trained_rows=kept.facts['rows'] if refit else parts['train']['rows'], seconds=round(seconds, 1))
 
 # %% ../../nbs/50_finetune.finetune.ipynb #3398be90
-def _measured(job:_Job, trained:Stage, last:Stage, model, tokenizer, rows:dict, folder:Path)->dict:
-    "What validation rows say about the confidence of the model that has not seen them, which is put into `model`, that of `last`; then what test rows say."
-    first, validation = model, None
-    if last is not trained: first = speed_up(load_checkpoint(trained.folder, job.record['repo'], 'a text classifier')[0])
+def _judged(job:_Job, trained:Stage, last:Stage, rows:dict, folder:Path)->tuple:
+    "(the calibrated model, its tokenizer, what validation rows say of the model that has not seen them, the stage that it is of)."
+    def opened(stage): return load_checkpoint(stage.folder, job.record['repo'], 'a text classifier')[:2]
+    def trainer_of(model): return _trainer(job, speed_up(model), tokenizer, rows, folder)
+    first, tokenizer = opened(trained)
+    validation, model, kept = None, first, trained
     if 'validation' in rows:
         texts = pd.read_parquet(job.run.folder/'load'/'validation.parquet')['text']
-        groups = cluster_texts(list(texts)).cluster
-        validation = _calibrated(_trainer(job, first, tokenizer, rows, folder), rows['validation'], groups)
-        cool_head(model, validation['temperature'])
+        validation = _calibrated(trainer_of(first), rows['validation'], cluster_texts(list(texts)).cluster)
+        cool_head(first, validation['temperature'])
+    if last is not trained:
+        again = cool_head(opened(last)[0], validation['temperature'])
+        if _as_good(trainer_of(again), rows['validation'], validation['after']['log_loss']): model, kept = again, last
     model.config.libdocs = job.reading.to_dict() | {k: v for k, v in (validation or {}).items() if k in ('temperature', 'thresholds')}
-    tested = _predicted(_trainer(job, model, tokenizer, rows, folder), rows['test'], 'test').metrics
-    told = {k.removeprefix('test_'): v for k, v in tested.items() if 'second' not in k and 'time' not in k}
-    return dict(validation=validation, evaluation=told)
+    return model, tokenizer, validation, kept
+
+def _as_good(trainer, rows, before:float)->bool:
+    "Whether the refitted model, calibrated, has at most the log-loss of the first on the validation rows, which it has learned; else the log says that it is not published."
+    said = trainer_outcomes(_predicted(trainer, rows, 'validation').predictions, np.array(rows['labels']))
+    now = figures(said, trainer.weights)['log_loss']
+    if now > before: log.warning('the refit is not published, but the model of the first training: the log-loss of the validation rows, '
+                                 'from which the refit has learned, is %.3f, and was %.3f without that', now, before)
+    return now <= before
+
+def _tested(job:_Job, model, tokenizer, rows:dict, folder:Path)->dict:
+    "What test rows say of a model."
+    tested = _predicted(_trainer(job, speed_up(model), tokenizer, rows, folder), rows['test'], 'test').metrics
+    return {k.removeprefix('test_'): v for k, v in tested.items() if 'second' not in k and 'time' not in k}
 
 def _predicted(trainer, rows, split:str):
     "What the trained model says of `rows`; raises `InputError` if that is no number for one of them."
