@@ -8,7 +8,7 @@ __all__ = ['log', 'default_base_model', 'zero_shot_ways', 'patient_minutes', 'Ev
 
 # %% ../nbs/81_classifier_model.ipynb #5304833e
 import json, logging, os, re, sys, time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .console import Parser, command, count, number, positive, say, seed, share, token_advice, unpacking_options
@@ -26,6 +26,7 @@ class Evaluation:
     results: Path   # every prediction, JSONL
     report: Path    # to open in a browser
     run: object     # the RunResult
+    published: str=None  # where the model that was trained is; None: none was
 
     def __repr__(self): return f'Evaluation({self.run!r})'
 
@@ -145,6 +146,7 @@ def evaluate_model(
     limits=None,               # `records.Limits` of what compressed files unpack to; None: 100 GB, 200 times the file
     bad_rows:str='stop',       # 'stop' at a row that cannot be read, or 'reject' it: leave it out
     delimiter:str=None,        # of CSV files, see `records.check_delimiter`; None: found
+    allow_pickle:bool=False,   # open pickled weights where there are no others
 )->Evaluation:
     "Evaluate an existing model on a local file; rows without a text or a label are left out, which the log tells."
     from libdocs.finetune.finetune import downsampled
@@ -159,7 +161,7 @@ def evaluate_model(
     if dataset: train = typed_split(train, f'{dataset}: the train split')
     about = dict(test_data=filename, rows=dict(test=len(test)), downsample=downsample)
     # the frequencies of the dataset are not those of this file, so they are not used
-    load = dict(token=token, device=device, dtype=dtype)
+    load = dict(token=token, device=device, dtype=dtype, allow_pickle=allow_pickle)
     return _evaluate(model, test, results, eval_batch_size, load, about,
                      train_df=train, dataset=dataset, revision=revision)
 
@@ -174,11 +176,12 @@ def evaluate_published(
     token:str=None,            # of the Hub
     device:str='auto',         # see `pick_device`
     dtype:str='auto',          # see `pick_dtype`
+    allow_pickle:bool=False,   # open pickled weights where there are no others
 )->Evaluation:
     "Evaluate an existing model on the test split of a dataset."
     from libdocs.finetune.finetune import load_task
     task = load_task(dataset, token, downsample, seed)
-    results, load = results_file(model, output_classify_file), dict(token=token, device=device, dtype=dtype)
+    results, load = results_file(model, output_classify_file), dict(token=token, device=device, dtype=dtype, allow_pickle=allow_pickle)
     about = dict(rows=dict(train=len(task.train), test=len(task.test)))
     return _evaluate(model, task.test, results, eval_batch_size, load, about,
                      train_df=task.train, frequencies=task.frequencies, dataset=dataset, revision=task.revision,
@@ -280,8 +283,8 @@ def _told(
     key = dict(repo=trained.model, documents=documents, copies=copies)
     run.stage('report', key, tell, [answered], outside=[found.report, *copies])
     quoting = {'report.html': found.report} if private or is_folder(trained.model) else {}
-    publish(run, 'publish_evaluation', {'README.md': model_card(trained.record | dict(metrics=found.metrics)).encode(), 'metrics.json': found.run.metrics_path, **quoting}, trained.model, 'Evaluation of the published model', token, private, [answered])
-    return found
+    pushed = publish(run, 'publish_evaluation', {'README.md': model_card(trained.record | dict(metrics=found.metrics)).encode(), 'metrics.json': found.run.metrics_path, **quoting}, trained.model, 'Evaluation of the published model', token, private, [answered])
+    return replace(found, published=pushed.url)
 
 # %% ../nbs/81_classifier_model.ipynb #98a84c5f
 zero_shot_ways, patient_minutes = ('auto', 'on', 'off'), 10  # how long the zero-shot answer may take on a CPU, by 'auto'
@@ -355,7 +358,7 @@ def _what(group):
 def _training(group):
     a = group.add_argument
     a('--model-for-training-finetune', '-m', default=default_base_model, metavar='MODEL', help=f'base model: Hub name, folder, or scratch (default: {default_base_model})')
-    a('--allow-pickle', action='store_true', help='open a base model whose weights are pickled (pytorch_model.bin); a pickle can run code, so only from people you trust')
+    a('--allow-pickle', action='store_true', help='open a model whose weights are pickled (pytorch_model.bin); a pickle can run code, so only from people you trust')
     a('--epochs', type=positive, metavar='N', help='maximum passes over the training split; a part of it is held out to choose the epoch (default: as many as come to about 500 steps, from 2 to 20)')
     a('--learning-rate', type=positive, metavar='RATE', help='peak learning rate (default: by model size, 2e-5 for base models)')
     a('--train-batch-size', type=count, default=32, metavar='N', help='texts per training step (default: 32)')
@@ -364,7 +367,7 @@ def _training(group):
     a('--long', choices=['head', 'head-tail', 'windows'], default='head', help='texts longer than --max-length: read the beginning, beginning and end, or all in windows (default: head)')
     a('--overlap', type=number(int, lambda n: n >= 0, 'a whole number, 0 or more'), default=64, metavar='TOKENS', help='with --long windows: tokens that neighbouring windows share (default: 64)')
     a('--pool', choices=['mean', 'max'], default='mean', help='with --long windows: every window counts alike, or the most telling one decides (default: mean)')
-    a('--refit', choices=['auto', 'on', 'off'], default='auto', help='when epoch and calibration are chosen, train once more, on the rows too that were held out; auto does so where training takes about ten minutes or less (default: auto)')
+    a('--refit', choices=['auto', 'on', 'off'], default='auto', help='when epoch and calibration are chosen, train once more, on the rows too that were held out; auto does so where training is cheap, which it tells by counting operations: up to 3e13 on a CPU, 3e16 on a GPU (default: auto)')
     a('--lora', action='store_true', help='train small matrices beside the weights (LoRA, for large base models; needs libdocs[lora]); they are merged before publishing')
     a('--downsample', type=share, default=1, metavar='SHARE', help='use this share of every label of both splits, for a quick try')
     a('--seed', type=seed, default=42, help='random seed for head, row order, dropout and sampling (default: 42)')
@@ -406,15 +409,33 @@ def _job(args, line:str):
     if args.train and args.examples: raise InputError('--train and --examples exclude each other: train first, then evaluate the file with --examples')
     if args.examples and not args.filename: raise InputError('--examples needs --filename, the file to evaluate on')
     if not args.examples and not args.input_hf_dataset: raise InputError('--input-hf-dataset is needed to train; to evaluate a model on a file, give --examples')
+    if idle := _without_effect(args): raise InputError(idle)
     shared = dict(text=args.text, subject=args.subject_column, output_classify_file=args.output_classify_file, eval_batch_size=args.eval_batch_size,
                   downsample=args.downsample, seed=args.seed, token=args.hf_access_token, device=args.device, dtype=args.dtype)
     if args.examples: evaluation = evaluate_model(args.hf_model_name, args.input_dir, args.filename, dataset=args.input_hf_dataset, limits=Limits(args.max_unpacked_gb, args.max_unpacked_ratio),
-                                                    bad_rows=args.bad_rows, delimiter=args.delimiter, **shared)
+                                                    bad_rows=args.bad_rows, delimiter=args.delimiter, allow_pickle=args.allow_pickle, **shared)
     else: evaluation = train_and_evaluate(args.input_hf_dataset, args.hf_model_name, wandb_output=args.wandb_output, wandb_token=args.wandb_access_token,
         track=args.track, wandb_documents=args.wandb_documents, private=not args.public,
         base_model=args.model_for_training_finetune, epochs=args.epochs, learning_rate=args.learning_rate, train_batch_size=args.train_batch_size, max_length=args.max_length, balance=args.balance,
         long=args.long, overlap=args.overlap, pool=args.pool, refit=args.refit, lora=args.lora, allow_pickle=args.allow_pickle, zero_shot=args.zero_shot, run_folder=args.run_folder, fresh=args.fresh, **shared)
     if evaluation: _print(evaluation)
+
+_of_files = {'input_dir', 'filename', 'bad_rows', 'delimiter', 'max_unpacked_gb', 'max_unpacked_ratio'}
+
+def _without_effect(args)->str|None:
+    "Which of the options that were given do nothing, in a sentence; None if all do something."
+    trains = Parser()
+    _training(trains)
+    of_training = {'zero_shot', *vars(trains.parse_args([]))} - {'allow_pickle', 'downsample', 'seed', 'log_level'}
+    usual = vars(parser().parse_args(['-o', '']))
+    def given(idle): return ', '.join(
+        f'--{name.replace("_", "-")}' for name, value in vars(args).items() if name in idle and value != usual[name])
+    if args.examples and (named := given(of_training)):
+        return f'{named}: --examples evaluates a model as it is, and options of the training do nothing; leave them out'
+    if not args.examples and (named := given(_of_files)):
+        return f'{named}: without --examples there is no file to evaluate on; leave this out, or give it after the training'
+    if args.long != 'windows' and (named := given({'overlap', 'pool'})):
+        return f'{named}: only --long windows reads in windows; leave this out, or give that too'
 
 def _print(evaluation:Evaluation):
     "The figures as a small table, what they mean, and where the files are."
@@ -427,6 +448,7 @@ def _print(evaluation:Evaluation):
     for told in (verdict, unknown_labels, frequencies, compared, trust, memory):
         if sentence := told(evaluation.metrics): say(sentence)
     for path in (evaluation.results, evaluation.run.metrics_path, evaluation.report): say(f'wrote {path}')
+    if evaluation.published: say(f'published {evaluation.published}')
 
 def main(argv:list=None)->int:
     "The command; returns the exit code."

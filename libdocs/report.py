@@ -479,19 +479,21 @@ def _trust_section(metrics:dict)->Html|None:
 # %% ../nbs/45_report.ipynb #5d45b3a8
 def hints(
     metrics:dict,      # of `run`
-    about:dict=None,   # facts of the training, as far as known: truncated_share, hyperparameters, train_labels
+    about:dict=None,   # facts of the training, as far as known: truncated_share, hyperparameters, probabilities_for
 )->list:               # sentences, the most important first
     "What to do next."
     about, known, out = about or {}, _known_rungs(metrics), []
     linear, cut, ways = known.get('tfidf_linear'), about.get('truncated_share') or 0, about.get('hyperparameters') or {}
+    balance, world = ways.get('balance', 'none'), about.get('probabilities_for')
     if linear and linear['top_1'] > metrics['top_1'] and linear['mcnemar']['p'] < .05:
         out.append('TF-IDF with a linear model is better on these rows and costs nothing: use it, or train longer, with a larger base model, or with more rows.')
     if cut > .2: out.append(f'{percent(cut)} of the training texts are longer than the model reads. Try --long head-tail, or --long windows, which reads all of them.')
     if (found := metrics.get('leakage')) and found['share'] > .02: out.append('Test rows have copies in the train split. Split again with cleaner_finetune before you believe the figures.')
     if rare := [d['label'] for d in metrics['per_label'] if 0 < d['support'] < 10]: out.append(f'{len(rare)} labels have fewer than ten test rows; their figures are hardly more than anecdotes. More rows of them would help most: ' + ', '.join(map(repr, rare[:5])) + ('.' if len(rare) <= 5 else ' and others.'))
     if pairs := [p for p in _pairs(metrics['confusion'], 3) if p[3] >= .2 and p[2] >= 3]: out.append('Labels that are taken for each other: ' + '; '.join(f'{t!r} for {a!r} ({percent(s)} of its rows)' for t, a, _, s in pairs) + '. Read those rows: either the labels overlap, or their rows are labelled wrongly (see the label issues of cleaner_finetune).')
-    if metrics['top_1'] - metrics['macro_f1'] > .05 and ways.get('balance', 'none') == 'none': out.append('Rare labels do worse than common ones (macro-F1 is well below the accuracy). If they matter as much, train with --balance logit, on a dataset that was not capped.')
-    if (metrics.get('ece') or 0) > .05: out.append('The probabilities are off by more than five points on average; do not act on them before calibrating on rows like those in use.')
+    if metrics['top_1'] - metrics['macro_f1'] > .05 and balance == 'none': out.append('Rare labels do worse than common ones (macro-F1 is well below the accuracy). If they matter as much, train with --balance logit, on a dataset that was not capped.')
+    meant = f' (with --balance {balance} they are for {world})' if world and balance != 'none' else ''
+    if (metrics.get('ece') or 0) > .05: out.append(f'The probabilities are off by more than five points on average{meant}; do not act on them before calibrating on rows like those in use.')
     return out
 
 def _next_section(metrics:dict, about:dict)->Html|None:

@@ -213,6 +213,7 @@ CLASSIFIER = [
     train('no such text column for the evaluation', ['--text', 'body'], "no column 'body'", own=True),
     train('no such label column for the evaluation', ['--subject-column', 'topic'], "no column 'topic'"),
     train('train and examples', ['--train', '--examples', '--filename', 'raw.jsonl'], '--train and --examples exclude each other'),
+    train('options for a file, and no file', ['--bad-rows', 'reject', '--delimiter', ';'], '--bad-rows, --delimiter: without --examples there is no file'),
     case('no dataset', 'classifier_model', [], ['-o', './model'], '--input-hf-dataset'),
     case('no model', 'classifier_model', [], ['--input-hf-dataset', './ds'], '--hf-model-name'),
     train('wrong log level', ['--log-level', 'loud'], "--log-level.*'loud'.*debug", own=True),
@@ -223,6 +224,7 @@ CLASSIFIER = [
         '--downsample': ['0', '1.5'], '--seed': ['-1', '4294967296']}.items() for value in values],
     # examples
     case('examples without a file', 'classifier_model', [], ['--examples', '-o', './bert'], '--examples needs --filename'),
+    examples('options of the training', ['--fresh', '--epochs', '3', '--seed', '3'], '--epochs, --fresh: --examples evaluates a model as it is'),
     examples('missing examples', ['--filename', 'rav.jsonl'], "no file 'rav.jsonl'; did you mean 'raw.jsonl'", own=True),
     examples('empty examples', [], 'raw.jsonl: no rows', files={'data/raw.jsonl': b''}),
     examples('bad row in the examples', [], 'raw.jsonl:61: broken JSON', files={'data/raw.jsonl': BROKEN}),

@@ -327,6 +327,7 @@ def test_phase_2_files(trained):
     assert not [name for name in there if name.endswith('.part')]
     assert 'INFO: evaluating DebertaZeroShot' in trained.done.stderr, 'run as a module, the command has to log what the console script logs'
     for name in ('results.jsonl', 'metrics.json', 'report.html'): assert f'wrote res/{name}' in trained.done.stdout
+    assert trained.done.stdout.splitlines()[-1] == 'published ./model'
 
 
 def test_phase_2_results(trained, prepared):

@@ -177,7 +177,7 @@ def test_a_push_between_two_calls_is_not_mixed_in(hub, monkeypatch):
 
 
 def test_the_base_model_is_of_one_commit(hub, tmp_path, monkeypatch):
-    "The training names the commit of its base model, which a push in the middle does not change."
+    "The training names the commit of its base model, which a push in the middle does not change, and fetches it once."
     from libdocs.finetune import finetune
     hub.login('alice')
     made = {p.name: p for p in tiny_bert(tmp_path/'base', [row['text'] for row in documents(30)], ['a', 'b']).iterdir()}
@@ -192,6 +192,7 @@ def test_the_base_model_is_of_one_commit(hub, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = finetune.finetune(task, './model', base_model='alice/base', epochs=1, refit='off', device='cpu')
     assert hub.repo('alice/base').commits[-1].oid != first == done.record['base_revision']
+    assert len(hub.asked('HEAD', '^/$')) == 1, 'fetched once'
 
 
 def test_fetched_dataset_is_used_offline(hub, monkeypatch):

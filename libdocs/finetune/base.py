@@ -210,14 +210,14 @@ def load_base(
     max_length:int=512,    # tokens a text may have, if the model allows it
     token:str=None,        # for private repos
     allow_pickle:bool=False,  # open pickled weights where there are no others
-    revision:str=None,     # a commit; None: the latest
+    folder:Path=None,      # with its files, from `fetch_model`; None: they are fetched
 )->tuple:                  # (model, tokenizer); the tokenizer's model_max_length is what will be used
     "A classifier for `schema` to be fine-tuned, and its tokenizer; seed torch first."
     if name == scratch:
         tokenizer = scratch_tokenizer(texts, max_length=max_length)
         return with_company(scratch_model(schema, tokenizer), tokenizer, texts), tokenizer
     labels = dict(num_labels=len(schema), id2label=schema.id2label, label2id=schema.label2id, problem_type='single_label_classification')
-    folder = fetch_model(name, token, allow_pickle, revision)
+    folder = folder or fetch_model(name, token, allow_pickle)
     model, tokenizer, _ = load_checkpoint(folder, name, 'a base model', allow_pickle, new_head=True, max_length=max_length, **labels)
     if not tokenizer.is_fast: raise InputError(f'{name}: has no fast tokenizer (tokenizer.json), which libdocs needs')
     check_family(fresh_head(model), tokenizer, name)

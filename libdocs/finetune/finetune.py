@@ -9,7 +9,7 @@ __all__ = ['log', 'validation_share', 'useful_rows', 'least_rows', 'most_cut', '
            'local_folder', 'publish', 'FinetuneResult', 'finetune', 'rows_learned']
 
 # %% ../../nbs/50_finetune.finetune.ipynb #5a652b27
-import copy, hashlib, json, logging, math, os, shutil, sys, time
+import copy, hashlib, json, logging, math, os, sys, time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -23,7 +23,7 @@ import pandas as pd
 from ..classifiers.attention import speed_up
 from ..classifiers.deberta import load_checkpoint, pick_device
 from ..classifiers.forward import dtypes, keep_memory, naming, padding_of, pick_dtype
-from ..classifiers.reading import Reading, around, read_tokens, spans
+from ..classifiers.reading import Reading, around, fitting, read_tokens, spans
 from .base import cool_head, default_base_model, default_learning_rate, load_base, merged_from, scratch, scratch_recipe, split_tokens
 from .metrics import confidence_thresholds, figures, trainer_metrics, trainer_outcomes
 from .tracking import Tracking
@@ -173,8 +173,7 @@ def _warn_of_cpu(model, tokens:float, device:str):
     "Log what was found, and warn when a large model meets a CPU."
     parameters = model.num_parameters(exclude_embeddings=True)
     log.info('training %s parameters (without embeddings) on %s', f'{parameters:,}', device)
-    if device != 'cpu' or parameters < 20e6: return
-    hours = cpu_seconds(parameters, tokens) / 3600
+    if device != 'cpu' or parameters < 20e6 or (hours := cpu_seconds(parameters, tokens) / 3600) < .1: return
     log.warning('no GPU is used: this training will take about %.1f hours on the CPU. A GPU, --downsample 0.05 or a smaller base model will be faster', hours)
 
 # %% ../../nbs/50_finetune.finetune.ipynb #45cc4380
@@ -270,7 +269,7 @@ def _progress(until:Until|None):
     from transformers import TrainerCallback
     class Progress(TrainerCallback):
         def on_evaluate(self, args, state, control, metrics=None, **kwargs):
-            log.info('epoch %.2g of %g: validation top-1 %.4f, macro-F1 %.4f, loss %.4f', state.epoch, args.num_train_epochs, *(metrics[f'eval_{k}'] for k in ('top_1', 'macro_f1', 'loss')))
+            log.info('epoch %.4g of %g: validation top-1 %.4f, macro-F1 %.4f, loss %.4f', state.epoch, args.num_train_epochs, *(metrics[f'eval_{k}'] for k in ('top_1', 'macro_f1', 'loss')))
 
         def on_step_end(self, args, state, control, **kwargs):
             if until and state.global_step >= until.step: control.should_training_stop = True
@@ -413,14 +412,15 @@ def finetune(
     task = dataset if isinstance(dataset, Task) else load_task(dataset, token, downsample, seed)
     for name, df in _tables(task).items(): require_text(df, f'the {name} split')
     transformers.set_seed(seed)
-    commit = None if base_model == scratch else revision_of(base_model, fetch_model(base_model, token, allow_pickle))
+    fetched = None if base_model == scratch else fetch_model(base_model, token, allow_pickle)
     texts = list(task.train['text'])
-    model, tokenizer = load_base(base_model, task.schema, texts, max_length, token, allow_pickle, commit)
+    model, tokenizer = load_base(base_model, task.schema, texts, max_length, token, allow_pickle, fetched)
+    reading = fitting(reading, tokenizer)
     rate = learning_rate or default_learning_rate(
         model.num_parameters(exclude_embeddings=True), base_model == scratch, lora, model.config.model_type)
     options = dict(epochs=epochs, learning_rate=rate, train_batch_size=train_batch_size, balance=balance, lora=lora, refit=refit, downsample=downsample)
-    record = _record(task, tokenizer, reading, options, repo=model_name, base_model=base_model, base_revision=commit,
-                     seed=seed, device=device, dtype=pick_dtype(dtype, device, model))
+    record = _record(task, tokenizer, reading, options, repo=model_name, base_model=base_model,
+                     base_revision=fetched and revision_of(base_model, fetched), seed=seed, device=device, dtype=pick_dtype(dtype, device, model))
     tracked = nullcontext(tracking) if tracking else Tracking(Path(model_name).name, wandb_output, wandb_token)
     with nullcontext(run_folder) if isinstance(run_folder, RunFolder) else RunFolder(run_folder or run_folder_of(local_folder(model_name)), fresh) as run:
         return _all_stages(_Job(run, task, reading, record), model, tokenizer, tracked, token, private)
@@ -527,9 +527,11 @@ def _history(logged:list)->list:
 
 def _fit(job:_Job, model, tokenizer, rows:dict, folder:Path, leaving:Leaving, tracked:bool=False, until:Until=None)->dict:
     "Train `model`, or resume what `folder` holds; write the chosen weights there."
+    import transformers
     start = time.perf_counter()
     if job.record['device'] == 'cpu': keep_memory()
     model = speed_up(model)
+    transformers.set_seed(job.record['seed'])  # LoRA's products begin alike, whatever this process has done before
     if job.options['lora']: model = with_lora(model)
     trainer = _trainer(job, model, tokenizer, rows, folder/'checkpoints', tracked, until)
     trainer.leaving, trainer.compute_metrics = leaving, trainer.choose
@@ -558,14 +560,14 @@ cheap_cpu, cheap_gpu = 3e13, 3e16  # operations of a training that 'auto' does t
 
 def _refit(job:_Job, model, facts:dict)->bool:
     "Whether to train once more, on all rows; the log says so."
-    way, (cheap, speed) = job.options['refit'], (cheap_cpu, 5e10) if job.record['device'] == 'cpu' else (cheap_gpu, 5e13)
+    way, cheap = job.options['refit'], cheap_cpu if job.record['device'] == 'cpu' else cheap_gpu
     if 'validation' not in facts or job.task.validation is not None:
         if way == 'on': log.info('refit: off; no row of the train split is held out, so the training is on all of them')
         return False
     operations = 6 * model.num_parameters(exclude_embeddings=True) * facts['train']['read'] * job.options['epochs']
     again = way == 'on' or way == 'auto' and operations <= cheap
-    if way == 'auto': log.info('refit %s: one more training takes about %.1f minutes; auto allows %.0f (--refit on or off decides)',
-                               'on' if again else 'off', max(.1, operations / speed / 60), cheap / speed / 60)
+    if way == 'auto': log.info('refit %s: the training takes about %.1g operations, and auto does it twice up to %.1g '
+                               '(--refit on or off decides)', 'on' if again else 'off', operations, cheap)
     return again
 
 def _refitted(job:_Job, model, tokenizer, tokenized:Stage, trained:Stage)->Stage:
@@ -573,7 +575,8 @@ def _refitted(job:_Job, model, tokenizer, tokenized:Stage, trained:Stage)->Stage
     until = Until(trained.facts['steps'], trained.facts['planned_steps'])
     def fit(folder, leaving):
         rows = _all_rows(job, _rows(tokenized))
-        log.info('refit: training once more, on all %d rows, for %d steps', len(rows), until.step)
+        log.info('refit: training once more, on all %d rows, for %d steps; the first training took %.1f minutes',
+                 len(rows), until.step, trained.facts['seconds'] / 60)
         return _fit(job, model, tokenizer, dict(train=rows), folder, leaving, until=until) | dict(rows=len(rows))
     return _interruptible(job, 'refit', until._asdict(), fit, [tokenized, trained])
 
@@ -600,16 +603,17 @@ def rows_learned(
 
 # %% ../../nbs/50_finetune.finetune.ipynb #2a618ca9
 def _saved(job:_Job, tokenized:Stage, trained:Stage, last:Stage)->Stage:
-    "The calibrated model, which is that of `last`, with all that is to be known about it, in the local folder."
+    "The calibrated model, which is that of `last` unless the first is better, with all that is to be known about it, in the local folder."
     local, record = local_folder(job.record['repo']), job.record
     def work(folder):
-        model, tokenizer, _ = load_checkpoint(last.folder, record['repo'], 'a text classifier')
-        found = record | _measured(job, trained, last, speed_up(model), tokenizer, _rows(tokenized), folder)
+        rows = _rows(tokenized)
+        model, tokenizer, validation, kept = _judged(job, trained, last, rows, folder)
+        found = record | dict(validation=validation, evaluation=_tested(job, model, tokenizer, rows, folder))
         if not is_main(): return {}
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         save_schema(job.task.schema, folder/'labels.json')
-        found |= _facts(tokenized, trained, last)
+        found |= _facts(tokenized, trained, last, kept)
         (folder/'training.json').write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding='utf-8')
         (folder/'README.md').write_text(model_card(found), encoding='utf-8')
         _keep({p.name: p for p in sorted(folder.iterdir())}, record['repo'], 'Fine-tuned model')
@@ -620,29 +624,44 @@ def _saved(job:_Job, tokenized:Stage, trained:Stage, last:Stage)->Stage:
 
 def _names(last:Stage)->list: return [*sorted(p.name for p in last.folder.iterdir()), 'labels.json', 'training.json']
 
-def _facts(tokenized:Stage, trained:Stage, last:Stage)->dict:
-    "What the stages found out."
-    parts, refit = tokenized.facts, last is not trained
+def _facts(tokenized:Stage, trained:Stage, last:Stage, kept:Stage)->dict:
+    "What the stages found out; the model of `kept` is published."
+    parts, refit = tokenized.facts, kept is not trained
     of_train = {k: trained.facts[k] for k in ('history', 'steps', 'planned_steps', 'parameters')}
     cut = dict(truncated_share=parts['train']['truncated'], lost_token_share=parts['train']['lost'], test_truncated_share=parts['test']['truncated'])
-    seconds = trained.facts['seconds'] + (last.facts['seconds'] if refit else 0)
+    seconds = trained.facts['seconds'] + (0 if last is trained else last.facts['seconds'])
     return of_train | cut | dict(rows={name: part['rows'] for name, part in parts.items()}, refit=refit,
-        trained_rows=last.facts['rows'] if refit else parts['train']['rows'], seconds=round(seconds, 1))
+        trained_rows=kept.facts['rows'] if refit else parts['train']['rows'], seconds=round(seconds, 1))
 
 # %% ../../nbs/50_finetune.finetune.ipynb #3398be90
-def _measured(job:_Job, trained:Stage, last:Stage, model, tokenizer, rows:dict, folder:Path)->dict:
-    "What validation rows say about the confidence of the model that has not seen them, which is put into `model`, that of `last`; then what test rows say."
-    first, validation = model, None
-    if last is not trained: first = speed_up(load_checkpoint(trained.folder, job.record['repo'], 'a text classifier')[0])
+def _judged(job:_Job, trained:Stage, last:Stage, rows:dict, folder:Path)->tuple:
+    "(the calibrated model, its tokenizer, what validation rows say of the model that has not seen them, the stage that it is of)."
+    def opened(stage): return load_checkpoint(stage.folder, job.record['repo'], 'a text classifier')[:2]
+    def trainer_of(model): return _trainer(job, speed_up(model), tokenizer, rows, folder)
+    first, tokenizer = opened(trained)
+    validation, model, kept = None, first, trained
     if 'validation' in rows:
         texts = pd.read_parquet(job.run.folder/'load'/'validation.parquet')['text']
-        groups = cluster_texts(list(texts)).cluster
-        validation = _calibrated(_trainer(job, first, tokenizer, rows, folder), rows['validation'], groups)
-        cool_head(model, validation['temperature'])
+        validation = _calibrated(trainer_of(first), rows['validation'], cluster_texts(list(texts)).cluster)
+        cool_head(first, validation['temperature'])
+    if last is not trained:
+        again = cool_head(opened(last)[0], validation['temperature'])
+        if _as_good(trainer_of(again), rows['validation'], validation['after']['log_loss']): model, kept = again, last
     model.config.libdocs = job.reading.to_dict() | {k: v for k, v in (validation or {}).items() if k in ('temperature', 'thresholds')}
-    tested = _predicted(_trainer(job, model, tokenizer, rows, folder), rows['test'], 'test').metrics
-    told = {k.removeprefix('test_'): v for k, v in tested.items() if 'second' not in k and 'time' not in k}
-    return dict(validation=validation, evaluation=told)
+    return model, tokenizer, validation, kept
+
+def _as_good(trainer, rows, before:float)->bool:
+    "Whether the refitted model, calibrated, has at most the log-loss of the first on the validation rows, which it has learned; else the log says that it is not published."
+    said = trainer_outcomes(_predicted(trainer, rows, 'validation').predictions, np.array(rows['labels']))
+    now = figures(said, trainer.weights)['log_loss']
+    if now > before: log.warning('the refit is not published, but the model of the first training: the log-loss of the validation rows, '
+                                 'from which the refit has learned, is %.3f, and was %.3f without that', now, before)
+    return now <= before
+
+def _tested(job:_Job, model, tokenizer, rows:dict, folder:Path)->dict:
+    "What test rows say of a model."
+    tested = _predicted(_trainer(job, speed_up(model), tokenizer, rows, folder), rows['test'], 'test').metrics
+    return {k.removeprefix('test_'): v for k, v in tested.items() if 'second' not in k and 'time' not in k}
 
 def _predicted(trainer, rows, split:str):
     "What the trained model says of `rows`; raises `InputError` if that is no number for one of them."

@@ -187,7 +187,8 @@ def _classify(model, rows:pd.DataFrame, path:Path, batch_size:int, labels, done:
             done = before + np.sum([_right(row) for row in new], axis=0)
             bar.update(len(new))
             bar.set_postfix_str(f'top-1 {done[1] / done[0]:.3f}')
-            if done[0] // tenth > before[0] // tenth: log.info('%d rows: top-1 %.4f, top-2 %.4f, top-3 %.4f', done[0], *(done[1:] / done[0]))
+            if done[0] // tenth > before[0] // tenth and done[0] < len(rows):  # `run` tells the last
+                log.info('%d of %d rows: top-1 %.4f, top-2 %.4f, top-3 %.4f', done[0], len(rows), *(done[1:] / done[0]))
 
 # %% ../../nbs/60_finetune.run.ipynb #ac44fda9
 def read_results(
@@ -307,6 +308,7 @@ def run(
     with results_held(files.predictions):
         o = classified(zero_shot_model, rows, files.predictions, batch_size, labels)
         names = sorted(set(known or rows['label']))
+        if base_model: log.info('evaluating %r, the base model, on the same rows', base_model)
         zero_shot = classified(base_model, rows, files.zero_shot, batch_size, names) if base_model else None
         groups, fitted = cluster_texts(list(rows['text'])).cluster, train_df if baseline_df is None else baseline_df
         thresholds = getattr(zero_shot_model, 'thresholds', None)

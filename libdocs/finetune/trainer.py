@@ -21,7 +21,7 @@ import numpy as np
 from ..classifiers.attention import dropped, load_kernels, numbered_draws, text_seeds
 from ..classifiers.deberta import not_finite
 from ..classifiers.forward import TooLarge, as_padding, cheap_padding, is_out_of_memory, token_batches
-from ..classifiers.reading import Reading, pool_windows, read_tokens
+from ..classifiers.reading import pool_windows
 from .metrics import trainer_metrics
 from ..linear import temperature
 from ..processes import Terminated
