@@ -261,7 +261,7 @@ def test_lora_publishes_an_ordinary_model(one_thread, tmp_path):
     assert len(classifier.classify('invoice1')[0]) == 3
 
 
-def test_lora_refit_after_an_interruption(quiet, tmp_path, monkeypatch):
+def test_lora_refit_after_an_interruption(tmp_path, monkeypatch):
     "The products begin alike whether the refit follows the training at once or in another process."
     from libdocs.finetune import finetune as room
     data = dataset(tmp_path/'data', documents(300), documents(15, seed=1))
