@@ -4,14 +4,13 @@ import os
 import tempfile
 
 
-def tuned(train, test, seed: int, threads: int = 1, natural: dict | None = None, **options) -> tuple:
-    """(figures on `test`, also at the `natural` label frequencies; the published classifier) of `scratch`, trained on `train` with `options` of
-    `finetune`; no W&B, no log lines."""
+def answered(train, test, seed: int, threads: int = 1, **options) -> tuple:
+    "(`Outcomes` of `test`, the published classifier) of `scratch`, trained on `train` with `options` of `finetune`; no W&B, no log lines."
     os.environ |= dict(WANDB_MODE='disabled', TOKENIZERS_PARALLELISM='false')
     import torch
     from libdocs.classifiers.deberta import DebertaZeroShot
     from libdocs.finetune.finetune import Task, finetune
-    from libdocs.finetune.metrics import evaluate, outcomes, probability_facts
+    from libdocs.finetune.metrics import outcomes, probability_facts
     from libdocs.labels import LabelSchema
     torch.set_num_threads(threads)
     logging.disable(logging.WARNING)
@@ -23,14 +22,27 @@ def tuned(train, test, seed: int, threads: int = 1, natural: dict | None = None,
     names = [[name for name, _ in answer] for answer in answers]
     places = [known.index(label) if label in known else -1 for known, label in zip(names, test['label'])]
     chances = probability_facts([[score for _, score in answer] for answer in answers], places)
-    return evaluate(outcomes(list(test['label']), [known[:3] for known in names], chances), natural=natural), classifier
+    return outcomes(list(test['label']), [known[:3] for known in names], chances), classifier
 
 
-def linear_figures(train, test, seed: int = 42, natural: dict | None = None) -> dict:
-    "The figures of TF-IDF + linear on `test`, also at the `natural` label frequencies."
+def tuned(*args, **options) -> tuple:
+    "(figures, classifier) as `answered` gives them."
+    from libdocs.finetune.metrics import evaluate
+    found, classifier = answered(*args, **options)
+    return evaluate(found), classifier
+
+
+def linear_answered(train, test, seed: int = 42):
+    "`Outcomes` of TF-IDF + linear on `test`."
     from libdocs.finetune.ladder import linear_predictions
-    from libdocs.finetune.metrics import evaluate, outcomes
-    return evaluate(outcomes(test['label'], linear_predictions(train, test['text'], seed)), natural=natural)
+    from libdocs.finetune.metrics import outcomes
+    return outcomes(test['label'], linear_predictions(train, test['text'], seed))
+
+
+def linear_figures(*args) -> dict:
+    "The figures of TF-IDF + linear."
+    from libdocs.finetune.metrics import evaluate
+    return evaluate(linear_answered(*args))
 
 
 def spread(values) -> str:
