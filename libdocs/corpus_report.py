@@ -70,7 +70,7 @@ def _issues_section(issues, dropped:bool, most:int=30)->list:
     doubt = 'a label that two classifiers trained on the others would not give'
     if not len(found): about = f'None of {issues.rows:,} training rows has {doubt}.'
     else: about = (f'{len(found):,} of {issues.rows:,} training rows ({percent(len(found) / issues.rows)}) have {doubt}: {issues.summary}. '
-                   'How many are wrong is estimated from how often the two classifiers differ. Where people err as classifiers do, there may be more. '
+                   'How many are wrong is estimated from how often the two classifiers differ. Where people err on what is hard to tell, fewer of the likely ones may be wrong, and more of the possible ones. '
                    + ('The likely ones were dropped.' if dropped else
                       'They are all still there: read them, fix the source, or drop the likely ones with --label-issues drop.'))
     if issues.unjudged: about += f' {len(issues.unjudged)} labels have too few rows to be judged.'
