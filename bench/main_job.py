@@ -6,7 +6,8 @@ DATA is a folder with one folder a corpus (sms_spam, clinc150, banking77, cuad_c
 DATA/../weights/stories260K, where it is there, is a tiny pre-trained decoder. What is missing is skipped, and said. `--write` puts the
 tables into bench/RESULTS.md between the markers of this program. Everything runs on the CPU, one command after another.
 
-The ladder: each classifier on the same test rows, with its 95 % interval; p is McNemar's test of the model against TF-IDF + linear. Calibration:
+The ladder: each classifier on the same test rows, with its 95 % interval; p is of the model against TF-IDF + linear, by the sign-flip test of groups
+of copies (McNemar's exact test where there are no copies). Calibration:
 log-loss and expected calibration error on the test rows with the temperature taken out again (before) and as published (after); then what the
 model answers when it has to be right so often, the thresholds being those of the validation rows. Out of scope: area under the ROC curve by
 which the clinc150 test rows are told from those of clinc150_oos_test.jsonl, by the largest probability and by the energy (logsumexp of the
