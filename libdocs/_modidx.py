@@ -1070,6 +1070,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'libdocs.records.write_jsonl': ('records.html#write_jsonl', 'libdocs/records.py')},
             'libdocs.report': { 'libdocs.report._Figure': ('report.html#_figure', 'libdocs/report.py'),
                                 'libdocs.report._bars': ('report.html#_bars', 'libdocs/report.py'),
+                                'libdocs.report._cap_limit': ('report.html#_cap_limit', 'libdocs/report.py'),
                                 'libdocs.report._cell': ('report.html#_cell', 'libdocs/report.py'),
                                 'libdocs.report._chart': ('report.html#_chart', 'libdocs/report.py'),
                                 'libdocs.report._chosen': ('report.html#_chosen', 'libdocs/report.py'),

@@ -769,7 +769,6 @@ def _steps_table(counts:list)->str:
 # %% ../nbs/45_report.ipynb #fe66b265
 _DATASET_LIMITS = '''
 - The labels are those of the source. Nobody has checked them again.
-- Rows were removed and the common labels may have been sampled down, so the shares of the labels are not those of the source; the table above has both.
 - Duplicates were looked for by their words. Two documents that say the same in other words may both be here.
 '''
 
@@ -778,6 +777,12 @@ def _test_frequencies(facts:dict)->str:
     if not (found := facts.get('frequencies')): return ''
     how = dict(capped='The common labels were capped before the split, so the test split is capped too', natural='In the test split the labels are as frequent as they were after cleaning')[found['test']]
     return f'\n{how}. `label_frequencies.json` says how many clean rows each label had; classifier_model gives its figures at these frequencies as well.\n'
+
+def _cap_limit(facts:dict)->str:
+    "How many rows of the common labels are missing."
+    if not (capped := (facts.get('removed_by_reason') or {}).get('label_cap')): return ''
+    return (f'\n- {capped:,} rows of the common labels were left out (label\\_cap), so the shares of the labels are not those of the source; '
+            'the table above has both.')
 
 def _clashes_limit(facts:dict)->str:
     "How many near copies have different labels."
@@ -803,7 +808,7 @@ def dataset_card(
         'Rows removed': md_table(['Reason', 'Rows'], [[k, n] for k, n in (facts.get('removed_by_reason') or {}).items()]),
         'Labels': md_table(['Label', 'In the source', 'Train', 'Test'], [[d['label'], d['raw'], d['train'], d['test']] for d in labels]) + _test_frequencies(facts),
         'Columns': ', '.join(md(c) for c in facts['columns']),
-        'Limits': _DATASET_LIMITS.strip() + _clashes_limit(facts),
+        'Limits': _DATASET_LIMITS.strip() + _cap_limit(facts) + _clashes_limit(facts),
         'Settings': md_table(['Option', 'Value'], [[k, str(v)] for k, v in settings.items()]),
         'Checksums and versions': md_table(['File', 'SHA-256'], list((facts.get('sha256') or {}).items())) + '\n' + md_table(['Package', 'Version'], list((facts.get('versions') or {}).items()))})
 
