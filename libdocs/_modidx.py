@@ -877,6 +877,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'libdocs.hub.load_note': ('hub.html#load_note', 'libdocs/hub.py'),
                              'libdocs.hub.load_splits': ('hub.html#load_splits', 'libdocs/hub.py'),
                              'libdocs.hub.pinned': ('hub.html#pinned', 'libdocs/hub.py'),
+                             'libdocs.hub.place_of': ('hub.html#place_of', 'libdocs/hub.py'),
                              'libdocs.hub.preflight': ('hub.html#preflight', 'libdocs/hub.py'),
                              'libdocs.hub.push': ('hub.html#push', 'libdocs/hub.py'),
                              'libdocs.hub.push_run': ('hub.html#push_run', 'libdocs/hub.py'),

@@ -110,9 +110,10 @@ def results_file(
     examples:str='',      # file name or glob of the rows, if they are not the test split
 )->Path:                  # the JSONL of predictions
     "The results file of a model: of its test split, or, in a folder within, of other rows."
-    from libdocs.hub import is_folder
+    from libdocs.hub import place_of
     if given: return Path(given).expanduser()
-    name = Path(model).expanduser().resolve().name if is_folder(model) else model
+    place = place_of(model)
+    name = place.name if place else model
     return Path('results')/name/re.sub(r'[^\w.-]+', '_', Path(examples).name)/'results.jsonl'
 
 # %% ../nbs/81_classifier_model.ipynb #999d60d5
@@ -198,10 +199,9 @@ def _learned(task, record:dict, downsample:float):
 # %% ../nbs/81_classifier_model.ipynb #b6288206
 def _check_run_folder(run_folder, *repos:str):
     "Raise `InputError` if the run folder is the folder of a dataset or a model."
-    from libdocs.hub import is_folder
+    from libdocs.hub import place_of
     from libdocs.records import InputError
-    def place(path): return Path(path).expanduser().resolve()
-    if run_folder is None or place(run_folder) not in [place(repo) for repo in repos if is_folder(repo)]: return
+    if run_folder is None or Path(run_folder).expanduser().resolve() not in map(place_of, repos): return
     raise InputError(f'{run_folder}: is the folder of a dataset or a model; choose another folder for the run (--run-folder)')
 
 def train_and_evaluate(

@@ -29,7 +29,7 @@ from .metrics import confidence_thresholds, figures, trainer_metrics, trainer_ou
 from .tracking import Tracking
 from .trainer import (Drawn, as_rows, assumed_shares, balances, classifier_trainer, collate, is_last, last_checkpoint, loss_function, merged, most_windows,
     probabilities_for, row_weights, with_lora)
-from ..hub import Pushed, fetch_model, is_folder, load_note, load_splits, pinned, push, push_stage, require_split, revision_of, typed_split
+from ..hub import Pushed, fetch_model, is_folder, load_note, load_splits, pinned, place_of, push, push_stage, require_split, revision_of, typed_split
 from ..labels import LabelSchema, encode, save_schema, tell_variants
 from ..linear import at_bound, temperature
 from ..processes import Leaving, is_main, join, processes, shared
@@ -47,9 +47,8 @@ def check_target(
     *sources:str,    # repos that are read
 ):
     "Raise `InputError` if the model's folder is one of the folders that it is made from."
-    for source in sources:
-        if is_folder(source) and is_folder(model_name) and Path(source).expanduser().resolve() == Path(model_name).expanduser().resolve():
-            raise InputError(f'{model_name}: is what the model is made from, and would be overwritten; choose another name for the model')
+    if is_folder(model_name) and place_of(model_name) in map(place_of, sources):
+        raise InputError(f'{model_name}: is what the model is made from, and would be overwritten; choose another name for the model')
 
 # %% ../../nbs/50_finetune.finetune.ipynb #42e0a51c
 def downsampled(
