@@ -804,6 +804,7 @@ def fault(
     if not _encodable(value): return f'{name} is invalid Unicode: half of a surrogate pair'
     return None
 
+# %% ../nbs/00_records.ipynb #d119503e
 def require_labels(
     labels:Iterable,   # one a row
     gaps:bool=False,   # whether rows may lack theirs
@@ -955,6 +956,7 @@ def iter_records(
             else: raise InputError(f'{path}:{line}: {reason}. {_way_out(reason)}')
     _check_any(paths, good, rejected)
 
+# %% ../nbs/00_records.ipynb #91134402
 def read_records(
     paths,                  # one path or several
     text:str='text',        # the column that holds the document

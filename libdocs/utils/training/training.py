@@ -61,6 +61,7 @@ def check_filter(
     for label in filter_labels:
         if label not in known: raise InputError(unknown_name('label', label, sorted(known)) + ' (in the labels to filter)')
 
+# %% ../../../nbs/20_utils.training.training.ipynb #bc6811bc
 def normalize(
     df:pd.DataFrame,                      # a column label, and any others
     filter_labels:Iterable[str]=(),       # labels to drop
