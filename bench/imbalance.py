@@ -62,7 +62,8 @@ def corpora(data: Path, only: str | None) -> dict:
 
 def figures(name: str, train: pd.DataFrame, test: pd.DataFrame, balance: str, epochs: int, seed: int) -> dict:
     "One training: its figures in both worlds."
-    from libdocs.finetune.metrics import figures as figures_of, natural_weights
+    from libdocs.evaluation.outcomes import figures as figures_of
+    from libdocs.evaluation.intervals import natural_weights
     counts = train['label'].value_counts()
     if balance == 'TF-IDF + linear': found = linear_answered(train, test, seed)
     else: found, _ = answered(train, test, seed, balance=balance, epochs=epochs)

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from main_job import machine, write
 
-from libdocs.finetune.metrics import Outcomes, figures, intervals, natural_weights
+from libdocs.evaluation.outcomes import figures, Outcomes
+from libdocs.evaluation.intervals import intervals, natural_weights
 
 SHOWN = ('top_1', 'macro_f1', 'weighted_f1', 'balanced_accuracy', 'log_loss', 'brier')
 CASES = [(2, .9, .7, 300), (8, .9, .5, 200), (8, .97, .5, 200), (8, .9, .5, 1000), (20, .8, 1., 300), (30, .85, 1.2, 600), (77, .87, 0., 1000), (150, .9, 0., 4500)]  # labels, recall, skew, rows

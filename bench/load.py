@@ -41,7 +41,7 @@ def model(folder: Path) -> Path:
     "A checkpoint of the shape of `scratch`, with random weights."
     import torch
     from libdocs.finetune.base import scratch_model, scratch_tokenizer
-    from libdocs.labels import LabelSchema
+    from libdocs.core.labels import LabelSchema
     torch.manual_seed(0)
     corpus(folder/'few.jsonl', 2000)
     tokenizer = scratch_tokenizer([json.loads(line)['text'] for line in open(folder/'few.jsonl')])

@@ -36,7 +36,7 @@ def late(rows: int, seed: int) -> pd.DataFrame:
 
 def cuad(data: Path) -> tuple:
     "(train, test) of the contracts."
-    from libdocs.records import read_records
+    from libdocs.core.records import read_records
     from libdocs.utils.data_cleaner.clean_data_tfidf import clean
     from libdocs.utils.training.training import df_to_train_test_bytes, normalize
     cleaned = clean(read_records(data/'cuad_contracts'/'cuad_contracts.jsonl').df)

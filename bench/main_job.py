@@ -77,7 +77,8 @@ def measure(name: str, source: Path, prepare: list, base: str, train: list, extr
 def calibration(model: Path, results: Path, training: dict) -> dict:
     "Log-loss and calibration error on the test rows, before and after the temperature."
     from libdocs.classifiers.deberta import DebertaZeroShot
-    from libdocs.finetune.metrics import figures, trainer_outcomes
+    from libdocs.evaluation.outcomes import figures
+    from libdocs.evaluation.metrics import trainer_outcomes
     rows, degrees = [json.loads(line) for line in open(results, encoding='utf-8')], (training['validation'] or {}).get('temperature', 1.)
     classifier = DebertaZeroShot(f'./{model}', device='cpu')
     logits, truth = classifier.logits([r['text'] for r in rows]), [classifier.labels.index(r['label']) for r in rows]

@@ -16,7 +16,7 @@ from main_job import machine, write
 from training import linear_figures
 from sklearn.model_selection import train_test_split
 
-from libdocs.records import read_records
+from libdocs.core.records import read_records
 from libdocs.utils.data_cleaner.clean_data_tfidf import clean
 from libdocs.utils.data_cleaner.leakage import leakage
 from libdocs.utils.data_cleaner.tfidf import cluster_texts

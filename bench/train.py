@@ -42,9 +42,12 @@ def arguments(folder: str, args, **more):
 def libdocs(model, tokenizer, texts: list, labels: list, args):
     "A trainer as `finetune` makes it."
     from libdocs.classifiers.attention import speed_up
-    from libdocs.classifiers.forward import keep_memory, pick_dtype
-    from libdocs.classifiers.reading import Reading, read_tokens
-    from libdocs.finetune.trainer import as_rows, classifier_trainer, collate, loss_function
+    from libdocs.core.memory import keep_memory
+    from libdocs.classifiers.batches import pick_dtype
+    from libdocs.classifiers.reading import read_tokens, Reading
+    from libdocs.finetune.losses import loss_function
+    from libdocs.finetune.batches import as_rows, collate
+    from libdocs.finetune.trainer import classifier_trainer
     keep_memory()
     rows = as_rows(read_tokens(tokenizer, texts, Reading())[0], labels)
     options = arguments(args.folder, args, remove_unused_columns=False, bf16=pick_dtype('auto', args.device, model) == 'bfloat16')
@@ -111,13 +114,14 @@ def compared(model: Path, args) -> list:
 
 def losses(data: Path, contender: str, seed: int) -> list:
     "The loss of each of 200 steps."
-    import torch
     import transformers
-    from libdocs.classifiers.reading import Reading, read_tokens
+    from libdocs.classifiers.reading import read_tokens, Reading
     from libdocs.finetune.base import scratch_model, scratch_tokenizer
-    from libdocs.finetune.trainer import as_rows, classifier_trainer, collate, loss_function
-    from libdocs.labels import LabelSchema, encode
-    from libdocs.records import read_records
+    from libdocs.finetune.losses import loss_function
+    from libdocs.finetune.batches import as_rows, collate
+    from libdocs.finetune.trainer import classifier_trainer
+    from libdocs.core.labels import encode, LabelSchema
+    from libdocs.core.records import read_records
     df = read_records(data/'clinc150'/'clinc150_train.jsonl').df
     schema = LabelSchema.from_labels(df['label'])
     tokenizer = scratch_tokenizer(list(df['text']), max_length=64)

@@ -9,9 +9,10 @@ def answered(train, test, seed: int, threads: int = 1, **options) -> tuple:
     os.environ |= dict(WANDB_MODE='disabled', TOKENIZERS_PARALLELISM='false')
     import torch
     from libdocs.classifiers.deberta import DebertaZeroShot
-    from libdocs.finetune.finetune import Task, finetune
-    from libdocs.finetune.metrics import outcomes, probability_facts
-    from libdocs.labels import LabelSchema
+    from libdocs.finetune.data import Task
+    from libdocs.finetune.finetune import finetune
+    from libdocs.evaluation.outcomes import outcomes, probability_facts
+    from libdocs.core.labels import LabelSchema
     torch.set_num_threads(threads)
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
@@ -27,21 +28,21 @@ def answered(train, test, seed: int, threads: int = 1, **options) -> tuple:
 
 def tuned(*args, **options) -> tuple:
     "(figures, classifier) as `answered` gives them."
-    from libdocs.finetune.metrics import evaluate
+    from libdocs.evaluation.metrics import evaluate
     found, classifier = answered(*args, **options)
     return evaluate(found), classifier
 
 
 def linear_answered(train, test, seed: int = 42):
     "`Outcomes` of TF-IDF + linear on `test`."
-    from libdocs.finetune.ladder import linear_predictions
-    from libdocs.finetune.metrics import outcomes
+    from libdocs.evaluation.baselines import linear_predictions
+    from libdocs.evaluation.outcomes import outcomes
     return outcomes(test['label'], linear_predictions(train, test['text'], seed))
 
 
 def linear_figures(*args) -> dict:
     "The figures of TF-IDF + linear."
-    from libdocs.finetune.metrics import evaluate
+    from libdocs.evaluation.metrics import evaluate
     return evaluate(linear_answered(*args))
 
 

@@ -5,11 +5,13 @@
 # %% auto #0
 __all__ = ['SENTENCES', 'CLEAN', 'PLANTED', 'BROKEN', 'LACKING', 'write_document', 'clean_rows', 'make_corpus', 'main']
 
-# %% ../nbs/90_demo.ipynb #6637fb51
+# %% ../nbs/90_demo.ipynb #d7618a6d
 import argparse, random, re, unicodedata
 from pathlib import Path
 
-from .records import InputError, atomic_writer, to_json_line
+from .core.errors import InputError
+from .core.files import atomic_writer
+from .core.records import to_json_line
 
 # %% ../nbs/90_demo.ipynb #dcec7855
 def _spin(

@@ -6,12 +6,12 @@
 __all__ = ['pipelines', 'pipeline_path', 'pipeline_parameters', 'typed_parameters', 'check_parameters', 'run_pipeline', 'parser',
            'main']
 
-# %% ../nbs/85_pipelines.ipynb #4c31425b
+# %% ../nbs/85_pipelines.ipynb #102e61c6
 import ast, logging, math, os, sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from .console import Parser, command, say
+from .core.console import command, Parser, say
 
 # %% ../nbs/85_pipelines.ipynb #56d3e34d
 pipelines = ('prepare', 'finetune', 'evaluate')
@@ -20,7 +20,7 @@ def pipeline_path(
     name:str,  # 'prepare', 'finetune' or 'evaluate'
 )->Path:       # the notebook
     "Where a pipeline's notebook is."
-    from libdocs.records import InputError, unknown_name
+    from libdocs.core.errors import InputError, unknown_name
     if name not in pipelines: raise InputError(unknown_name('pipeline', name, pipelines))
     package = Path(__file__).parent if '__file__' in globals() else Path(sys.modules['libdocs'].__file__).parent
     return next(p for p in (package/'notebooks'/f'{name}.ipynb', package.parent/'nbs'/'pipelines'/f'{name}.ipynb') if p.exists())
@@ -52,7 +52,7 @@ def _as_str(value)->str:
     raise ValueError
 
 def _as_list(value)->list:
-    from libdocs.records import as_label
+    from libdocs.core.records import as_label
     value = ast.literal_eval(value) if isinstance(value, str) else value
     if not isinstance(value, (list, tuple)): raise ValueError
     return [as_label(v) for v in value]
@@ -67,7 +67,7 @@ def typed_parameters(
     params:Mapping,  # any names → values; those that are no parameters are left out
 )->dict:             # parameter → value of the type that is declared
     "Parameters as the pipeline declares them; raises `InputError` for a value that does not fit."
-    from libdocs.records import InputError
+    from libdocs.core.errors import InputError
     typed = {}
     for key, declared in pipeline_parameters(name).items():
         if key not in params: continue
@@ -84,7 +84,7 @@ def check_parameters(
     params:Mapping,  # what it is to be told
 )->dict:             # the same, typed
     "`typed_parameters`; raises `InputError` for a parameter that is not there, or a token, which would be written into the notebook."
-    from libdocs.records import InputError, unknown_name
+    from libdocs.core.errors import InputError, unknown_name
     known = pipeline_parameters(name)
     for given in params:
         if 'token' in given: raise InputError(f'{given}: a token among the parameters would be written into the notebook; set HF_TOKEN or WANDB_API_KEY instead')
@@ -100,7 +100,7 @@ def run_pipeline(
     "Execute a pipeline notebook in this folder; raises `InputError` for bad parameters and for what the notebook says is to be mended."
     params = check_parameters(name, params)
     import papermill
-    from libdocs.records import InputError
+    from libdocs.core.errors import InputError
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     try: papermill.execute_notebook(str(pipeline_path(name)), str(out), params, cwd=os.getcwd(), progress_bar=sys.stderr.isatty(), log_output=False)
     except papermill.PapermillExecutionError as error:

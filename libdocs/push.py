@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['parser', 'main']
 
-# %% ../nbs/84_push.ipynb #847a878d
+# %% ../nbs/84_push.ipynb #d62b53c6
 import sys
 
-from .console import Parser, command, say, token_advice
+from .core.console import command, Parser, say, token_advice
 
 # %% ../nbs/84_push.ipynb #589f5031
 _epilog = '''example:
@@ -25,7 +25,7 @@ def parser()->Parser:
     return p
 
 def _job(args, line:str):
-    from libdocs.hub import push_run
+    from libdocs.core.hub import push_run
     for pushed in push_run(args.run, args.hf_access_token): say(f'published {pushed.url}')
 
 def main(argv:list=None)->int:

@@ -1,5 +1,5 @@
 """Tiny corpora and base models, the commands as subprocesses, and a way to run slow ones side by side."""
-import csv, io, json, os, random, socket, subprocess, sys, threading
+import csv, io, json, random, socket, subprocess, sys, threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 

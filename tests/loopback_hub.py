@@ -6,7 +6,7 @@
 It speaks plain LFS (set HF_HUB_DISABLE_XET=1, as `env` does), knows users, organizations and roles, keeps every request and commit, and can be told
 to fail: `fail`, `cut`, `lose_reply`, `delay`, `drip`, `corrupt`.
 """
-import argparse, base64, hashlib, json, re, secrets, socket, tempfile, threading, time
+import argparse, base64, hashlib, json, re, secrets, socket, tempfile, threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit

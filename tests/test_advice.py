@@ -10,9 +10,11 @@ ROOT = Path(libdocs.__file__).parent
 COMMANDS = {'cleaner_finetune': 'libdocs.cleaner_finetune', 'classifier_model': 'libdocs.classifier_model', 'libdocs-pipeline': 'libdocs.pipelines', 'libdocs push': 'libdocs.push'}
 OTHERS = ('torchrun', 'accelerate', 'iconv', 'git', 'hf', 'pip', 'papermill')  # programs whose options are theirs
 FIRST, SECOND = ['cleaner_finetune'], ['classifier_model']
-SAID_BY = {  # module, or folder: the commands that print what it says, each of which must have the option
-    'cleaner_finetune': FIRST, 'preparation': FIRST, 'corpus_report': FIRST, 'utils': FIRST, 'classifier_model': SECOND, 'finetune': SECOND, 'classifiers': SECOND,
-    'pipelines': ['libdocs-pipeline'], 'push': ['libdocs push'], 'console': list(COMMANDS), 'records': FIRST + SECOND, 'labels': FIRST + SECOND}
+SAID_BY = {  # module, or package: the commands that print what it says, each of which must have the option
+    'cleaner_finetune': FIRST, 'phases.stages': FIRST, 'phases.preparation': FIRST, 'report.corpus': FIRST, 'utils': FIRST,
+    'classifier_model': SECOND, 'finetune': SECOND, 'classifiers': SECOND, 'phases.training': SECOND,
+    'pipelines': ['libdocs-pipeline'], 'push': ['libdocs push'], 'core.console': list(COMMANDS), 'core.errors': FIRST + SECOND, 'core.files': FIRST + SECOND,
+    'core.json_rows': FIRST + SECOND, 'core.csv_rows': FIRST + SECOND, 'core.records': FIRST + SECOND, 'core.labels': FIRST + SECOND}
 
 
 def options(command):
@@ -49,12 +51,13 @@ MODULES = sorted(p for p in ROOT.rglob('*.py') if not p.name.startswith('_'))
 
 
 def wrong(path):
-    known, module = {name: options(name) for name in COMMANDS}, path.relative_to(ROOT).with_suffix('').parts[0]
+    known, module = {name: options(name) for name in COMMANDS}, path.relative_to(ROOT).with_suffix('').parts
+    owner = next((o for o in ('.'.join(module[:n]) for n in (2, 1)) if o in SAID_BY), None)
     for line, text in texts(ast.parse(path.read_text(encoding='utf-8'))):
         for program, option in advice(text):
             if program in OTHERS: continue
             if program: lacking = [] if option in known[program] else [program]
-            elif module in SAID_BY: lacking = [name for name in SAID_BY[module] if option not in known[name]]
+            elif owner: lacking = [name for name in SAID_BY[owner] if option not in known[name]]
             else: lacking = [] if any(option in found for found in known.values()) else ['any command']
             if lacking: yield f'{path.relative_to(ROOT)}:{line}: {option} is no option of {", ".join(lacking)}: {text[:80]!r}'
 
@@ -66,7 +69,8 @@ def test_options_exist(path): assert list(wrong(path)) == []
 def test_wrong_advice_is_found(tmp_path, monkeypatch):
     import sys
     monkeypatch.setattr(sys.modules[__name__], 'ROOT', tmp_path)
-    (tmp_path/'preparation.py').write_text('f"{1} rows; see --threshhold"\n"give --threshold, then classifier_model --epochs 3 or --epoch"\n"torchrun --nproc 2"\n')
-    assert [re.match(r'\S+ (\S+)', found)[1] for found in wrong(tmp_path/'preparation.py')] == ['--threshhold', '--epoch']
-    (tmp_path/'records.py').write_text('"fix it, or pass --merge-labels"\n')
-    assert len(list(wrong(tmp_path/'records.py'))) == 1
+    (tmp_path/'cleaner_finetune.py').write_text('f"{1} rows; see --threshhold"\n"give --threshold, then classifier_model --epochs 3 or --epoch"\n"torchrun --nproc 2"\n')
+    assert [re.match(r'\S+ (\S+)', found)[1] for found in wrong(tmp_path/'cleaner_finetune.py')] == ['--threshhold', '--epoch']
+    (tmp_path/'core').mkdir()
+    (tmp_path/'core'/'records.py').write_text('"fix it, or pass --merge-labels"\n')
+    assert len(list(wrong(tmp_path/'core'/'records.py'))) == 1

@@ -630,9 +630,9 @@ def test_failed_push_loses_nothing(failed_pushes, prepared, trained):
 
 
 CRASH = '''
-import os, sys, libdocs.hub
+import os, sys, libdocs.core.hub
 def crash(*args, **kwargs): raise RuntimeError('broke with ' + os.environ['SECRET_FOR_TEST'])
-libdocs.hub.preflight = crash
+libdocs.core.hub.preflight = crash
 from libdocs.%s import main
 sys.exit(main())
 '''
@@ -711,7 +711,7 @@ def test_finished_evaluation_is_not_done_again(evaluations): assert evaluations.
 
 
 KILLED = '''
-import os, signal, sys, libdocs.records as records
+import os, signal, sys, libdocs.core.records as records
 where, count = sys.argv.pop(1), int(sys.argv.pop(1))
 owner = records if where == 'to_json_line' else os
 kept, calls = getattr(owner, where), []

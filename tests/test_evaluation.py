@@ -164,7 +164,7 @@ def test_abstains(noisy):
 
 def test_validation_split_of_the_dataset(one_thread, tmp_path):
     "A dataset's own validation split is used, and checked; nothing is chosen by one of a dozen rows."
-    from libdocs.records import InputError
+    from libdocs.core.errors import InputError
     data = dataset(tmp_path/'data', documents(60), documents(15, seed=1), **{'validation.csv': csv_bytes(documents(60, seed=2))})
     assert tuned(tmp_path, data, epochs=1)[0].record['rows'] == dict(train=60, validation=60, test=15)
     (tmp_path/'data'/'validation.csv').write_bytes(csv_bytes(documents(12, seed=2)))
@@ -205,7 +205,7 @@ def test_a_file_of_other_labels_is_refused(noisy):
 
 
 def test_the_rungs_learn_from_the_rows_of_the_model(noisy):
-    from libdocs.finetune.ladder import linear_predictions
+    from libdocs.evaluation.baselines import linear_predictions
     train, test = (pd.read_csv(noisy.folder/'data'/f'{name}.csv', dtype=str) for name in ('train', 'test'))
     answers = linear_predictions(train, test.text)  # it was trained once more on all rows
     assert noisy.metrics['trained_on'] == dict(model=600, baselines=600)
@@ -277,8 +277,8 @@ def test_lora_refit_after_an_interruption(tmp_path, monkeypatch):
 
 
 def test_lora_without_peft_says_so(monkeypatch):
-    from libdocs.finetune.trainer import with_lora
-    from libdocs.records import InputError
+    from libdocs.finetune.lora import with_lora
+    from libdocs.core.errors import InputError
     monkeypatch.setitem(sys.modules, 'peft', None)
     with pytest.raises(InputError, match=r'pip install "libdocs\[lora\]"'): with_lora(None)
 

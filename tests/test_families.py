@@ -3,15 +3,15 @@ import copy, warnings
 
 import numpy as np, pytest, torch, transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from libdocs.classifiers.deberta import DebertaZeroShot
-from libdocs.classifiers.forward import Forward, padding_of
-from libdocs.classifiers.reading import Reading, read_tokens, text_ids
+from libdocs.classifiers.forward import padding_of
+from libdocs.classifiers.reading import read_tokens, Reading, text_ids
 from libdocs.finetune.base import cool_head, head_of, load_base
-from libdocs.finetune.trainer import lora_parts, merged, with_lora
-from libdocs.labels import LabelSchema
-from libdocs.records import InputError
+from libdocs.finetune.lora import lora_parts, merged, with_lora
+from libdocs.core.labels import LabelSchema
+from libdocs.core.errors import InputError
 
 warnings.filterwarnings('ignore')
 transformers.logging.set_verbosity_error()

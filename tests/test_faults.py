@@ -170,7 +170,7 @@ def test_what_was_damaged_is_done_again(whole, tmp_path, kind, name, stage):
 
 @pytest.mark.parametrize('kind,folder', [('clean', 'out/letters_run'), ('train', 'model_run')])
 def test_one_at_a_time(whole, kind, folder):
-    from libdocs.stages import held
+    from libdocs.core.runs import held
     expected, _, work = whole[kind]
     with held(work/folder): done = start(work, kind)
     assert done.returncode == 2 and f'in use by process {os.getpid()}' in done.stderr and done.stderr.count('\n') == 1

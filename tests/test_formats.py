@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from corpora import documents, jsonl
 
-from libdocs.records import InputError, read_records
+from libdocs.core.errors import InputError
+from libdocs.core.records import read_records
 
 ROWS = documents(24, labels=('invoice', 'contract'))
 
@@ -50,7 +51,7 @@ def test_a_given_delimiter(tmp_path):
 @pytest.mark.parametrize('values', [[0, 1], [0., 1.], [False, True]])
 def test_labels_of_any_type_are_the_same_in_every_format(tmp_path, values):
     "JSON and Parquet agree on the text of a number and a boolean, and datasets with them."
-    from libdocs.hub import load_splits, typed_split
+    from libdocs.core.fetch import load_splits, typed_split
     df = pd.DataFrame(dict(text=['a', 'b'], label=values))
     df.to_json(tmp_path/'train.jsonl', orient='records', lines=True)
     df.to_parquet(tmp_path/'a.parquet')
@@ -71,7 +72,7 @@ def test_class_names_of_datasets(tmp_path):
 def test_a_nameless_column_can_be_published(tmp_path):
     "The index that pandas writes has a name in the dataset, which `datasets` opens; a column of ours takes none of the user's away."
     import datasets
-    from libdocs.cleaner_finetune import prepare
+    from libdocs.phases.preparation import prepare
     pd.DataFrame(ROWS)[['text', 'label']].assign(score=7, text_original='mine').rename(columns=dict(text='body')).assign(text='old').to_csv(tmp_path/'raw.csv')
     prepare(tmp_path, 'raw.csv', tmp_path/'out', text='body', target_hf_dataset=str(tmp_path/'ds'), label_issues='off')
     opened = datasets.load_dataset(str(tmp_path/'ds'), cache_dir=str(tmp_path/'cache'))['train']
@@ -80,7 +81,7 @@ def test_a_nameless_column_can_be_published(tmp_path):
 
 
 def test_numbers_of_two_files_are_one_label(tmp_path):
-    from libdocs.cleaner_finetune import prepare
+    from libdocs.phases.preparation import prepare
     for name, labels in (('part1.csv', ['0', '1']), ('part2.csv', ['0.0', '1.0'])):
         part = ROWS[:12] if name == 'part1.csv' else ROWS[12:]
         pd.DataFrame(part).assign(label=[labels[row['label'] == 'invoice'] for row in part]).to_csv(tmp_path/name, index=False)
@@ -91,7 +92,7 @@ def test_numbers_of_two_files_are_one_label(tmp_path):
 def test_examples_that_lack_something(tmp_path):
     "The evaluation of a file leaves rows out that have no text or no label, and with bad_rows='reject' those that cannot be read."
     from corpora import tiny_bert
-    from libdocs.classifier_model import evaluate_model
+    from libdocs.phases.training import evaluate_model
     model = tiny_bert(tmp_path/'bert', [row['text'] for row in ROWS], ['contract', 'invoice'])
     lacks = [dict(text=None, label='invoice'), dict(text='a b', label=None)]
     (tmp_path/'new.jsonl').write_bytes(jsonl(ROWS[:6] + lacks) + b'{"text": "cut\n')

@@ -8,7 +8,7 @@ from corpora import CARD, csv_bytes, documents, jsonl, tiny_bert
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from libdocs.records import InputError
+from libdocs.core.errors import InputError
 
 SECONDS, TRIES = float(os.environ.get('FUZZ', 0)), 60
 ROWS = documents(6)
@@ -57,7 +57,7 @@ FILES = {ending + how: packed(data, how) for ending, data in CORPORA.items() for
 
 @pytest.mark.parametrize('ending', FILES)
 def test_records(tmp_path, ending):
-    from libdocs.records import read_records, write_jsonl
+    from libdocs.core.records import read_records, write_jsonl
     path = tmp_path/f'corpus{ending}'
     def read(data):
         path.write_bytes(data)
@@ -81,7 +81,7 @@ def csv_of(rows, **how):
 
 def test_csv_as_it_was_written(tmp_path):
     "Texts of many lines, with quotes and commas, are never taken for damage, however they are written."
-    from libdocs.records import iter_rows
+    from libdocs.core.records import iter_rows
     def read(given):
         rows, delimiter, quoting = given
         (tmp_path/'a.csv').write_text(csv_of(rows, delimiter=delimiter, quoting=quoting), newline='')
@@ -95,7 +95,7 @@ ROWLIKE = st.lists(st.sampled_from(['pay', ',invoice', 'd1,a,memo\n', '"d1","a",
 
 def test_a_split_of_ours_comes_back(tmp_path):
     "What is written for a dataset is read as it was, also texts that look like rows."
-    from libdocs.records import iter_rows
+    from libdocs.core.records import iter_rows
     from libdocs.utils.training.training import csv_writer
     def read(rows):
         with open(tmp_path/'a.csv', 'w', newline='', encoding='utf-8') as file:
@@ -107,7 +107,7 @@ def test_a_split_of_ours_comes_back(tmp_path):
 
 def test_a_stray_quote_takes_no_row_away(tmp_path):
     "Wherever quotes are put into a CSV file: each line is a row or is reported, and no row holds several."
-    from libdocs.records import iter_rows
+    from libdocs.core.records import iter_rows
     rows = [[f'row {i}', ['invoice', 'memo'][i % 2], f'n{i}'] for i in range(12)]
     lines = csv_of(rows).splitlines(True)
     def read(strays):
@@ -128,8 +128,8 @@ def one_line(error): assert str(error).strip() and 'Traceback' not in str(error)
 
 def test_manifests(tmp_path):
     "A damaged manifest is known as one: the stage is done again, with the same result; a damaged plan to push is refused."
-    from libdocs.hub import push_run
-    from libdocs.stages import RunFolder
+    from libdocs.core.hub import push_run
+    from libdocs.core.runs import RunFolder
     def work(folder):
         (folder/'out.txt').write_text('made')
         return dict(n=1)
@@ -167,7 +167,7 @@ def test_results(tmp_path):
 
 
 def test_dataset_cards(tmp_path):
-    from libdocs.finetune.finetune import load_task
+    from libdocs.finetune.data import load_task
     folder = tmp_path/'data'
     folder.mkdir()
     frequencies = json.dumps(dict(labels=dict(contract=5, invoice=4, minutes=3), test='capped')).encode()

@@ -1,4 +1,4 @@
-"""libdocs.hub against a Hub on the loopback address, with the real clients: huggingface_hub, datasets, transformers."""
+"""libdocs.core.hub against a Hub on the loopback address, with the real clients: huggingface_hub, datasets, transformers."""
 import io, os, subprocess, sys, threading
 
 import pandas as pd
@@ -7,8 +7,10 @@ from corpora import CARD, NOWHERE, documents, tiny_bert
 from warm import HANG
 
 from libdocs import hub as room
-from libdocs.hub import fetch_model, find_token, load_splits, preflight, push
-from libdocs.records import InputError
+from libdocs.core.access import find_token
+from libdocs.core.hub import preflight, push
+from libdocs.core.fetch import fetch_model, load_splits
+from libdocs.core.errors import InputError
 
 HARD = [['001', 'None', '001'], ['002', 'NA', '1e5'], ['003', '', '2'], ['004', ' a "b", c\nd\r\ne\rf ', '3'], ['005', '=1+1', '4'], ['006', '\U0001f4c4 \u00e9', 'nan'],
         ['007', 'null', '-0'], ['008', 'True', '2020-01-01'], ['009', '\\N', 'x']]
@@ -28,7 +30,7 @@ DATA = {'train.csv': csv_bytes(HARD), 'test.csv': csv_bytes(HARD[:3])}
 def naps(monkeypatch):
     "The pauses that were asked for; nobody waits for them."
     pauses = []
-    monkeypatch.setattr('libdocs.hub.sleep', pauses.append)
+    monkeypatch.setattr('libdocs.core.access.sleep', pauses.append)
     return pauses
 
 
@@ -128,7 +130,7 @@ def test_nothing_is_printed(hub, tmp_path):
     token = hub.add_user('alice')
     hub.fail('POST', '/commit/', 503)
     hub.fail('GET', '/tree/', 500)
-    code = ("from libdocs.hub import push, load_splits\n"
+    code = ("from libdocs.core.hub import push\nfrom libdocs.core.fetch import load_splits\n"
             "push({'train.csv': b'a,b\\n1,2\\n'}, 'alice/x', 'dataset', 'm'); print(load_splits('alice/x')['train'].values.tolist())")
     done = subprocess.run([sys.executable, '-c', code], env=os.environ | hub.env(token, tmp_path), capture_output=True, text=True, timeout=HANG)
     assert (done.stdout, done.stderr) == ("[['1', '2']]\n", '')
@@ -155,7 +157,6 @@ def test_model_round_trip_through_lfs(hub, bert, monkeypatch):
 def test_a_push_between_two_calls_is_not_mixed_in(hub, monkeypatch):
     "Splits and frequencies come from one commit, whatever is pushed while they are fetched; so do the two fetches of a model with pickles."
     from libdocs.finetune import finetune
-    from libdocs.classifiers.deberta import DebertaZeroShot
     def data(label): return {f'{name}.csv': csv_bytes([[f'{name}{i}', f'text {i}', f'{label}{i % 2}'] for i in range(4)]) for name in ('train', 'test')} | {'label_frequencies.json': f'{{"labels": {{"{label}0": 5, "{label}1": 5}}, "test": "capped"}}'.encode()}
     hub.login('alice')
     old = push(data('old'), 'alice/data', 'dataset', 'old').commit
@@ -197,7 +198,7 @@ def test_the_base_model_is_of_one_commit(hub, tmp_path, monkeypatch):
 
 def test_fetched_dataset_is_used_offline(hub, monkeypatch):
     "With HF_HUB_OFFLINE, what was fetched before is read, pinned to its commit."
-    from libdocs.finetune.finetune import load_task
+    from libdocs.finetune.data import load_task
     hub.login('alice')
     rows = csv_bytes([['1', 'a', 'x'], ['2', 'b', 'y']])
     commit = push({'train.csv': rows, 'test.csv': rows}, 'alice/data', 'dataset', 'one').commit

@@ -29,7 +29,7 @@ def work(hub, tmp_path, monkeypatch):
     "An empty folder with the inputs; alice is logged in, and nobody waits for long."
     put(tmp_path/'work', {'data/raw.jsonl': jsonl(ROWS)})
     monkeypatch.chdir(tmp_path/'work')
-    for sleep in ('libdocs.hub.sleep', 'time.sleep'): monkeypatch.setattr(sleep, lambda seconds: None)
+    for sleep in ('libdocs.core.access.sleep', 'time.sleep'): monkeypatch.setattr(sleep, lambda seconds: None)
     hub.lfs_over = 2_000  # the splits travel as large files do
     hub.push('alice/data', {'train.csv': csv_bytes(ROWS[:60]), 'test.csv': csv_bytes(ROWS[60:])}, 'dataset', private=True)
     hub.login('alice')

@@ -10,9 +10,12 @@ from corpora import documents, tokenizer
 from shortage import ERRORS, Shortage, at, beyond
 
 from libdocs.classifiers.attention import speed_up
-from libdocs.classifiers.forward import Forward, is_out_of_memory, naming
-from libdocs.finetune.trainer import Drawn, as_rows, classifier_trainer, collate, loss_function
-from libdocs.records import InputError
+from libdocs.core.memory import is_out_of_memory
+from libdocs.classifiers.forward import Forward, naming
+from libdocs.finetune.losses import loss_function
+from libdocs.finetune.batches import as_rows, collate, Drawn
+from libdocs.finetune.trainer import classifier_trainer
+from libdocs.core.errors import InputError
 
 TEXTS = [' '.join([row['text']] * times) for row, times in zip(documents(7), (4, 1, 2, 3, 1, 2, 4))]
 SIZES = dict(hidden_size=16, num_attention_heads=2, intermediate_size=24, max_position_embeddings=64, num_labels=3)

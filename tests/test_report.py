@@ -4,8 +4,11 @@ import random
 import pytest
 from warm import HANG
 
-from libdocs.finetune.metrics import confidence_thresholds, coverage, evaluate, outcomes, probability_facts
-from libdocs.report import percent, report_html
+from libdocs.evaluation.outcomes import outcomes, probability_facts
+from libdocs.evaluation.thresholds import confidence_thresholds, coverage
+from libdocs.evaluation.metrics import evaluate
+from libdocs.report.sentences import percent
+from libdocs.report.pages import report_html
 
 HOSTILE = ['</style></title><script>window.hit = 1</script>', '<img src=x onerror="window.hit = 1">', '\u202eleft to right', '\x1b[31mred\x07', 'x'*400,
            '" onmouseover="window.hit = 1', 'שלום', 'a & b', "javascript:window.hit=1", '合同'*40]

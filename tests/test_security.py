@@ -8,8 +8,9 @@ import warm
 from corpora import csv_bytes, documents, environment, jsonl, put, read_jsonl, tiny_bert
 from loopback_wandb import LoopbackWandb
 
-from libdocs.hub import fetch_model, load_splits, push
-from libdocs.records import InputError
+from libdocs.core.hub import push
+from libdocs.core.fetch import fetch_model, load_splits
+from libdocs.core.errors import InputError
 
 ROWS = documents(60)
 CLEAN = ['-i', 'data', '-o', 'out/letters', '--target-hf-dataset', './ds']
