@@ -2,7 +2,7 @@
 
     python docs/build.py [--out _docs] [--stage _proc]
 """
-import argparse, ast, json, re, shutil, sys
+import argparse, ast, inspect, json, re, shutil, sys
 from collections import Counter
 from importlib import import_module
 from operator import attrgetter
@@ -134,8 +134,9 @@ def is_property(node) -> bool:
     return any(mark.split('.')[-1] in ('property', 'cached_property') or 'as_prop=True' in mark for mark in marks)
 
 
-def arguments(node) -> str:
-    "The arguments of a call, as written, without `self`."
+def arguments(node, obj=None) -> str:
+    "The arguments of a call, as written, without `self`; options are written out."
+    if hasattr(obj, 'options'): return str(inspect.signature(obj).replace(return_annotation=inspect.Signature.empty))
     args = ast.parse(ast.unparse(node)).body[0].args
     if args.args and args.args[0].arg in ('self', 'cls'): args.args.pop(0)
     return f'({ast.unparse(args)})'
@@ -151,8 +152,13 @@ def fields(node: ast.ClassDef) -> str | None:
 def parameters(obj, symbols: dict) -> list:
     "The documented parameters and the return value, as a field list."
     from fastcore.docments import docments
+    from libdocs.core.options import option_help
+    comments = docments(inspect.unwrap(obj))
+    if hasattr(obj, 'options'):
+        meanings = comments | option_help(obj)
+        comments = {name: meanings[name] for name in (*inspect.signature(obj).parameters, 'return')}
     lines = []
-    for name, comment in docments(obj).items():
+    for name, comment in comments.items():
         if name == 'self' or not comment: continue
         lines.append((':returns: ' if name == 'return' else f':param {name}: ') + as_markdown(comment, symbols))
     return lines
@@ -175,7 +181,7 @@ def describe(node, obj, symbols: dict, inside: bool = False) -> list:
         for n in members(node): inner += ['', *describe(n, getattr(obj, n.name), symbols, inside=True)]
     else:
         returns = ast.unparse(node.returns).strip('\'"') if node.returns else ''
-        signature = '' if kind == 'property' else arguments(node) + (f' -> {returns}' if returns else '')
+        signature = '' if kind == 'property' else arguments(node, obj) + (f' -> {returns}' if returns else '')
         if kind == 'property' and returns: options = [f':type: {returns}']
         if any(getattr(d, 'id', '') == 'classmethod' for d in node.decorator_list): options = [':classmethod:']
     told = as_markdown(ast.get_docstring(node) or '', symbols)

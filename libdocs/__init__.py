@@ -1,1 +1,19 @@
+"""From a dirty, skewed corpus of labelled documents to a published text classifier, and the truth about how good it is."""
+from importlib import import_module
+
 __version__ = "0.1.0"
+
+_MODULES = {  # what most users need, imported when it is first asked for: `import libdocs` takes no time
+    'prepare': 'phases.preparation', 'train_and_evaluate': 'phases.training', 'evaluate_model': 'phases.training',
+    'evaluate_published': 'phases.training', 'DebertaZeroShot': 'classifiers.deberta', 'read_records': 'core.records',
+    'clean': 'utils.data_cleaner.clean_data_tfidf', 'label_issues': 'utils.data_cleaner.label_issues',
+    'leakage': 'utils.data_cleaner.leakage', 'run_pipeline': 'pipelines'}
+__all__ = ['__version__', *_MODULES]
+
+
+def __getattr__(name: str):
+    if name not in _MODULES: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(f'.{_MODULES[name]}', __name__), name)
+
+
+def __dir__() -> list: return sorted({*globals(), *_MODULES})

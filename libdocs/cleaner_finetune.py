@@ -8,8 +8,9 @@ __all__ = ['log', 'parser', 'main']
 # %% ../nbs/80_cleaner_finetune.ipynb #4d2214bd
 import logging, sys
 
-from .core.console import (
-    command, count, Parser, positive, proper_share, say, seed, share, token_advice, unpacking_options)
+from .core.options import add_options
+from .core.settings import JobOptions, PreparationOptions
+from .core.console import add_tokens, command, Parser, say
 
 log = logging.getLogger('libdocs.cleaner_finetune')  # also under `python -m`, where __name__ is __main__
 
@@ -39,56 +40,9 @@ def parser()->Parser:
     "The options of the command."
     about = 'Turn a raw corpus of labelled documents into a clean dataset with an honest test split.'
     p = Parser(prog='cleaner_finetune', epilog=_epilog, description=about)
-    _from_to(p.add_argument_group('input and output'))
-    _cleaning(p.add_argument_group('cleaning'))
-    _splitting(p.add_argument_group('labels and splitting'))
-    _access(p.add_argument_group('access'))
+    for options in (PreparationOptions, JobOptions): add_options(p, options)
+    add_tokens(p, '--hf-access-token')
     return p
-
-def _from_to(group):
-    a = group.add_argument
-    a('--input-dir', '-i', required=True, metavar='DIR', help='folder of the raw files')
-    a('--input-filename', '-f', required=True, metavar='NAME',
-      help='file name or glob in it: .jsonl, .json, .csv, .tsv, .parquet, also .gz and .zst')
-    a('--text', '-t', default='text', metavar='COLUMN', help='column that holds the document (default: text)')
-    a('--subject', '-s', default='label', metavar='COLUMN', help='column that holds the label (default: label)')
-    a('--output-filename', '-o', required=True, metavar='PREFIX', help='prefix of the local files')
-    a('--target-hf-dataset', metavar='REPO', help='dataset repo to publish to: Hub name or folder; without it only the local files are written')
-    a('--csv-safe', action='store_true', help="put ' before cells of train.csv and test.csv that a spreadsheet would run as formulas (they begin with = + - @); the classifier sees it too")
-    a('--dry-run', action='store_true', help='do everything but write and publish')
-    a('--run-folder', metavar='DIR', help='where the job keeps what is done, so that the same command goes on where it was interrupted (default: OUTPUT_run)')
-    a('--fresh', action='store_true', help='forget what was done in the run folder and start over')
-
-# %% ../nbs/80_cleaner_finetune.ipynb #f15bfa78
-def _cleaning(group):
-    a = group.add_argument
-    unpacking_options(group)
-    a('--bad-rows', choices=['stop', 'reject'], default='stop', help='stop at a row that cannot be read, or skip it and list it (default: stop)')
-    a('--delimiter', metavar='CHARACTER',
-      help='what separates the values of CSV files: a character, or comma, tab, semicolon, bar (default: detected)')
-    a('--merge-labels', action='store_true',
-      help='merge labels that differ only by case, space, Unicode form, invisible characters, or as 1 and 1.0')
-    a('--threshold', type=share, default=0.9, metavar='COSINE', help='TF-IDF cosine similarity from which two texts are copies (default: 0.9)')
-    a('--conflicts', choices=['majority', 'keep', 'drop'], default='majority', help='one text with different labels: believe the majority, keep one of each, or drop all (default: majority)')
-    a('--label-issues', choices=['report', 'drop', 'off'], default='report', help='training rows whose label '
-      'may be wrong: list them, list them and drop the likely ones, or do not look (default: report); test rows always stay')
-
-# %% ../nbs/80_cleaner_finetune.ipynb #adbdd7b0
-def _splitting(group):
-    a = group.add_argument
-    a('--labels-to-filter', nargs='+', default=[], metavar='LABEL', help='labels to drop, before anything is compared')
-    a('--min-label-count', type=count, default=2, metavar='N', help='drop labels with fewer rows (default: 2)')
-    a('--reduce-majority-to', type=positive, metavar='X', help='a label keeps at most 2 * floor(smallest label * X) rows, '
-      'as with 1.0 (default: all its rows); for the ways that lose no rows see classifier_model --balance')
-    a('--natural-test', action='store_true', help='with --reduce-majority-to: hold the test split out before the cap, so that its '
-      'labels are as frequent as in the source')
-    a('--test-size', type=proper_share, default=0.2, metavar='SHARE', help='share of the test split (default: 0.2)')
-    a('--seed', type=seed, default=42, help='random seed of the cap and the split (default: 42)')
-
-def _access(group):
-    a = group.add_argument
-    a('--hf-access-token', metavar='TOKEN', help=f'{token_advice} Set HF_TOKEN or run `hf auth login`')
-    a('--public', action='store_true', help='make a new Hub repo public (default: private)')
 
 # %% ../nbs/80_cleaner_finetune.ipynb #05d36ee9
 def main(argv:list=None)->int:
@@ -97,10 +51,9 @@ def main(argv:list=None)->int:
 
 def _job(args, line:str):
     "What the parsed options ask for; `line` is the command line for the card."
-    from libdocs.core.files import Limits
     from libdocs.phases.preparation import prepare
-    options = vars(args) | dict(token=args.hf_access_token, private=not args.public, command=line, limits=Limits(args.max_unpacked_gb, args.max_unpacked_ratio))
-    prepared = prepare(**{k: v for k, v in options.items() if k not in ('hf_access_token', 'public', 'max_unpacked_gb', 'max_unpacked_ratio', 'log_level')})
+    preparation, job = (options.from_args(args) for options in (PreparationOptions, JobOptions))
+    prepared = prepare(preparation=preparation, job=job, token=args.hf_access_token, command=line)
     say(prepared)
     for path in prepared.files.values(): say(f'wrote {path}')
     if prepared.pushed: say(f'published {prepared.pushed.url}')

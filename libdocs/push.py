@@ -8,7 +8,7 @@ __all__ = ['parser', 'main']
 # %% ../nbs/84_push.ipynb #d62b53c6
 import sys
 
-from .core.console import command, Parser, say, token_advice
+from .core.console import add_tokens, command, Parser, say
 
 # %% ../nbs/84_push.ipynb #589f5031
 _epilog = '''example:
@@ -21,7 +21,7 @@ def parser()->Parser:
     p = Parser(prog='libdocs', epilog=_epilog, description='Complete what a job of libdocs could not publish.')
     p.add_argument('action', choices=['push'], help='push: send what the run folder holds to the Hub')
     p.add_argument('run', metavar='RUN', help='the run folder of the job')
-    p.add_argument('--hf-access-token', metavar='TOKEN', help=f'{token_advice} Set HF_TOKEN or run `hf auth login`')
+    add_tokens(p, '--hf-access-token')
     return p
 
 def _job(args, line:str):

@@ -13,7 +13,7 @@ def state() -> dict:
 
 
 before = state()
-for command in (['nbdev-clean'], ['nbdev-export'], ['python', 'docs/readme.py']):
+for command in (['nbdev-clean'], ['nbdev-export'], ['python', 'docs/pipelines.py'], ['python', 'docs/readme.py']):
     subprocess.run([str(bin/command[0]), *command[1:]], cwd=root, check=True)
 after = state()
 changed = sorted(p for p in before | after if before.get(p) != after.get(p))

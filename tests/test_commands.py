@@ -800,7 +800,7 @@ def test_pipeline_parameters(tmp_path, capsys, monkeypatch, argv, says):
 
 
 @pytest.mark.parametrize('argv, says, script', [
-    (['prepare', '-p', 'input_dirr', 'data'], "no parameter 'input_dirr'; did you mean 'input_dir'.*input_dir, input_filename, text, subject", True),
+    (['prepare', '-p', 'input_dirr', 'data'], "no parameter 'input_dirr'; did you mean 'input_dir'.*input_dir, input_filename, output_filename, text, subject", True),
     (['prepare', '-p', 'input_filename', 'nothing.jsonl'], 'nothing.jsonl', False)], ids=['unknown', 'found out inside'])
 def test_pipeline_command(tmp_path, argv, says, script):
     done = command('libdocs-pipeline', *argv, '--out', 'out.ipynb', cwd=tmp_path, env=environment(tmp_path.with_name('home')), script=script)

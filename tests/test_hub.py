@@ -6,7 +6,7 @@ import pytest
 from corpora import CARD, NOWHERE, documents, tiny_bert
 from warm import HANG
 
-from libdocs import hub as room
+from libdocs.core import fetch
 from libdocs.core.access import find_token
 from libdocs.core.hub import preflight, push
 from libdocs.core.fetch import fetch_model, load_splits
@@ -156,25 +156,25 @@ def test_model_round_trip_through_lfs(hub, bert, monkeypatch):
 
 def test_a_push_between_two_calls_is_not_mixed_in(hub, monkeypatch):
     "Splits and frequencies come from one commit, whatever is pushed while they are fetched; so do the two fetches of a model with pickles."
-    from libdocs.finetune import finetune
+    from libdocs.finetune import data as finetune_data
     def data(label): return {f'{name}.csv': csv_bytes([[f'{name}{i}', f'text {i}', f'{label}{i % 2}'] for i in range(4)]) for name in ('train', 'test')} | {'label_frequencies.json': f'{{"labels": {{"{label}0": 5, "{label}1": 5}}, "test": "capped"}}'.encode()}
     hub.login('alice')
     old = push(data('old'), 'alice/data', 'dataset', 'old').commit
-    load = finetune.load_splits
+    load = finetune_data.load_splits
     def interrupted(*args):
         splits = load(*args)
         push(data('new'), 'alice/data', 'dataset', 'new')
         return splits
-    monkeypatch.setattr(finetune, 'load_splits', interrupted)
-    task = finetune.load_task('alice/data')
+    monkeypatch.setattr(finetune_data, 'load_splits', interrupted)
+    task = finetune_data.load_task('alice/data')
     assert (task.revision, task.frequencies['labels'], set(task.train.label)) == (old, dict(old0=5, old1=5), {'old0', 'old1'})
-    monkeypatch.setattr(finetune, 'load_splits', load)
-    assert finetune.load_task('alice/data').frequencies['labels'] == dict(new0=5, new1=5) and finetune.load_task('alice/data').revision != old
+    monkeypatch.setattr(finetune_data, 'load_splits', load)
+    assert finetune_data.load_task('alice/data').frequencies['labels'] == dict(new0=5, new1=5) and finetune_data.load_task('alice/data').revision != old
     first = push({'config.json': b'{"a": 1}', 'model.safetensors': b'one'}, 'alice/model', 'model', 'one').commit
     push({'config.json': b'{"a": 2}', 'model.safetensors': b'two'}, 'alice/model', 'model', 'two')
     folder = fetch_model('alice/model', revision=first)
-    assert room.revision_of('alice/model', folder) == first and (folder/'model.safetensors').read_bytes() == b'one'
-    assert (fetch_model('alice/model')/'model.safetensors').read_bytes() == b'two' and room.revision_of('./model', folder) is None
+    assert fetch.revision_of('alice/model', folder) == first and (folder/'model.safetensors').read_bytes() == b'one'
+    assert (fetch_model('alice/model')/'model.safetensors').read_bytes() == b'two' and fetch.revision_of('./model', folder) is None
 
 
 def test_the_base_model_is_of_one_commit(hub, tmp_path, monkeypatch):
@@ -246,10 +246,10 @@ def test_a_file_is_checked_by_who_asks_for_it(hub, monkeypatch):
     "The note beside large splits costs no second look at them."
     hub.login('alice')
     push(DATA | {'note.json': b'{}'}, 'alice/noted', 'dataset', 'first')
-    looked, same = [], room._same
-    monkeypatch.setattr(room, '_same', lambda entry, path: looked.append(path.name) or same(entry, path))
+    looked, same = [], fetch.same_content
+    monkeypatch.setattr(fetch, 'same_content', lambda entry, path: looked.append(path.name) or same(entry, path))
     load_splits('alice/noted')
-    room.load_note('alice/noted', 'note.json')
+    fetch.load_note('alice/noted', 'note.json')
     assert sorted(looked) == ['note.json', 'note.json', 'test.csv', 'train.csv']  # *.json are among the splits' files
 
 
@@ -286,8 +286,8 @@ def test_preflight_says_who_may_not(hub, monkeypatch):
 def test_a_public_repo_is_not_taken_for_a_private_one(hub):
     hub.login('alice')
     hub.create('alice/open', 'dataset', private=False)
-    fails('--public', preflight, 'alice/open', 'dataset')
-    fails('--public', push, DATA, 'alice/open', 'dataset', 'first')
+    fails('give private=False to publish there', preflight, 'alice/open', 'dataset')
+    fails('give private=False to publish there', push, DATA, 'alice/open', 'dataset', 'first')
     assert hub.files('alice/open', 'dataset') == {}
     preflight('alice/open', 'dataset', private=False)
     push(DATA, 'alice/open', 'dataset', 'first', private=False)
@@ -322,7 +322,7 @@ def test_unreachable_hub_is_told_in_time(hub, monkeypatch, tmp_path):
     answer = threading.Event()
     hub.hold('HEAD', '^/$', answer, times=9)
     monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', hub.url)
-    monkeypatch.setattr(room, '_REACH', 0.5)
+    monkeypatch.setattr('libdocs.core.access._REACH', 0.5)
     fails('cannot be reached', preflight, 'alice/x', 'model')  # though it never answers
     answer.set()
 

@@ -16,8 +16,8 @@ import numpy as np
 from transformers.models.deberta_v2 import modeling_deberta_v2 as deberta_v2
 from transformers.models.deberta_v2.modeling_deberta_v2 import DebertaV2Encoder
 
-from .kernels import (
-    add_up, distance_rows, drop, drop_half, little_work, spread, take_back, text_seeds, to_chances, to_slopes)
+from .kernels import add_up, distance_rows, drop, drop_half, little_work, spread, take_back
+from .kernels import text_seeds, to_chances, to_slopes
 
 # %% ../../nbs/42_classifiers.attention.ipynb #ff2e80d2
 _cells = 1 << 18  # scores that a group of heads has, at the most if it is more than one head: they stay in the cache

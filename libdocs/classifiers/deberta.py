@@ -19,11 +19,13 @@ from scipy.special import softmax
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from ..core.errors import InputError, unknown_name
+from ..core.options import option_name
 from ..core.memory import is_out_of_memory
 from ..core.files import file_sha256
+from ..core.settings import Reading
 from ..core.fetch import fetch_model
 from ..evaluation.outcomes import rank
-from .reading import general_tokenizer, pool_windows, read_tokens, Reading, text_ids, usable_length
+from .reading import general_tokenizer, pool_windows, read_tokens, text_ids, usable_length
 from .forward import ahead, Forward, naming, padding_of, reads_last
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ def pick_device(
     number = device.partition(':')[2] if ':' in device else '0'
     gpus = torch.cuda.device_count() if kind == 'cuda' else 1
     if not has[kind] or not number.isdecimal() or int(number) >= gpus:
-        raise InputError(f'device {device!r} is not there on this machine; use --device auto')
+        raise InputError(f'device {device!r} is not there on this machine; use {option_name("device", "auto")}')
     return device
 
 # %% ../../nbs/45_classifiers.deberta.ipynb #b18fd97e

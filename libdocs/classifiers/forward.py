@@ -19,6 +19,7 @@ from fastcore.basics import patch
 from transformers.activations import GELUActivation
 
 from ..core.errors import InputError
+from ..core.options import option_name
 from ..core.memory import is_out_of_memory, keep_memory
 from .reading import around
 from .attention import Freezable, freeze, kept_until_changed, load_kernels, put_before, speed_up
@@ -97,7 +98,7 @@ class Forward:
         model,               # of transformers, for sequence classification
         pad,                 # a `Padding`, or the id of the token to pad with
         device:str='cpu',    # where to compute
-        dtype:str='auto',    # one of `dtypes`
+        dtype:str='auto',    # see `pick_dtype`
     ):
         self.dtype = pick_dtype(dtype, device, model)
         self.model, self.device = speed_up(model, first_only=True).eval().to(device, getattr(torch, self.dtype)), device
@@ -123,7 +124,8 @@ class Forward:
         return out
 
     def _must_be_finite(self, out):
-        broken, way_out = int((~np.isfinite(out).all(axis=1)).sum()), '' if self.dtype == 'float32' else ' (try --dtype float32)'
+        broken = int((~np.isfinite(out).all(axis=1)).sum())
+        way_out = '' if self.dtype == 'float32' else f' (try {option_name("dtype", "float32")})'
         if not broken: return
         raise InputError(f'the model gives NaN or infinity for {broken} of {len(out)} inputs: '
                          f'its weights are damaged, or too large for {self.dtype}{way_out}')
@@ -210,7 +212,8 @@ class TooLarge(InputError):
         ids:list,    # its tokens
         device:str,  # whose memory it is
     ):
-        super().__init__(f'a text of {len(ids)} tokens does not fit into the memory of {device}: use a smaller --max-length or a smaller model')
+        super().__init__(f'a text of {len(ids)} tokens does not fit into the memory of {device}: '
+                         f'use a smaller {option_name("max_length")} or a smaller model')
         self.ids = ids
 
 @contextmanager

@@ -10,8 +10,6 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-import pandas as pd
-
 # %% ../../nbs/00_core.errors.ipynb #1b88caca
 class InputError(ValueError):
     "A fault in what the user gave: its message names the place and the way out; commands print it and exit with code 2."
@@ -31,7 +29,7 @@ def unknown_name(
 
 # %% ../../nbs/00_core.errors.ipynb #5252375d
 def require_columns(
-    df:pd.DataFrame,         # any table
+    df,                      # any table
     columns:Iterable[str],   # what it must have
     where:str='',            # what the table is, for the error, as in "the test data"
 ):

@@ -11,9 +11,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from libdocs.evaluation.outcomes import (
-    figures, label_counts, label_figures, label_means, largest_loss, loss_figures, Outcomes, per_label_means,
-    row_values)
+from .outcomes import figures, label_counts, label_figures, label_means, largest_loss, loss_figures
+from .outcomes import Outcomes, per_label_means, row_values
 
 # %% ../../nbs/31_evaluation.intervals.ipynb #1f8e1fa2
 def wilson(

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError
+from ..core.settings import SampleOptions
 from ..core.labels import encode, LabelSchema, tell_variants
 from ..core.access import is_folder, place_of
 from ..core.fetch import load_note, load_splits, pinned, require_split, typed_split
@@ -39,7 +40,7 @@ def downsampled(
     seed:int=42,      # of the draw
 )->pd.DataFrame:      # rows in their order
     "A stratified sample of a split."
-    if not (isinstance(share, (int, float)) and 0 < share <= 1): raise InputError(f'downsample is {share}; it must be a share of the rows in (0, 1], as in 0.1')
+    SampleOptions.check('downsample', share)
     if share == 1: return df
     take = test_quotas(df['label'].value_counts(), float(share))
     shuffled = df.iloc[np.random.default_rng(seed).permutation(len(df))]
@@ -59,10 +60,9 @@ class Task(NamedTuple):
 
 # %% ../../nbs/67_finetune.data.ipynb #f25065bd
 def load_task(
-    dataset:str,         # Hub name or folder
-    token:str=None,      # for private repos
-    downsample:float=1,  # share of both splits to use, in (0, 1]
-    seed:int=42,         # of the sample
+    dataset:str,     # Hub name or folder
+    token:str=None,  # for private repos
+    sample:SampleOptions=SampleOptions(),
 )->Task:
     "The splits of a dataset and the schema of its labels; raises `InputError` naming what is missing."
     revision = pinned(dataset, token)
@@ -76,8 +76,9 @@ def load_task(
     apart = 'each is a label of its own; cleaner_finetune --merge-labels makes one of them'
     tell_variants(parts['train']['label'], apart, f'{dataset}: the train split')
     for name in set(parts) - {'train'}: encode(schema, parts[name]['label'], f'{dataset}: the {name} split')
-    sample = {name: downsampled(df, downsample, seed) for name, df in parts.items()}
-    return Task(dataset, schema=schema, frequencies=check_frequencies(load_note(dataset, frequencies_file, token, revision), dataset), revision=revision, **sample)
+    parts = {name: downsampled(df, sample.downsample, sample.seed) for name, df in parts.items()}
+    frequencies = check_frequencies(load_note(dataset, frequencies_file, token, revision), dataset)
+    return Task(dataset, schema=schema, frequencies=frequencies, revision=revision, **parts)
 
 # %% ../../nbs/67_finetune.data.ipynb #10392f6b
 validation_share = 0.1             # of the train split; up to twice as much to come to `useful_rows`

@@ -10,6 +10,7 @@ import torch
 from transformers.pytorch_utils import Conv1D
 
 from ..core.errors import InputError
+from ..core.options import option_name
 
 # %% ../../nbs/66_finetune.lora.ipynb #d77f417d
 def with_lora(
@@ -20,7 +21,8 @@ def with_lora(
     try: from peft import LoraConfig, get_peft_model
     except ImportError as error: raise InputError('LoRA needs the package peft: pip install "libdocs[lora]"') from error
     layers, head = lora_parts(model)
-    if not layers: raise InputError(f'{type(model).__name__} has no linear layers that LoRA could train beside: leave out --lora')
+    if not layers: raise InputError(f'{type(model).__name__} has no linear layers that LoRA could train beside: '
+                                    f'leave out {option_name("lora", True)}')
     experts = any('experts' in name for name, _ in model.base_model.named_parameters())  # peft knows no dropout beside these
     return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0. if experts else 0.05, target_modules=layers, modules_to_save=head))
 

@@ -20,12 +20,13 @@ import pandas as pd
 from tqdm import tqdm
 
 from ..core.errors import InputError, unknown_name
+from ..core.options import option_name
 from ..core.files import atomic_writer, check_outputs
 from ..core.records import make_ids, require_text, to_json_line, write_jsonl
 from ..core.runs import take_lock
 from ..utils.data_cleaner.tfidf import cluster_texts
 from ..utils.data_cleaner.leakage import leakage
-from ..evaluation.outcomes import correct_at, Outcomes, outcomes, outcomes_of, probability_facts
+from ..evaluation.outcomes import correct_at, outcomes, Outcomes, outcomes_of, probability_facts
 from ..evaluation.thresholds import confidence_thresholds, coverage
 from ..evaluation.metrics import evaluate, measured
 from ..evaluation.baselines import ladder, linear_predictions, majority_predictions
@@ -89,14 +90,14 @@ def results_held(
 
 def _unwritable(folder:Path, error:OSError)->InputError:
     return InputError(f'cannot write to the folder {folder}: {error.strerror or error}; '
-                      'name a results file in another one (--output-classify-file)')
+                      f'name a results file in another one ({option_name("output_classify_file")})')
 
 def _lock_file(path:Path, what:str):
     "A locked file, open; what another process removed while it was being opened is no lock."
     while True:
         try: file = open(path, 'a+')
         except OSError as error: raise _unwritable(path.parent, error) from error
-        try: take_lock(file, what, 'name a results file in another folder (--output-classify-file)')
+        try: take_lock(file, what, f'name a results file in another folder ({option_name("output_classify_file")})')
         except BaseException:
             file.close()
             raise

@@ -19,6 +19,7 @@ from scipy.special import log_softmax
 from transformers import TrainerCallback, TrainerState
 
 from ..core.errors import InputError
+from ..core.options import option_name
 from ..core.processes import Terminated
 from ..core.memory import is_out_of_memory
 from ..core.runs import damage, fingerprints, read_manifest, write_manifest
@@ -83,7 +84,8 @@ class Diverged(InputError):
         trainer,   # in which
     ):
         state, args = trainer.state, trainer.args
-        way_out = f'a lower learning rate than {args.learning_rate:g} (--learning-rate)' + ' or --dtype float32' * args.bf16
+        way_out = f'a lower learning rate than {args.learning_rate:g} ({option_name("learning_rate")})'
+        if args.bf16: way_out += f' or {option_name("dtype", "float32")}'
         at = f'step {state.global_step} of {state.max_steps} (epoch {state.epoch:.3g})'
         super().__init__(f'the training diverged: {what} at {at}; try {way_out}')
 

@@ -18,18 +18,19 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import InputError
+from ..core.options import option_name
 from ..core.versions import versions
-from ..core.files import atomic_writer, file_sha256, Limits
+from ..core.files import atomic_writer, file_sha256
+from ..core.settings import PreparationOptions
 from ..core.records import base_id, iter_records, to_json_line, unique_ids, write_jsonl
 from ..core.labels import merge_variants, tell_lists, tell_variants
 from ..core.runs import RunFolder, Stage
 from ..utils.data_cleaner.tfidf import cluster_texts
-from ..utils.data_cleaner.clean_data_tfidf import (
-    audited, clash_counts, comparable, decide, warn_of_clashes, warn_of_losses, warn_of_missing)
+from ..utils.data_cleaner.clean_data_tfidf import audited, clash_counts, comparable, decide, warn_of_clashes
+from ..utils.data_cleaner.clean_data_tfidf import warn_of_losses, warn_of_missing
 from ..utils.data_cleaner.label_issues import label_issues, LabelIssues, to_drop
-from libdocs.utils.training.training import (
-    best_min_label_count, check_filter, checked_split, csv_writer, frequencies_file, guarded, label_frequencies,
-    normalize)
+from ..utils.training.training import best_min_label_count, check_filter, checked_split, csv_writer
+from ..utils.training.training import frequencies_file, guarded, label_frequencies, normalize
 from ..report.cards import dataset_card
 from ..report.corpus import corpus_html
 
@@ -38,33 +39,32 @@ log = logging.getLogger(__name__)
 # %% ../../nbs/75_phases.stages.ipynb #63f79058
 def read_stage(
     run:RunFolder,
-    paths:Sequence,       # record files
-    text:str,             # the column that holds the document
-    subject:str,          # the column that holds the label
-    bad_rows:str,         # 'stop' or 'reject'
-    merge_labels:bool,    # merge labels that differ only in spelling
-    limits:Limits=Limits(),  # of what compressed files unpack to
-    delimiter:str|None=None, # of CSV files; None: found
-)->Stage:                 # rows.jsonl, table.parquet (id, label), rejected.jsonl
+    paths:Sequence,  # record files
+    options:PreparationOptions,
+)->Stage:            # rows.jsonl, table.parquet (id, label), rejected.jsonl
     "Every good row of the files; raises `InputError` with file, line and reason."
     def work(folder):
         rejected, columns, ids, labels = [], {}, [], []
         with open(folder/'rows.jsonl', 'w', encoding='utf-8', newline='\n') as file:
-            for record in iter_records(paths, text, subject, bad_rows, rejected, limits, delimiter):
+            for record in iter_records(
+                    paths, options.text, options.subject, options.bad_rows, rejected, options.limits, options.delimiter):
                 ids.append(base_id(record))
                 labels.append(record['label'])
                 record.pop('id', None)
                 columns |= dict.fromkeys(record)
                 file.write(to_json_line(record) + '\n')
-        apart = 'they stay apart unless --merge-labels is given'
-        tell_variants(labels, 'merged into the first' if merge_labels else apart)
+        apart = f'they stay apart unless {option_name("merge_labels", True)} is given'
+        tell_variants(labels, 'merged into the first' if options.merge_labels else apart)
         tell_lists(labels)
-        pd.DataFrame(dict(id=unique_ids(ids), label=merge_variants(labels) if merge_labels else labels)).to_parquet(folder/'table.parquet')
+        if options.merge_labels: labels = merge_variants(labels)
+        pd.DataFrame(dict(id=unique_ids(ids), label=labels)).to_parquet(folder/'table.parquet')
         write_jsonl(folder/'rejected.jsonl', pd.DataFrame(rejected, columns=['file', 'line', 'reason', 'raw']))
-        if rejected: log.warning('%d bad rows skipped; the first: %s line %d: %s', len(rejected), *(rejected[0][k] for k in ('file', 'line', 'reason')))
+        if rejected:
+            first = (rejected[0][k] for k in ('file', 'line', 'reason'))
+            log.warning('%d bad rows skipped; the first: %s line %d: %s', len(rejected), *first)
         return dict(rows=len(ids), rejected=len(rejected), columns=['id', *columns])
     files = {os.fspath(path): file_sha256(path) for path in paths}
-    return run.stage('read', dict(files=files, text=text, subject=subject, bad_rows=bad_rows, merge_labels=merge_labels, delimiter=delimiter, versions=versions()), work)
+    return run.stage('read', dict(files=files, versions=versions()) | options.of('read'), work)
 
 # %% ../../nbs/75_phases.stages.ipynb #ec4b026c
 class Corpus(NamedTuple):
@@ -110,30 +110,28 @@ shown_pairs = 10  # of each kind, in the report
 def clean_stage(
     run:RunFolder,
     read:Stage,
-    threshold:float,  # cosine similarity of a near-duplicate
-    conflicts:str,    # one text with different labels: 'majority', 'keep', 'drop'
-    labels_to_filter:Sequence=(),  # labels to drop
-)->Stage:             # ledger.parquet, pairs.parquet
+    options:PreparationOptions,
+)->Stage:  # ledger.parquet, pairs.parquet
     "Unwanted labels, empty texts, copies and conflicts."
     def work(folder):
         corpus, lacks = corpus_of(read), []
-        check_filter(labels_to_filter, corpus.table['label'][corpus.table['label'] != ''])
+        check_filter(options.labels_to_filter, corpus.table['label'][corpus.table['label'] != ''])
         rows = ((row['text'], row['label']) for row in corpus)
-        found = cluster_texts(comparable(rows, lacks, labels_to_filter), threshold)
-        fate, near = decide(found, corpus.table['label'], lacks, threshold, conflicts)
+        found = cluster_texts(comparable(rows, lacks, options.labels_to_filter), options.threshold)
+        fate, near = decide(found, corpus.table['label'], lacks, options.threshold, options.conflicts)
         ledger = pd.DataFrame(dict(reason=fate['reason'], score=fate['score'].astype(float), match=fate['match']), index=corpus.table.index)
         ledger = ledger.assign(reason=ledger['reason'].fillna(''), match=ledger['match'].fillna(-1).astype(int), cluster=found.cluster, part='')
         warn_of_missing(Counter(ledger['reason']), len(ledger))
         wanted, stays = ledger['reason'] != 'filtered_label', ledger['reason'] == ''
         warn_of_losses(*(Counter(corpus.table['label'][rows]) for rows in (wanted, stays)))
         clashes = clash_counts(corpus.table['label'], near)
-        warn_of_clashes(clashes, threshold, '--threshold')
+        warn_of_clashes(clashes, options.threshold)
         _close_calls(ledger, near, corpus).to_parquet(folder/'pairs.parquet')
         often = [[*pair, n] for pair, n in clashes.most_common(shown_pairs)]
         facts = _keep(ledger, folder) | dict(clashes=dict(rows=clashes.total(), labels=often))
         if not facts['kept']: raise InputError(f'no rows are left after cleaning {len(ledger)}: {facts["removed"]}')
         return facts
-    return run.stage('clean', dict(threshold=threshold, conflicts=conflicts, labels_to_filter=list(labels_to_filter)), work, [read])
+    return run.stage('clean', options.of('clean'), work, [read])
 
 # %% ../../nbs/75_phases.stages.ipynb #15b97267
 def _close_calls(ledger:pd.DataFrame, clashes:pd.DataFrame, corpus:Corpus)->pd.DataFrame:
@@ -152,22 +150,20 @@ def normalize_stage(
     run:RunFolder,
     read:Stage,
     cleaned:Stage,
-    reduce_majority_to:float|None=None,   # see `label_cap`; None: no cap
-    min_label_count:int=2,                # labels with fewer rows are dropped
-    seed:int=42,                          # of the cap
-)->Stage:                                 # ledger.parquet
+    options:PreparationOptions,
+)->Stage:  # ledger.parquet
     "Rare labels, and too frequent ones if a cap is given."
-    options = dict(reduce_majority_to=reduce_majority_to, min_label_count=min_label_count, seed=seed)
+    cap, least = options.cap_before_split, options.min_label_count
     def work(folder):
         ledger, table = ledger_of(cleaned), corpus_of(read).table
-        normal = normalize(table[(ledger['reason'] == '')], (), reduce_majority_to, min_label_count, seed)
+        normal = normalize(table[(ledger['reason'] == '')], (), cap, least, options.seed)
         ledger.loc[normal.removed.index, 'reason'] = normal.removed['reason']
         capped = table['label'][ledger['reason'].isin(['', 'label_cap'])]
-        if normal.mostly_capped: _advise(capped.value_counts(), reduce_majority_to)
+        if normal.mostly_capped: _advise(capped.value_counts(), cap)
         facts = _keep(ledger, folder)
-        if not facts['kept']: raise InputError(f'no label has {min_label_count} rows after cleaning; lower --min-label-count')
+        if not facts['kept']: raise InputError(f'no label has {least} rows after cleaning; lower {option_name("min_label_count")}')
         return facts
-    return run.stage('normalize', options, work, [read, cleaned])
+    return run.stage('normalize', options.of('normalize') | dict(cap=cap), work, [read, cleaned])
 
 def _advise(
     counts:pd.Series,         # label → rows that the cap fell on
@@ -179,28 +175,28 @@ def _advise(
     least, kept = best_min_label_count(counts, reduce_majority_to)
     stay, about = counts >= least, '' if isinstance(aside, int) else 'about '
     kept += (total - counts)[stay].sum()
-    fewer = f'; with it, --min-label-count {total[stay].min()} keeps the most, {about}{kept} rows of {stay.sum()} labels'
-    log.warning('without --reduce-majority-to all %d rows stay%s', total.sum(), '' if stay.all() else fewer)
+    count = option_name('min_label_count', total[stay].min())
+    fewer = f'; with it, {count} keeps the most, {about}{kept} rows of {stay.sum()} labels'
+    log.warning('without %s all %d rows stay%s', option_name('reduce_majority_to'), total.sum(), '' if stay.all() else fewer)
 
 # %% ../../nbs/75_phases.stages.ipynb #d4c03615
 def split_stage(
     run:RunFolder,
     read:Stage,
     normal:Stage,
-    test_size:float=0.2,         # share of test
-    seed:int=42,                 # of the split, and of the cap
-    cap_train:float|None=None,   # a cap on the train split, see `label_cap`; None: none
-)->Stage:                        # ledger.parquet
+    options:PreparationOptions,
+)->Stage:  # ledger.parquet
     "Train and test, stratified, copies on one side."
+    cap = options.cap_after_split
     def work(folder):
         ledger, table = ledger_of(normal), corpus_of(read).table
         rows = np.flatnonzero((ledger['reason'] == ''))
         labels = table['label'].iloc[rows]
-        test = checked_split(labels, ledger['cluster'].iloc[rows], test_size, seed)
+        test = checked_split(labels, ledger['cluster'].iloc[rows], options.test_size, options.seed)
         ledger.loc[rows, 'part'] = np.where(test, 'test', 'train')
-        if cap_train is not None: _cap_train(ledger, table, cap_train, seed)
+        if cap is not None: _cap_train(ledger, table, cap, options.seed)
         return _keep(ledger, folder)
-    return run.stage('split', dict(test_size=test_size, seed=seed, cap_train=cap_train), work, [read, normal])
+    return run.stage('split', options.of('split') | dict(cap=cap), work, [read, normal])
 
 def _cap_train(ledger:pd.DataFrame, table:pd.DataFrame, reduce_majority_to:float, seed:int):
     "The cap on the train split alone."
@@ -220,16 +216,16 @@ def issues_stage(
     run:RunFolder,
     read:Stage,
     split:Stage,
-    seed:int=42,       # of the folds
-    drop:bool=False,   # remove the likely ones
-)->Stage:              # ledger.parquet, suspects.parquet, outliers.parquet, confused.parquet
+    options:PreparationOptions,
+)->Stage:  # ledger.parquet, suspects.parquet, outliers.parquet, confused.parquet
     "Training rows whose label may be wrong."
+    drop = options.label_issues == 'drop'
     def work(folder):
         ledger, corpus = ledger_of(split), corpus_of(read)
         rows = np.flatnonzero(ledger['part'] == 'train')
         texts = corpus.some(rows)
         train = corpus.table.iloc[rows].assign(text=[texts[i] for i in rows])
-        found = label_issues(train, ledger['cluster'].iloc[rows].to_numpy(), seed=seed)
+        found = label_issues(train, ledger['cluster'].iloc[rows].to_numpy(), seed=options.seed)
         then = 'listed, and the likely ones dropped' if drop else 'listed, and stay'
         if len(found.suspects): log.info('labels that may be wrong, among %d training rows: %s; they are %s', found.rows, found.summary, then)
         if found.unjudged: log.info('%d labels have too few rows to be judged: %s', len(found.unjudged), ', '.join(map(repr, found.unjudged[:20])))
@@ -240,7 +236,7 @@ def issues_stage(
             _remove(ledger, gone, 'label_issue')
             ledger.loc[gone, 'score'] = [doubt[row] for row in gone]
         return _keep(ledger, folder) | dict(rows=found.rows, unjudged=list(found.unjudged))
-    return run.stage('label_issues', dict(seed=seed, drop=drop), work, [read, split])
+    return run.stage('label_issues', options.of('label_issues') | dict(drop=drop), work, [read, split])
 
 def issues_of(
     stage:Stage,  # of `issues_stage`
@@ -253,27 +249,37 @@ def write_stage(
     run:RunFolder,
     read:Stage, cleaned:Stage, decided:Stage,  # `decided` has the last ledger
     issues:Stage|None,   # of `issues_stage`
-    paths:dict,          # kind → Path of the local files: train, test, removed, report; perhaps rejected; with `issues` label_issues, outliers
-    facts:dict,          # what is known for the card beside what is in the stages: repo, seed, command, options
+    paths:dict,          # kind → Path of the local files: train, test, removed, report; perhaps rejected, label_issues, outliers
+    options:PreparationOptions,
+    repo:str,            # for the card: where it will be published
+    command:str=None,    # for the card: the command line
 )->Stage:                # train.csv, test.csv, README.md, label_frequencies.json; its facts are all that the card states
     "The local files, and what is to be published."
+    stated = dict(repo=repo, seed=options.seed, options=options.recorded(), command=command)
+    stated['options'].pop('seed')
     def work(folder):
         corpus, ledger = corpus_of(read), ledger_of(decided)
-        _write_rows(corpus, ledger, paths, folder, facts['options']['csv_safe'])
+        _write_rows(corpus, ledger, paths, folder, options.csv_safe)
         if 'rejected' in paths:
             with atomic_writer(paths['rejected'], 'wb') as file: file.write((read.folder/'rejected.jsonl').read_bytes())
         found = issues_of(issues) if issues else None
-        if found: write_jsonl(paths['label_issues'], found.suspects.drop(columns='row')), write_jsonl(paths['outliers'], found.outliers.drop(columns='row'))
-        told = facts | _counts(corpus, ledger, read, facts['options']) | dict(sha256={name: file_sha256(folder/name) for name in ('train.csv', 'test.csv')})
+        if found:
+            write_jsonl(paths['label_issues'], found.suspects.drop(columns='row'))
+            write_jsonl(paths['outliers'], found.outliers.drop(columns='row'))
+        told = stated | _counts(corpus, ledger, read, options.natural_test)
+        told['sha256'] = {name: file_sha256(folder/name) for name in ('train.csv', 'test.csv')}
         told['clashes'] = cleaned.facts['clashes']
         gone = ledger['reason'] != ''
         with atomic_writer(paths['report']) as file:
-            file.write(corpus_html(told, pd.DataFrame(dict(label=corpus.table['label'][gone], reason=ledger['reason'][gone])), pd.read_parquet(cleaned.folder/'pairs.parquet'), found))
-        (folder/frequencies_file).write_text(json.dumps(_as_written(told['frequencies'], facts['options']['csv_safe']), ensure_ascii=False, indent=1), encoding='utf-8')
+            removed = pd.DataFrame(dict(label=corpus.table['label'][gone], reason=ledger['reason'][gone]))
+            file.write(corpus_html(told, removed, pd.read_parquet(cleaned.folder/'pairs.parquet'), found))
+        frequencies = json.dumps(_as_written(told['frequencies'], options.csv_safe), ensure_ascii=False, indent=1)
+        (folder/frequencies_file).write_text(frequencies, encoding='utf-8')
         (folder/'README.md').write_text(dataset_card(told), encoding='utf-8')
         return told
     after = [read, cleaned, decided] + ([issues] if issues else [])
-    return run.stage('write', dict(files={kind: os.fspath(path) for kind, path in paths.items()}, **facts), work, after, outside=paths.values())
+    files = {kind: os.fspath(path) for kind, path in paths.items()}
+    return run.stage('write', dict(files=files, **stated), work, after, outside=paths.values())
 
 # %% ../../nbs/75_phases.stages.ipynb #4495a470
 def _write_rows(corpus:Corpus, ledger:pd.DataFrame, paths:dict, folder:Path, csv_safe:bool):
@@ -292,7 +298,7 @@ def _as_written(frequencies:dict, csv_safe:bool)->dict:
     "Label frequencies with the labels as they stand in the CSV."
     return frequencies | dict(labels={guarded(label): n for label, n in frequencies['labels'].items()}) if csv_safe else frequencies
 
-def _counts(corpus:Corpus, ledger:pd.DataFrame, read:Stage, options:dict)->dict:
+def _counts(corpus:Corpus, ledger:pd.DataFrame, read:Stage, natural_test:bool)->dict:
     "How many rows there were at each step, of each label, and why the others went."
     labels, reason, part = corpus.table['label'], ledger['reason'], ledger['part']
     went, rejected = reason[reason != ''].value_counts(), read.facts['rejected']
@@ -302,4 +308,4 @@ def _counts(corpus:Corpus, ledger:pd.DataFrame, read:Stage, options:dict)->dict:
         counts=[['read', len(labels) + rejected], ['cleaned', int(cleaned.sum())], ['normalized', int((part != '').sum() + (reason == 'label_issue').sum())], ['train', int(train.sum())], ['test', int(test.sum())]],
         removed_by_reason=({'rejected when read': rejected} if rejected else {}) | {k: int(n) for k, n in sorted(went.items())},
         labels=[dict(label=label, raw=int(n), train=int(train.get(label, 0)), test=int(test.get(label, 0))) for label, n in sorted(raw.items())],
-        columns=corpus.columns, versions=versions(), frequencies=label_frequencies(labels[cleaned], 'capped' if 'label_cap' in went and not options['natural_test'] else 'natural'))
+        columns=corpus.columns, versions=versions(), frequencies=label_frequencies(labels[cleaned], 'capped' if 'label_cap' in went and not natural_test else 'natural'))

@@ -9,9 +9,8 @@ __all__ = ['md', 'md_table', 'fenced', 'front_matter', 'dataset_card', 'model_ca
 import html, json, re
 
 from ..core.markup import visible
-from .sentences import (
-    baseline_heads, compared, confused_pairs, coverage_rows, figure_rows, frequencies, known_baselines, memory,
-    percent, trust, unknown_labels, verdict)
+from .sentences import baseline_heads, compared, confused_pairs, coverage_rows, figure_rows, frequencies
+from .sentences import known_baselines, memory, percent, trust, unknown_labels, verdict
 from .pages import headline_figures
 
 # %% ../../nbs/54_report.cards.ipynb #f12e20d7

@@ -7,8 +7,9 @@ __all__ = ['corpus_html']
 
 # %% ../../nbs/55_report.corpus.ipynb #beced054
 import pandas as pd
-from .. import __version__
 
+from .. import __version__
+from ..core.options import option_name
 from ..core.markup import h, Html
 from ..utils.data_cleaner.clean_data_tfidf import differing
 from .sentences import percent, shorten
@@ -35,7 +36,7 @@ _pair_kinds = dict(
     near_duplicate=('Near copies with one label', 'Removed', 'Because of',
                     'The least similar ones. If these are not copies to you, raise the threshold.'),
     label_conflict=('One text, several labels', 'Removed', 'Because of',
-                    'The most frequent label of a text is kept, unless --conflicts says otherwise.'),
+                    f'The most frequent label of a text is kept, unless {option_name("conflicts")} says otherwise.'),
     label_clash=('Near copies with different labels', 'Stays', 'Stays too', ''))
 
 def _pairs_section(pairs:pd.DataFrame, threshold:float, clashes:dict)->Html:
@@ -74,7 +75,7 @@ def _issues_section(issues, dropped:bool, most:int=30)->list:
     else: about = (f'{len(found):,} of {issues.rows:,} training rows ({percent(len(found) / issues.rows)}) have {doubt}: {issues.summary}. '
                    'How many are wrong is estimated from how often the two classifiers differ. Where people err on what is hard to tell, fewer of the likely ones may be wrong, and more of the possible ones. '
                    + ('The likely ones were dropped.' if dropped else
-                      'They are all still there: read them, fix the source, or drop the likely ones with --label-issues drop.'))
+                      f'They are all still there: read them, fix the source, or drop the likely ones with {option_name("label_issues", "drop")}.'))
     if issues.unjudged: about += f' {len(issues.unjudged)} labels have too few rows to be judged.'
     suspects = [[r.label, str(r.suggested), r.level, r.probability_wrong, r.text] for r in found.head(most).itertuples()]
     confused = [[r.label, str(r.suggested), int(r.rows), Figure(f'{r.wrong:.1f}')] for r in issues.confused.head(12).itertuples()]

@@ -10,14 +10,13 @@ import base64, hashlib, heapq, math, re
 from collections.abc import Iterable
 
 from .. import __version__
-
 from ..core.markup import h, Html
 from ..evaluation.outcomes import correct_at
-from .sentences import (
-    baseline_heads, compared, confused_pairs, coverage_rows, figure_rows, frequencies, hints, known_baselines, memory,
-    most_often_taken_for, percent, shorten, trust, unknown_labels, verdict)
-from .tables import (
-    confusion_table, facts_list, Figure, html_table, label_name, scrollable, sortable_heads)
+from .sentences import baseline_heads, compared, confused_pairs, coverage_rows, figure_rows, frequencies
+from .sentences import hints, known_baselines, memory, most_often_taken_for, percent, shorten, trust
+from .sentences import unknown_labels, verdict
+from .tables import confusion_table, facts_list, Figure, html_table, label_name, scrollable
+from .tables import sortable_heads
 from .charts import heatmap, label_bars, line_chart, reliability_bars, series, skyline
 
 # %% ../../nbs/53_report.pages.ipynb #cf6baf23

@@ -10,6 +10,7 @@ __all__ = ['baseline_names', 'baseline_heads', 'percent', 'shorten', 'known_base
 # %% ../../nbs/50_report.sentences.ipynb #6e393dba
 import math
 
+from ..core.options import option_name
 from ..core.markup import visible
 
 # %% ../../nbs/50_report.sentences.ipynb #f74ea16b
@@ -151,12 +152,16 @@ def hints(
     balance, world = ways.get('balance', 'none'), about.get('probabilities_for')
     if linear and linear['top_1'] > metrics['top_1'] and linear['mcnemar']['p'] < .05:
         out.append('TF-IDF with a linear model is better on these rows and costs nothing: use it, or train longer, with a larger base model, or with more rows.')
-    if cut > .2: out.append(f'{percent(cut)} of the training texts are longer than the model reads. Try --long head-tail, or --long windows, which reads all of them.')
+    if cut > .2: out.append(
+        f'{percent(cut)} of the training texts are longer than the model reads. '
+        f'Try {option_name("long", "head-tail")}, or {option_name("long", "windows")}, which reads all of them.')
     if (found := metrics.get('leakage')) and found['share'] > .02: out.append('Test rows have copies in the train split. Split again with cleaner_finetune before you believe the figures.')
     if rare := [d['label'] for d in metrics['per_label'] if 0 < d['support'] < 10]: out.append(f'{len(rare)} labels have fewer than ten test rows; their figures are hardly more than anecdotes. More rows of them would help most: ' + ', '.join(map(repr, rare[:5])) + ('.' if len(rare) <= 5 else ' and others.'))
     if pairs := [p for p in confused_pairs(metrics['confusion'], 3) if p[3] >= .2 and p[2] >= 3]: out.append('Labels that are taken for each other: ' + '; '.join(f'{t!r} for {a!r} ({percent(s)} of its rows)' for t, a, _, s in pairs) + '. Read those rows: either the labels overlap, or their rows are labelled wrongly (see the label issues of cleaner_finetune).')
-    if metrics['top_1'] - metrics['macro_f1'] > .05 and balance == 'none': out.append('Rare labels do worse than common ones (macro-F1 is well below the accuracy). If they matter as much, train with --balance logit, on a dataset that was not capped.')
-    meant = f' (with --balance {balance} they are for {world})' if world and balance != 'none' else ''
+    if metrics['top_1'] - metrics['macro_f1'] > .05 and balance == 'none': out.append(
+        'Rare labels do worse than common ones (macro-F1 is well below the accuracy). If they matter as much, '
+        f'train with {option_name("balance", "logit")}, on a dataset that was not capped.')
+    meant = f' (with {option_name("balance", balance)} they are for {world})' if world and balance != 'none' else ''
     if (metrics.get('ece') or 0) > .05: out.append(f'The probabilities are off by more than five points on average{meant}; do not act on them before calibrating on rows like those in use.')
     return out
 

@@ -23,8 +23,9 @@ from ...core.errors import InputError, require_columns, unknown_name
 from ...core.markup import h, Html
 from ...core.files import atomic_writer, check_outputs
 from ...core.csv_rows import free_name
-from ...core.records import (
-    base_id, blank, iter_records, make_ids, missing, require_labels, to_json_line, unchanged, unique_ids)
+from ...core.options import option_name
+from ...core.records import base_id, blank, iter_records, make_ids, missing, require_labels, to_json_line
+from ...core.records import unchanged, unique_ids
 from .words import fold
 from .tfidf import cluster_texts, Clustered, cosines_of, leaders, least_cosine, same_texts
 
@@ -217,7 +218,6 @@ def clash_counts(
 def warn_of_clashes(
     clashes:Counter,          # of `clash_counts`
     threshold:float,          # the cosine similarity used
-    option:str='threshold',   # how the caller's user sets it
 ):
     "Say that near-duplicates with different labels stay, which labels they have most often, and what to do."
     if not clashes: return
@@ -225,7 +225,7 @@ def warn_of_clashes(
     log.warning('rows that stay beside a near copy with another label: %d, most often %r and %r (%d). If the words '
                 'in which they differ are what the labels are about, raise %s (it is %g): rows that differ as little '
                 'from one of their own label are removed as copies. If they are not, correct the labels',
-                clashes.total(), one, two, most, option, threshold)
+                clashes.total(), one, two, most, option_name('threshold'), threshold)
 
 # %% ../../../nbs/24_utils.data_cleaner.clean_data_tfidf.ipynb #85a458ef
 def clean(
