@@ -324,7 +324,8 @@ def _parts(task:Task, balance:str, seed:int)->dict:
     "The rows to train on, those to choose by if there are any, and the test split."
     train, validation = (task.train, task.validation) if task.validation is not None else held_out(task.train, seed)
     if validation is not None and len(validation) < least_rows:
-        validation = warn_of_few_rows(f'a validation split of {len(validation)} rows is too small')
+        warn_of_few_rows(f'a validation split of {len(validation)} rows is too small')
+        validation = None
     if balance == 'cap': train = _capped(train, seed)
     return {'train': train} | ({} if validation is None else {'validation': validation}) | {'test': task.test}
 
