@@ -20,10 +20,10 @@ import pandas as pd
 from ..core.errors import InputError
 from ..core.options import option_name
 from ..core.versions import versions
-from ..core.files import atomic_writer, file_sha256
+from ..core.files import atomic_writer, file_sha256, write_json
 from ..core.settings import PreparationOptions
 from ..core.records import base_id, iter_records, to_json_line, unique_ids, write_jsonl
-from ..core.labels import merge_variants, tell_lists, tell_variants
+from ..core.labels import merge_variants, warn_of_list_like, warn_of_variants
 from ..core.runs import RunFolder, Stage
 from ..utils.data_cleaner.tfidf import cluster_texts
 from ..utils.data_cleaner.clean_data_tfidf import audited, clash_counts, comparable, decide, warn_of_clashes
@@ -54,8 +54,8 @@ def read_stage(
                 columns |= dict.fromkeys(record)
                 file.write(to_json_line(record) + '\n')
         apart = f'they stay apart unless {option_name("merge_labels", True)} is given'
-        tell_variants(labels, 'merged into the first' if options.merge_labels else apart)
-        tell_lists(labels)
+        warn_of_variants(labels, 'merged into the first' if options.merge_labels else apart)
+        warn_of_list_like(labels)
         if options.merge_labels: labels = merge_variants(labels)
         pd.DataFrame(dict(id=unique_ids(ids), label=labels)).to_parquet(folder/'table.parquet')
         write_jsonl(folder/'rejected.jsonl', pd.DataFrame(rejected, columns=['file', 'line', 'reason', 'raw']))
@@ -273,8 +273,7 @@ def write_stage(
         with atomic_writer(paths['report']) as file:
             removed = pd.DataFrame(dict(label=corpus.table['label'][gone], reason=ledger['reason'][gone]))
             file.write(corpus_html(told, removed, pd.read_parquet(cleaned.folder/'pairs.parquet'), found))
-        frequencies = json.dumps(_as_written(told['frequencies'], options.csv_safe), ensure_ascii=False, indent=1)
-        (folder/frequencies_file).write_text(frequencies, encoding='utf-8')
+        write_json(folder/frequencies_file, _as_written(told['frequencies'], options.csv_safe))
         (folder/'README.md').write_text(dataset_card(told), encoding='utf-8')
         return told
     after = [read, cleaned, decided] + ([issues] if issues else [])
