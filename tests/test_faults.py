@@ -119,7 +119,7 @@ def test_given_again_nothing_is_done(whole, kind, record_property):
     record_property('seconds whole', (work.parent/'seconds').read_text())
     before = {p: p.stat().st_mtime_ns for p in work.rglob('*') if p.is_file() and not p.name.endswith(('.push', '.lock', '.md', 'metrics.json', 'report.html'))}
     done = well(start(work, kind))
-    assert 're-running' not in done.stderr and done.stderr.count('done before') >= 6
+    assert 're-running' not in done.stderr and done.stderr.count('already done') >= 6
     assert {p: p.stat().st_mtime_ns for p in before} == before and made(work) == expected
 
 
@@ -136,7 +136,7 @@ def test_asked_to_end_in_training(whole, tmp_path, sent, code):
     work = tmp_path/'work'
     done = asked_to_end(work, sent)
     assert done.returncode == code, done.stderr
-    assert 'To go on: classifier_model --input-hf-dataset ./ds' in done.stderr and 'Traceback' not in done.stderr
+    assert 'To resume: classifier_model --input-hf-dataset ./ds' in done.stderr and 'Traceback' not in done.stderr
     assert list((work/'model_run'/'train.part'/'checkpoints').glob('checkpoint-*')) and not (work/'model').exists()
     done = well(start(work, 'train'))
     assert re.search(r'resuming from step \d+', done.stderr) and made(work) == whole['train'][0]
@@ -150,7 +150,7 @@ def test_damaged_checkpoints_are_found(whole, tmp_path):
         data[len(data) // 2] ^= 1
         (checkpoint/'optimizer.pt').write_bytes(data)
     done = well(start(work, 'train'))
-    assert 'is not used: ' in done.stderr and 'is not as it was made' in done.stderr and made(work) == whole['train'][0]
+    assert 'is not used: ' in done.stderr and 'changed after it was written' in done.stderr and made(work) == whole['train'][0]
 
 
 # A run folder that was changed, or is in use
@@ -163,7 +163,7 @@ def test_what_was_damaged_is_done_again(whole, tmp_path, kind, name, stage):
     path = tmp_path/'work'/name
     path.write_bytes(path.read_bytes()[:-7])
     done = well(start(tmp_path/'work', kind))
-    again = re.findall(r're-running stage (\w+):', done.stderr)
+    again = re.findall(r're-running (\w+):', done.stderr)
     assert again[0] == stage and len(again) <= 2, done.stderr  # what is made from it is the same, so it stands; the card is written by two stages
     assert made(tmp_path/'work') == expected
 

@@ -309,7 +309,7 @@ def test_reading_what_is_not_there(hub, monkeypatch, tmp_path):
     hub.push('alice/bare', {'x.bin': b'x'}, 'dataset')
     fails('no data files', load_splits, 'alice/bare')
     hub.push('alice/gated', {'train.csv': b'a,b\n1,2\n', 'config.json': b'{}'}, 'dataset', gated=True)
-    fails('admits people one by one', load_splits, 'alice/gated')
+    fails('its owner grants access to each person; ask at', load_splits, 'alice/gated')
     hub.push('alice/broken', {'train.csv': b'a,b\n1,2\n3,4,5,6\n'}, 'dataset')
     fails('alice/broken', load_splits, 'alice/broken')
 

@@ -18,7 +18,7 @@ from .options import option_name
 from .files import Limits
 from .csv_rows import delimiters
 from .records import as_label, blank, iter_rows, require_text
-from .labels import tell_lists
+from .labels import warn_of_list_like
 from .access import check_reach, find_token, hub_api, is_folder, longest_wait, mistakes_of_ours, patiently
 from .access import purposes, quiet
 from .hub import check_inside, same_content
@@ -253,7 +253,7 @@ def typed_split(
     if kinds := sorted({type(value).__name__ for value in df[label]} - {'str'}):
         log.info('%s: labels are of type %s, and read as text', where, ', '.join(kinds))
     if empty := sum(map(blank, df[text])): log.warning('%s: %d of %d texts are empty', where, empty, len(df))
-    tell_lists(labels, where)
+    warn_of_list_like(labels, where)
     return typed
 
 # %% ../../nbs/15_core.fetch.ipynb #364b2c6e

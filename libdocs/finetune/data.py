@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..core.errors import InputError
 from ..core.settings import SampleOptions
-from ..core.labels import encode, LabelSchema, tell_variants
+from ..core.labels import encode, LabelSchema, warn_of_variants
 from ..core.access import is_folder, place_of
 from ..core.fetch import load_note, load_splits, pinned, require_split, typed_split
 from ..utils.data_cleaner.tfidf import cluster_texts
@@ -75,7 +75,7 @@ def load_task(
         if df.empty: raise InputError(f'{dataset}: the {name} split has no rows')
     schema = LabelSchema.from_labels(parts['train']['label'])
     apart = 'each is a label of its own; cleaner_finetune --merge-labels makes one of them'
-    tell_variants(parts['train']['label'], apart, f'{dataset}: the train split')
+    warn_of_variants(parts['train']['label'], apart, f'{dataset}: the train split')
     for name in set(parts) - {'train'}: encode(schema, parts[name]['label'], f'{dataset}: the {name} split')
     parts = {name: downsampled(df, sample.downsample, sample.seed) for name, df in parts.items()}
     frequencies = check_frequencies(load_note(dataset, frequencies_file, token, revision), dataset)

@@ -26,6 +26,7 @@ from ..core.options import flat, option_name
 from ..core.processes import is_main, join, Leaving, processes, shared
 from ..core.memory import keep_memory
 from ..core.versions import versions
+from ..core.files import write_json
 from ..core.settings import JobOptions, Reading, scratch, TrackingOptions, TrainingOptions
 from ..core.records import require_text
 from ..core.labels import encode, LabelSchema, save_schema
@@ -465,7 +466,7 @@ def _saved(job:_Job, tokenized:Stage, trained:Stage, last:Stage)->Stage:
         tokenizer.save_pretrained(folder)
         save_schema(job.task.schema, folder/'labels.json')
         found |= _facts(tokenized, trained, last, kept)
-        (folder/'training.json').write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding='utf-8')
+        write_json(folder/'training.json', found)
         (folder/'README.md').write_text(model_card(found), encoding='utf-8')
         _keep({p.name: p for p in sorted(folder.iterdir())}, record['repo'], 'Fine-tuned model')
         for path in folder.iterdir(): path.unlink()

@@ -23,7 +23,7 @@ from ..core.versions import versions
 from ..core.files import atomic_writer, file_sha256
 from ..core.settings import PreparationOptions
 from ..core.records import base_id, iter_records, to_json_line, unique_ids, write_jsonl
-from ..core.labels import merge_variants, tell_lists, tell_variants
+from ..core.labels import merge_variants, warn_of_list_like, warn_of_variants
 from ..core.runs import RunFolder, Stage
 from ..utils.data_cleaner.tfidf import cluster_texts
 from ..utils.data_cleaner.clean_data_tfidf import audited, clash_counts, comparable, decide, warn_of_clashes
@@ -66,8 +66,8 @@ def read_stage(
 def _report_labels(labels:list, merge:bool)->list:
     "The labels, merged if asked; the log names those that look like one label or like several."
     apart = f'they stay apart unless {option_name("merge_labels", True)} is given'
-    tell_variants(labels, 'merged into the first' if merge else apart)
-    tell_lists(labels)
+    warn_of_variants(labels, 'merged into the first' if merge else apart)
+    warn_of_list_like(labels)
     return merge_variants(labels) if merge else labels
 
 # %% ../../nbs/75_phases.stages.ipynb #939a4778
