@@ -22,8 +22,8 @@ limit(1 << 46)
 more, when, tokens, sys.argv = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:]
 if when == "train":
     import libdocs.finetune.finetune as ours, transformers
-    def sized(*args, make=ours.classifier_trainer, **options): return make(*args, **options | dict(tokens=tokens))
-    ours.classifier_trainer, transformers.Trainer.train = sized, limited(transformers.Trainer.train, more)
+    def sized(*args, make=ours.ClassifierTrainer, **options): return make(*args, **options | dict(tokens=tokens))
+    ours.ClassifierTrainer, transformers.Trainer.train = sized, limited(transformers.Trainer.train, more)
 else:
     import libdocs.classifiers.forward as room
     room.Forward._logits, room.batch_tokens = limited(room.Forward._logits, more), lambda model, device: tokens

@@ -36,9 +36,9 @@ import sys
 sys.path.append({str(Path(__file__).parent)!r})
 from shortage import Shortage, beyond
 when, tokens, step, *sys.argv = sys.argv[1:]
-if when == "train": from libdocs.finetune.trainer import _Step as owner
+if when == "train": from libdocs.finetune.trainer import ClassifierTrainer as owner
 else: from libdocs.classifiers.forward import Forward as owner
-name = dict(train="_step", evaluate="_logits")[when]
+name = dict(train="step_in_parts", evaluate="_logits")[when]
 setattr(owner, name, Shortage(beyond(int(tokens), int(step))).during(getattr(owner, name)))
 ''' + warm.MODULE
 

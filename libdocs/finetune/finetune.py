@@ -51,7 +51,7 @@ from .base import split_tokens
 from .tracking import Tracking
 from .losses import assumed_shares, loss_function, probabilities_for, row_weights
 from .batches import collate, Drawn
-from .trainer import classifier_trainer, is_last, last_checkpoint
+from .trainer import ClassifierTrainer, is_last, last_checkpoint
 from .lora import merged, with_lora
 from .data import check_target, held_out, least_rows, load_task, Task, warn_of_few_rows
 from .plan import default_epochs, most_cut, pass_steps, patience, tokenize, warmup, warn_of_cpu
@@ -113,7 +113,7 @@ def _trainer(job, model, tokenizer, rows:dict, folder:Path, tracked:bool=False, 
         pairs = merged_from(tokenizer)
         def apart(inputs, rng): return split_tokens(inputs, pairs, split, tokenizer.model_max_length, rng)
     stopping = [transformers.EarlyStoppingCallback(patience(job.training.epochs))] if 'validation' in rows else []
-    trainer = classifier_trainer(loss, job.reading.pool, padding_of(tokenizer, model), model=model, args=args, data_collator=collate,
+    trainer = ClassifierTrainer(loss, job.reading.pool, padding_of(tokenizer, model), model=model, args=args, data_collator=collate,
         train_dataset=Drawn(rows['train'], args.seed, apart), eval_dataset=rows.get('validation'),
         compute_metrics=trainer_metrics, callbacks=[*stopping, _progress(until)])
     if 'validation' in rows and balance != 'none':
@@ -405,8 +405,8 @@ def _learn(trainer):
     checkpoint = shared(last_checkpoint(folder) if is_main() else None)
     if checkpoint: log.info('resuming from step %s', checkpoint.name.split('-')[1])
     if not checkpoint: trainer.train()
-    elif is_last(checkpoint): trainer.take(checkpoint)
-    else: trainer.go_on(checkpoint)
+    elif is_last(checkpoint): trainer.load_result(checkpoint)
+    else: trainer.resume(checkpoint)
 
 # %% ../../nbs/69_finetune.finetune.ipynb #c8633ba4
 cheap_cpu, cheap_gpu = 3e13, 3e16  # operations of a training that 'auto' does twice
