@@ -12,13 +12,13 @@ COMMANDS = {'cleaner_finetune': 'libdocs.cleaner_finetune', 'classifier_model': 
 OTHERS = ('torchrun', 'accelerate', 'iconv', 'git', 'hf', 'pip', 'papermill')  # programs whose options are theirs
 FIRST, SECOND = ['cleaner_finetune'], ['classifier_model']
 SAID_BY = {  # module, or package: the commands that print what it says, each of which must have the option
-        'cleaner_finetune': FIRST, 'phases.stages': FIRST, 'phases.preparation': FIRST,
-        'report.corpus': FIRST, 'utils': FIRST,
-        'classifier_model': SECOND, 'finetune': SECOND, 'classifiers': SECOND, 'phases.training': SECOND,
-        'pipelines': ['libdocs-pipeline'], 'push': ['libdocs push'],
-        'core.console': list(COMMANDS), 'core.errors': FIRST + SECOND, 'core.files': FIRST + SECOND,
-        'core.json_rows': FIRST + SECOND, 'core.csv_rows': FIRST + SECOND,
-        'core.records': FIRST + SECOND, 'core.labels': FIRST + SECOND}
+    'cleaner_finetune': FIRST, 'phases.stages': FIRST, 'phases.preparation': FIRST,
+    'report.corpus': FIRST, 'utils': FIRST,
+    'classifier_model': SECOND, 'finetune': SECOND, 'classifiers': SECOND, 'phases.training': SECOND,
+    'pipelines': ['libdocs-pipeline'], 'push': ['libdocs push'],
+    'core.console': list(COMMANDS), 'core.errors': FIRST + SECOND, 'core.files': FIRST + SECOND,
+    'core.json_rows': FIRST + SECOND, 'core.csv_rows': FIRST + SECOND,
+    'core.records': FIRST + SECOND, 'core.labels': FIRST + SECOND}
 
 
 def options(command):
