@@ -29,9 +29,10 @@ demo: .venv/made ## the whole job, offline: a dirty corpus to a published, evalu
 	@echo && echo "Open demo/results/report.html in a browser; demo/prepared/letters_report.html shows what was done to the corpus."
 
 # One thread for each: two trainings side by side that share two cores wait for each other in torch's thread pool.
-test: .venv/made ## notebooks clean and exported, their tests, and pytest
+test: .venv/made ## no faults that ruff finds, notebooks clean, exported and as stored when they are run, and pytest
+	$(BIN)/ruff check
 	$(BIN)/python tests/check_tree.py
-	OMP_NUM_THREADS=1 $(BIN)/nbdev-test --n-workers 2 --do-print
+	OMP_NUM_THREADS=1 $(BIN)/python tests/check_outputs.py --workers 2
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 soak: .venv/made ## kill each command at twenty places, fail each allocation, limit the addresses, spoil every call to the Hub, W&B servers that fail; an hour

@@ -2,16 +2,20 @@
 
     python bench/cleaning.py [DATA] [--work FOLDER] [--runs 5] [--only NAME] [--write]
 
-Corpora are made by bench/corpus.py in --work (2 GB for the largest); DATA adds the real ones under it. What each contender does:
+Corpora are made by bench/corpus.py in --work (2 GB for the largest); DATA adds the real ones under it. What
+each contender does:
 
-- libdocs: texts to TF-IDF rows to all pairs with a cosine of at least 0.9 (`tfidf_rows`, `near_duplicates`)
-- exact: TfidfVectorizer(sublinear_tf=True) and sparse_dot_topn's sp_matmul_topn on all cores: the same weights, the same pairs
+- libdocs: texts to TF-IDF rows to all pairs with a cosine of at least 0.9 (`tfidf_rows`,
+  `near_duplicates`)
+- exact: TfidfVectorizer(sublinear_tf=True) and sparse_dot_topn's sp_matmul_topn on all cores: the same
+  weights, the same pairs
 - rensa: only the MinHash signatures (128 permutations over the words of each text), no search
 - datasketch: MinHash signatures (128 permutations) and MinHash-LSH at 0.8
 
-Times are wall seconds from the list of Python strings to the result, without imports and after one call on two short texts (which loads
-libdocs's compiled code); medians of --runs runs in turns, with the range. The rows "1,000,000" and "worst" are `cluster_texts`, from a
-Parquet file read in batches and from lists; peak memory is that of the whole process."""
+Times are wall seconds from the list of Python strings to the result, without imports and after one call on
+two short texts (which loads libdocs's compiled code); medians of --runs runs in turns, with the range. The
+rows "1,000,000" and "worst" are `cluster_texts`, from a Parquet file read in batches and from lists; peak
+memory is that of the whole process."""
 import argparse, json, os, resource, statistics, subprocess, sys, tempfile, time
 from pathlib import Path
 
@@ -33,7 +37,8 @@ def exact(texts: list, **how) -> tuple:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sparse_dot_topn import sp_matmul_topn
     rows = TfidfVectorizer(sublinear_tf=True, token_pattern=r'(?u)[^\W_]+', **how).fit_transform(texts).tocsr()
-    found = sp_matmul_topn(rows, rows.T.tocsr(), top_n=min(len(texts), 2000), threshold=.9 - 1e-9, n_threads=threads).tocoo()
+    found = sp_matmul_topn(rows, rows.T.tocsr(), top_n=min(len(texts), 2000), threshold=.9 - 1e-9,
+                           n_threads=threads).tocoo()
     pairs = np.column_stack([found.row, found.col])[found.row < found.col].astype(np.int64)
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
     return len(pairs), hash(pairs.tobytes())
@@ -58,7 +63,8 @@ def rensa(texts: list) -> tuple:
 def datasketch(texts: list) -> tuple:
     from datasketch import MinHash, MinHashLSH
     index, pairs = MinHashLSH(threshold=.8, num_perm=128), 0
-    for row, signature in enumerate(MinHash.generator(([w.encode() for w in set(text.split())] for text in texts), num_perm=128)):
+    for row, signature in enumerate(MinHash.generator(
+        ([w.encode() for w in set(text.split())] for text in texts), num_perm=128)):
         pairs += len(index.query(signature))
         index.insert(row, signature)
     return pairs, None
@@ -84,15 +90,23 @@ def worst(name: str) -> list:
     if name == 'form letter, one word of its own': return [f'{form} x{i}' for i in range(n)]
     if name == 'form letter, one of 1,000 words': return [f'{form} x{i}' for i in rng.integers(0, 1000, n)]
     if name == 'form letter, two of 1,000 words': return [f'{form} x{i} y{j}' for i, j in rng.integers(0, 1000, (n, 2))]
-    if name == 'form letter of 2,000 words, one of its own (20,000 rows)': return [f'{long_form} x{i}' for i in range(20_000)]
-    if name == 'form letter, a word anywhere changed': return [' '.join([*words[:p], f'y{q}', *words[p + 1:100]]) for p, q in zip(rng.integers(0, 100, n), rng.integers(0, 500, n))]
-    if name == 'one text of 50 MB and 100 short ones': return [' '.join(words[i] for i in rng.zipf(1.3, 9_500_000) % 100_000)] + ['a b c'] * 100
-    if name == '1,000,000 rows of 3 words out of 1,000': return [' '.join(words[i] for i in row) for row in rng.integers(0, 1000, (1_000_000, 3))]
-    if name == '1,000,000 rows of 3 Zipf words': return [' '.join(words[i] for i in row) for row in rng.zipf(1.2, (1_000_000, 3)) % 100_000]
+    if name == 'form letter of 2,000 words, one of its own (20,000 rows)':
+        return [f'{long_form} x{i}' for i in range(20_000)]
+    if name == 'form letter, a word anywhere changed':
+        return [' '.join([*words[:p], f'y{q}', *words[p + 1:100]])
+                for p, q in zip(rng.integers(0, 100, n), rng.integers(0, 500, n))]
+    if name == 'one text of 50 MB and 100 short ones':
+        return [' '.join(words[i] for i in rng.zipf(1.3, 9_500_000) % 100_000)] + ['a b c'] * 100
+    if name == '1,000,000 rows of 3 words out of 1,000':
+        return [' '.join(words[i] for i in row) for row in rng.integers(0, 1000, (1_000_000, 3))]
+    if name == '1,000,000 rows of 3 Zipf words':
+        return [' '.join(words[i] for i in row) for row in rng.zipf(1.2, (1_000_000, 3)) % 100_000]
 
 
-WORST = ['identical', 'form letter, one word of its own', 'form letter, one of 1,000 words', 'form letter, two of 1,000 words', 'form letter, a word anywhere changed',
-         'form letter of 2,000 words, one of its own (20,000 rows)', 'one text of 50 MB and 100 short ones', '1,000,000 rows of 3 words out of 1,000', '1,000,000 rows of 3 Zipf words']
+WORST = ['identical', 'form letter, one word of its own', 'form letter, one of 1,000 words',
+         'form letter, two of 1,000 words', 'form letter, a word anywhere changed',
+         'form letter of 2,000 words, one of its own (20,000 rows)', 'one text of 50 MB and 100 short ones',
+         '1,000,000 rows of 3 words out of 1,000', '1,000,000 rows of 3 Zipf words']
 
 
 def load(source: str) -> list:
@@ -121,7 +135,8 @@ def in_turns(contenders: list, source: str, runs: int) -> dict:
     results = {c: [] for c in contenders}
     for _ in range(runs):
         for contender in contenders:
-            done = subprocess.run([sys.executable, __file__, '--once', contender, source], capture_output=True, text=True, env=os.environ | dict(PYTHONHASHSEED='0'))
+            done = subprocess.run([sys.executable, __file__, '--once', contender, source],
+                                  capture_output=True, text=True, env=os.environ | dict(PYTHONHASHSEED='0'))
             if done.returncode: raise SystemExit(done.stderr[-3000:])
             results[contender].append(json.loads(done.stdout.splitlines()[-1]))
             print(contender, source, results[contender][-1], flush=True)
@@ -139,7 +154,8 @@ def agreement(source: str, found: dict, same: bool) -> str:
     "Whether the exact peer found the same pairs, and if not, whether it does with the same words."
     if same: return 'the same pairs'
     again = in_turns(['exact_with_our_words'], source, 1)['exact_with_our_words'][0]
-    return f'{found["exact"][0][1]:,} pairs; with the words of libdocs ' + ('the same pairs' if again[2] == found['libdocs'][0][2] else f'{again[1]:,} pairs: NOT THE SAME')
+    return f'{found["exact"][0][1]:,} pairs; with the words of libdocs ' + (
+        'the same pairs' if again[2] == found['libdocs'][0][2] else f'{again[1]:,} pairs: NOT THE SAME')
 
 
 def compare(name: str, source: str, contenders: list, runs: int) -> list:
@@ -150,7 +166,8 @@ def compare(name: str, source: str, contenders: list, runs: int) -> list:
     for contender in contenders:
         theirs, text = seconds(found[contender])
         same = {r[2] for r in found[contender] + found['libdocs']}
-        what = agreement(source, found, len(same) == 1) if contender == 'exact' else {'rensa': 'signatures only', 'datasketch': f'{found[contender][0][1]:,} pairs, approximate'}[contender]
+        what = agreement(source, found, len(same) == 1) if contender == 'exact' else {
+            'rensa': 'signatures only', 'datasketch': f'{found[contender][0][1]:,} pairs, approximate'}[contender]
         lines.append(f'| | {contender} | {text} | **{theirs / ours:.1f} ×** | {what} |')
     return lines
 
@@ -175,7 +192,8 @@ def main():
     args.work.mkdir(parents=True, exist_ok=True)
     for part, measure in dict(peers=peers, real=real, large=large, worst=worst_cases).items():
         if args.only not in part: continue
-        text = '\n'.join([f'{machine().replace("one run each", f"median of {args.runs} runs, with the range")}', '', *measure(args)])
+        text = '\n'.join([f'{machine().replace("one run each", f"median of {args.runs} runs, with the range")}',
+                          '', *measure(args)])
         print(text, flush=True)
         if args.write: write(text, f'cleaning.py {part}')
 
@@ -183,12 +201,14 @@ def main():
 def peers(args) -> list:
     head = ['| rows | contender | seconds | times libdocs | result |', '|---|---|---|---|---|']
     head += compare('20,000 documents of 1.7 kB', made(args.work, 20_000, 1700), ['exact'], args.runs)
-    return head + compare('130,000 texts of 60 characters', made(args.work, 130_000, 60), ['exact', 'rensa', 'datasketch'], args.runs)
+    return head + compare('130,000 texts of 60 characters', made(args.work, 130_000, 60),
+                          ['exact', 'rensa', 'datasketch'], args.runs)
 
 
 def real(args) -> list:
     head = ['| corpus | contender | seconds | times libdocs | result |', '|---|---|---|---|---|']
-    for name in ('sms_spam/sms_spam', 'clinc150/clinc150_train', 'banking77/banking77_train', 'cuad_contracts/cuad_contracts', 'neardup_articles_1000/neardup_articles_1000'):
+    for name in ('sms_spam/sms_spam', 'clinc150/clinc150_train', 'banking77/banking77_train',
+                 'cuad_contracts/cuad_contracts', 'neardup_articles_1000/neardup_articles_1000'):
         path = args.data/f'{name}.jsonl' if args.data else None
         if path is None or not path.exists(): print(f'skipped {name}: not there')
         else: head += compare(Path(name).name, str(path), ['exact'], args.runs)
@@ -196,7 +216,8 @@ def real(args) -> list:
 
 
 def large(args) -> list:
-    small, big = (in_turns(['stream'], made(args.work, rows, 1700), args.runs)['stream'] for rows in (100_000, 1_000_000))
+    small, big = (in_turns(['stream'], made(args.work, rows, 1700), args.runs)['stream']
+                  for rows in (100_000, 1_000_000))
     lines = ['| rows | seconds | peak memory | copies found |', '|---|---|---|---|']
     for name, runs in (('100,000 documents of 1.7 kB', small), ('1,000,000 documents of 1.7 kB', big)):
         lines.append(f'| {name} | {seconds(runs)[1]} | {max(r[3] for r in runs):.2f} GiB | {runs[0][1]:,} |')

@@ -1,11 +1,13 @@
 """Made-up corpora for the benchmarks: words as rare as English words are, and near-duplicates planted at known cosines.
 
-Word frequencies follow the double power law that Gerlach & Altmann (Phys. Rev. X 3, 021006, 2013) fitted to English: f(r) ~ 1/r up to rank
-7,873 and ~ 1/r^1.77 behind it, without end, so that the vocabulary grows with the corpus as it does in real text (here up to rank 3 million).
+Word frequencies follow the double power law that Gerlach & Altmann (Phys. Rev. X 3, 021006, 2013) fitted to
+English: f(r) ~ 1/r up to rank 7,873 and ~ 1/r^1.77 behind it, without end, so that the vocabulary grows
+with the corpus as it does in real text (here up to rank 3 million).
 
     python bench/corpus.py OUT.parquet --rows 20000 --chars 1700 [--planted 0.05] [--seed 0]
 
-writes a Parquet file with the columns text, copy_of (number of the row that a planted row was made from, or null) and cosine (the one aimed at)."""
+writes a Parquet file with the columns text, copy_of (number of the row that a planted row was made from, or
+null) and cosine (the one aimed at)."""
 import argparse, functools
 from collections.abc import Iterator
 
@@ -53,7 +55,9 @@ def draw(count: int, rng: np.random.Generator) -> np.ndarray:
 def edited(words: np.ndarray, cosine: float, idf: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     "A copy of `words` with words replaced, one after the other, until the TF-IDF cosine has come down to `cosine`."
     def weights(text): return {w: (1 + np.log(n)) * idf[w] for w, n in zip(*np.unique(text, return_counts=True))}
-    def similarity(a, b): return sum(a[w] * b[w] for w in a.keys() & b.keys()) / np.sqrt(sum(v * v for v in a.values()) * sum(v * v for v in b.values()))
+    def similarity(a, b):
+        return sum(a[w] * b[w] for w in a.keys()
+                   & b.keys()) / np.sqrt(sum(v * v for v in a.values()) * sum(v * v for v in b.values()))
     places, others, before = rng.permutation(len(words)), draw(len(words), rng), weights(words)
     low, high = 0, len(words)
     while high - low > 1:  # the cosine falls with each word, but for little waves: search by halves
@@ -66,7 +70,8 @@ def edited(words: np.ndarray, cosine: float, idf: np.ndarray, rng: np.random.Gen
 
 
 def texts(rows: int, chars: int, planted: float = .05, seed: int = 0, block: int = 10_000) -> Iterator[pa.Table]:
-    """Blocks of `rows` texts of about `chars` characters in all, a share `planted` of them edited copies of an earlier row of their block."""
+    """Blocks of `rows` texts of about `chars` characters in all, a share `planted` of them edited copies of an
+    earlier row of their block."""
     length = max(3, round(chars / letters_per_word))
     idf = np.log((1 + rows) / (1 + rows * -np.expm1(-length * rank_frequencies()))) + 1
     for start in range(0, rows, block):
@@ -80,7 +85,8 @@ def texts(rows: int, chars: int, planted: float = .05, seed: int = 0, block: int
         offsets = np.concatenate([[0], np.cumsum([len(d) for d in documents])]).astype(np.int32)
         words = pa.ListArray.from_arrays(offsets, vocabulary().take(pa.array(np.concatenate(documents))))
         numbers = pa.array(np.where(copy_of < 0, 0, copy_of + start), mask=copy_of < 0)
-        yield pa.table({'text': pc.binary_join(words, ' '), 'copy_of': numbers, 'cosine': pa.array(cosines, mask=copy_of < 0)})
+        yield pa.table({'text': pc.binary_join(words, ' '), 'copy_of': numbers,
+                        'cosine': pa.array(cosines, mask=copy_of < 0)})
 
 
 def write(path: str, rows: int, chars: int, planted: float = .05, seed: int = 0):

@@ -2,11 +2,14 @@
 
     python bench/duplicates.py DATA [--write]
 
-1. neardup_articles_1000 (1,000 news articles, 10 pairs known to be plagiarised): pairs found at each threshold.
-2. Planted edits: 300 texts of DATA's banking77 (short), cuad_contracts (long) and of two made-up corpora in Chinese and in Greek and English
-   mixed, each with one copy for each kind of edit. Recall is the share of the planted copies found (directly or by their cluster).
+1. neardup_articles_1000 (1,000 news articles, 10 pairs known to be plagiarised): pairs found at each
+   threshold.
+2. Planted edits: 300 texts of DATA's banking77 (short), cuad_contracts (long) and of two made-up corpora
+   in Chinese and in Greek and English mixed, each with one copy for each kind of edit. Recall is the share
+   of the planted copies found (directly or by their cluster).
 3. Texts that must not merge: different articles under one boilerplate header.
-4. The test rows of banking77 that a scan by 3-word shingles (Jaccard similarity of at least 0.7) takes for copies of training rows, beside `leakage`."""
+4. The test rows of banking77 that a scan by 3-word shingles (Jaccard similarity of at least 0.7) takes
+   for copies of training rows, beside `leakage`."""
 import argparse, json, re
 from collections import Counter
 from pathlib import Path
@@ -47,8 +50,10 @@ def edits(text: str, rng, other: str) -> dict:
     parts, strange = pieces(text), pieces(other)
     replaced = [strange[rng.integers(len(strange))] if k % 20 == 10 % len(parts) else w for k, w in enumerate(parts)]
     third = max(1, len(parts) // 3)
-    return {'case and white space': re.sub(r' ', '  \t', text.upper()) + '\n', 'one word in 20 replaced': joined(replaced, text),
-            'a sentence of 8 words added': joined([*parts, *(strange * 8)[:8]], text), 'two parts swapped': joined([*parts[third:], *parts[:third]], text)}
+    return {'case and white space': re.sub(r' ', '  \t', text.upper()) + '\n',
+            'one word in 20 replaced': joined(replaced, text),
+            'a sentence of 8 words added': joined([*parts, *(strange * 8)[:8]], text),
+            'two parts swapped': joined([*parts[third:], *parts[:third]], text)}
 
 
 def planted(name: str, texts: list, rng) -> list:
@@ -71,11 +76,14 @@ def planted(name: str, texts: list, rng) -> list:
 def made_up(kind: str, rng) -> list:
     "300 texts in a script that is not Latin, or in two at once."
     def letters(first, last): return [chr(c) for c in range(first, last)]
-    def zipf(vocabulary, size): return rng.choice(vocabulary, size, p=1 / np.arange(1, len(vocabulary) + 1) / (1 / np.arange(1, len(vocabulary) + 1)).sum())
+    def zipf(vocabulary, size):
+        return rng.choice(vocabulary, size,
+                          p=1 / np.arange(1, len(vocabulary) + 1) / (1 / np.arange(1, len(vocabulary) + 1)).sum())
     def word(alphabet, size): return ''.join(rng.choice(alphabet, size))
     chinese = [word(letters(0x4e00, 0x5e00), 2) for _ in range(4000)]
     if kind == 'Chinese, made up': return [''.join(zipf(chinese, 80)) + '。' for _ in range(300)]
-    mixed = [word(letters(0x3b1, 0x3c9) if rng.random() < .5 else letters(97, 123), rng.integers(2, 9)) for _ in range(4000)] + chinese[:500]
+    mixed = [word(letters(0x3b1, 0x3c9) if rng.random() < .5 else letters(97, 123),
+                  rng.integers(2, 9)) for _ in range(4000)] + chinese[:500]
     return [' '.join(zipf(mixed, 80)) for _ in range(300)]
 
 
@@ -83,7 +91,8 @@ def boilerplate(rng) -> list:
     "Different texts under one header."
     header = ' '.join(f'header{i}' for i in range(60))
     vocabulary = [f'word{i}' for i in range(5000)]
-    lines = ['| words of the text under a header of 60 words | merged at 0.7 | 0.8 | 0.9 | 0.95 |', '|---|---|---|---|---|']
+    lines = ['| words of the text under a header of 60 words | merged at 0.7 | 0.8 | 0.9 | 0.95 |',
+             '|---|---|---|---|---|']
     for size in (5, 10, 20, 50, 200):
         texts = [f'{header} {" ".join(rng.choice(vocabulary, size))}' for _ in range(500)]
         merged = [500 - len(set(cluster_texts(texts, t).cluster.tolist())) for t in (.7, .8, .9, .95)]
@@ -113,18 +122,24 @@ def banking(folder: Path) -> list:
     train, test = (pd.read_json(folder/f'banking77_{s}.jsonl', lines=True) for s in ('train', 'test'))
     best, who = nearest_by_shingles(list(train['text']), list(test['text']))
     scan = best >= .7
-    lines = [f'The scan takes {scan.sum()} of {len(test):,} test rows for copies.', '', '| threshold of `leakage` | leaked rows | share | of the rows of the scan |', '|---|---|---|---|']
+    lines = [f'The scan takes {scan.sum()} of {len(test):,} test rows for copies.', '',
+             '| threshold of `leakage` | leaked rows | share | of the rows of the scan |', '|---|---|---|---|']
     for t in (.6, .7, .8, .9, .95):
         audit = leakage(train, test, t)
-        lines.append(f'| {t:g} | {audit.leaked.sum():,} ({audit.counts["exact"]} exact) | {audit.share:.1%} | {(audit.leaked & scan).sum()} |')
+        lines.append(f'| {t:g} | {audit.leaked.sum():,} ({audit.counts["exact"]} exact) | '
+                     f'{audit.share:.1%} | {(audit.leaked & scan).sum()} |')
     audit = leakage(train, test, .9)
     missed = np.flatnonzero(scan & ~audit.leaked)
     other = sum(test['label'][k] != train['label'][who[k]] for k in missed)
     differing = [len(set(words(test['text'][k])) ^ set(words(train['text'][who[k]]))) for k in missed]
     examples = '; '.join(f'"{test["text"][k].strip()}" / "{train["text"][who[k]].strip()}"' for k in missed[:3])
-    return [*lines, '', f'Of the {len(missed)} rows that the scan has and `leakage` at 0.9 has not, {other} have another label than their match. They and their matches differ in '
-            f'{min(differing)} to {max(differing)} words (median {int(np.median(differing))}; both sides counted), and in so short a text these carry enough of the weight to bring the cosine below 0.9: {examples}. '
-            f'The scan counts every word alike; the other way round, {(audit.leaked & ~scan).sum()} rows are leaked at 0.9 that the scan misses, because it wants the words in order.']
+    return [*lines, '', f'Of the {len(missed)} rows that the scan has and `leakage` at 0.9 has not, '
+            f'{other} have another label than their match. They and their matches differ in '
+            f'{min(differing)} to {max(differing)} words (median {int(np.median(differing))}; both sides '
+            'counted), and in so short a text these carry enough of the weight to bring the cosine below '
+            f'0.9: {examples}. '
+            f'The scan counts every word alike; the other way round, {(audit.leaked & ~scan).sum()} rows '
+            'are leaked at 0.9 that the scan misses, because it wants the words in order.']
 
 
 def main():
@@ -132,11 +147,13 @@ def main():
     p.add_argument('data', type=Path)
     p.add_argument('--write', action='store_true', help='put the tables into bench/RESULTS.md')
     args, rng = p.parse_args(), np.random.default_rng(0)
-    texts = {name: [json.loads(line)['text'] for line in open(args.data/path, encoding='utf-8')] for name, path in
-             (('banking77', 'banking77/banking77_train.jsonl'), ('cuad_contracts', 'cuad_contracts/cuad_contracts.jsonl')) if (args.data/path).exists()}
+    texts = {name: [json.loads(line)['text'] for line in open(args.data/path, encoding='utf-8')]
+             for name, path in (('banking77', 'banking77/banking77_train.jsonl'),
+                                ('cuad_contracts', 'cuad_contracts/cuad_contracts.jsonl')) if (args.data/path).exists()}
     out = [machine(), '']
     if (path := args.data/'neardup_articles_1000/neardup_articles_1000.jsonl').exists(): out += articles(path) + ['']
-    out += ['Planted edits, 300 texts each: share of the copies found at the threshold, and how many of the 300 originals are merged with another original (at the four thresholds).', '',
+    out += ['Planted edits, 300 texts each: share of the copies found at the threshold, and how many of '
+            'the 300 originals are merged with another original (at the four thresholds).', '',
             '| texts | edit | 0.7 | 0.8 | 0.9 | 0.95 | originals merged |', '|---|---|---|---|---|---|---|']
     for name, some in texts.items(): out += planted(name, [some[k] for k in rng.permutation(len(some))[:300]], rng)
     for name in ('Chinese, made up', 'Greek, Latin and Chinese, made up'): out += planted(name, made_up(name, rng), rng)

@@ -2,9 +2,12 @@
 
     python bench/faults.py [--soak] [--write]
 
-Runs those of the tests that make faults and counts them by kind; a test that spoils every call to the Hub counts once for each call and way of spoiling it. Survived means what
-the test says it must: the same files in the end, nothing twice, nothing half, one line that says what to do. With --soak each command is killed at twenty places and every call
-is spoilt in every way (half an hour, two tests at a time). Seconds are those of the same command without a fault, and of the command that goes on after it was killed, start-up included."""
+Runs those of the tests that make faults and counts them by kind; a test that spoils every call to the Hub
+counts once for each call and way of spoiling it. Survived means what the test says it must: the same files
+in the end, nothing twice, nothing half, one line that says what to do. With --soak each command is killed
+at twenty places and every call is spoilt in every way (half an hour, two tests at a time). Seconds are
+those of the same command without a fault, and of the command that goes on after it was killed, start-up
+included."""
 import argparse
 import os
 import subprocess
@@ -24,16 +27,22 @@ KINDS = {  # what is told: the tests that do it
     'damaged checkpoint, manifest, output, torn results': ['test_damaged_checkpoints', 'test_what_was_damaged'],
     'two jobs on one run folder': ['test_one_at_a_time'],
     'disk full, at five of the sizes of files': ['test_full_disk'],
-    'memory short at an operation: smaller batches, or the text is named': ['test_smaller_batches', 'test_one_text_that_does_not_fit', 'test_memory'],
+    'memory short at an operation: smaller batches, or the text is named': [
+        'test_smaller_batches', 'test_one_text_that_does_not_fit', 'test_memory'],
     'addresses limited, with --soak': ['soak_memory'],
     'outputs that cannot be written': ['test_outputs_that_cannot'],
-    'at once: a clock that runs backwards, inputs that are read-only, a plain locale, a path of 300 characters with emoji, another filesystem': ['test_strange'],
-    'Hub: a call spoilt (401, 403, 404, 409, 412, 429, 500, 503, cut, lost reply, slow drip, corrupt download, gone)': ['test_every_call_spoilt'],
+    'at once: a clock that runs backwards, inputs that are read-only, a plain locale, a path of 300 '
+    'characters with emoji, another filesystem': ['test_strange'],
+    'Hub: a call spoilt (401, 403, 404, 409, 412, 429, 500, 503, cut, lost reply, slow drip, corrupt '
+    'download, gone)': ['test_every_call_spoilt'],
     'Hub: an upload interrupted': ['test_bytes_sent_again'],
     'Hub: not reachable from the start': ['test_unreachable'],
     'W&B: no key, unknown key, not there, hanging, gone in the middle': ['test_tracking'],
-    'decompression bombs, endless lines, bottomless values': ['test_decompression_bombs', 'test_limits', 'test_lines_without_end'],
-    'paths that lead out, code in cards, pickles and models, hostile labels, tokens in children and checkpoints': ['test_paths_in', 'test_links', 'test_cards', 'test_pickles', 'test_code_in', 'test_hostile_labels', 'test_tokens_in'],
+    'decompression bombs, endless lines, bottomless values': [
+        'test_decompression_bombs', 'test_limits', 'test_lines_without_end'],
+    'paths that lead out, code in cards, pickles and models, hostile labels, tokens in children and checkpoints': [
+        'test_paths_in', 'test_links', 'test_cards', 'test_pickles', 'test_code_in',
+        'test_hostile_labels', 'test_tokens_in'],
 }
 
 
@@ -43,11 +52,13 @@ def cases(soak: bool) -> list:
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder)/'found.xml'
         env = dict(os.environ, OMP_NUM_THREADS='1') | (dict(SOAK='20') if soak else {})
-        subprocess.run([sys.executable, '-m', 'pytest', '-q', *(['-n', '2'] if soak else []), '-p', 'no:cacheprovider', '--timeout', '14400', '-k', ' or '.join(names), f'--junitxml={found}',
+        subprocess.run([sys.executable, '-m', 'pytest', '-q', *(['-n', '2'] if soak else []), '-p',
+                        'no:cacheprovider', '--timeout', '14400', '-k', ' or '.join(names), f'--junitxml={found}',
                         'tests', *(['tests/soak_memory.py'] if soak else [])], cwd=HERE.parent, env=env)
         tests = list(ElementTree.parse(found).iter('testcase'))
     def numbers(test): return {p.get('name'): float(p.get('value')) for p in test.iter('property')}
-    return [(f'{test.get("classname")}.{test.get("name")}', not list(test.iter('failure')) and not list(test.iter('error')), numbers(test)) for test in tests if not list(test.iter('skipped'))]
+    return [(f'{test.get("classname")}.{test.get("name")}', not list(test.iter('failure'))
+             and not list(test.iter('error')), numbers(test)) for test in tests if not list(test.iter('skipped'))]
 
 
 def table(found: list) -> str:
@@ -65,14 +76,21 @@ def costs(found: list) -> str:
     "What going on takes."
     lines = ['| to go on | cost |', '|---|---|']
     for kind, told in (('clean', 'preparation'), ('train', 'training and evaluation')):
-        whole = [more['seconds whole'] for name, _, more in found if f'nothing_is_done[{kind}]' in name and 'seconds whole' in more]
-        mine = [more for name, _, more in found if 'test_killed' in name and f'{kind}]' in name and 'seconds again' in more]
+        whole = [more['seconds whole'] for name, _, more in found if f'nothing_is_done[{kind}]' in name
+                 and 'seconds whole' in more]
+        mine = [more for name, _, more in found if 'test_killed' in name and f'{kind}]' in name
+                and 'seconds again' in more]
         if not mine: continue
-        again, both = np.array([m['seconds again'] for m in mine]), np.array([m['seconds again'] + m['seconds before'] for m in mine])
-        lines.append(f'| {told}, killed at {len(mine)} places | {np.median(again):.1f} s ({again.min():.1f} – {again.max():.1f}) after the kill; {np.median(both):.1f} s with what came before it' + (f'; {whole[0]:.1f} s undisturbed' if whole else '') + ' |')
+        again, both = (np.array([m['seconds again'] for m in mine]),
+                       np.array([m['seconds again'] + m['seconds before'] for m in mine]))
+        lines.append(f'| {told}, killed at {len(mine)} places | {np.median(again):.1f} s '
+                     f'({again.min():.1f} – {again.max():.1f}) after the kill; {np.median(both):.1f} s '
+                     'with what came before it' + (f'; {whole[0]:.1f} s undisturbed' if whole else '') + ' |')
     sent = [more for _, _, more in found if 'bytes again' in more]
     again = ', '.join(f'{more["bytes again"] / 1e6:.1f}' for more in sent)
-    if sent: lines.append(f'| an upload of {sent[0]["bytes"] / 1e6:.1f} MB in parts of 5 MB, interrupted at {len(sent)} calls | {again} MB sent again |')
+    if sent:
+        lines.append(f'| an upload of {sent[0]["bytes"] / 1e6:.1f} MB in parts of 5 MB, interrupted at '
+                     f'{len(sent)} calls | {again} MB sent again |')
     return '\n'.join(lines)
 
 

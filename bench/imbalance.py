@@ -2,15 +2,18 @@
 
     python bench/imbalance.py DATA [--seeds 5] [--jobs 2] [--only CORPUS] [--write]
 
-Three corpora: sms_spam.jsonl (two labels, 7:1), split anew for each seed; clinc150_imbalanced_train.jsonl (150 labels of 25 to 100 rows), tested on
-clinc150_test.jsonl; and a long tail made of banking77_train.jsonl, in which label number i of 77, in an order drawn anew for each seed, keeps
-100 · 100^(-i/76) rows, from 100 down to 1, tested on banking77_test.jsonl. All train rows have had their copies removed. The base model is `scratch`,
-4, 6 and 10 epochs, everything else by default; a seed sets the rows, the weights, the order and the validation rows. Each cell is the mean over the
-seeds, with the standard deviation.
+Three corpora: sms_spam.jsonl (two labels, 7:1), split anew for each seed; clinc150_imbalanced_train.jsonl
+(150 labels of 25 to 100 rows), tested on clinc150_test.jsonl; and a long tail made of
+banking77_train.jsonl, in which label number i of 77, in an order drawn anew for each seed, keeps 100 ·
+100^(-i/76) rows, from 100 down to 1, tested on banking77_test.jsonl. All train rows have had their copies
+removed. The base model is `scratch`, 4, 6 and 10 epochs, everything else by default; a seed sets the rows,
+the weights, the order and the validation rows. Each cell is the mean over the seeds, with the standard
+deviation.
 
-Which way is best depends on the world that the model is for, so there are two tables, for which the test rows are weighted: of labels that are
-equally frequent, and of labels as frequent as in the train split. `tail` is the mean recall of the third of the labels with the fewest training
-rows, `ece` the expected calibration error. One process a training, one thread each."""
+Which way is best depends on the world that the model is for, so there are two tables, for which the test
+rows are weighted: of labels that are equally frequent, and of labels as frequent as in the train split.
+`tail` is the mean recall of the third of the labels with the fewest training rows, `ece` the expected
+calibration error. One process a training, one thread each."""
 import argparse
 from pathlib import Path
 
@@ -31,7 +34,8 @@ def long_tail(df: pd.DataFrame, seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     labels = rng.permutation(sorted(set(df['label'])))
     sizes = np.maximum(1, np.round(100 * 100 ** (-np.arange(len(labels)) / (len(labels) - 1)))).astype(int)
-    return pd.concat([df[df['label'] == label].sample(min(n, (df['label'] == label).sum()), random_state=seed) for label, n in zip(labels, sizes)], ignore_index=True)
+    return pd.concat([df[df['label'] == label].sample(min(n, (df['label'] == label).sum()), random_state=seed)
+                      for label, n in zip(labels, sizes)], ignore_index=True)
 
 
 def cleaned(path: Path) -> pd.DataFrame:
@@ -49,7 +53,8 @@ def corpora(data: Path, only: str | None) -> dict:
     "name → (seed → (train split, test split), epochs)."
     found = {}
     sources = (('sms_spam', 'sms_spam/sms_spam', None, split, 4),
-               ('clinc150 imbalanced', 'clinc150/clinc150_imbalanced_train', 'clinc150/clinc150_test', lambda df, seed: df, 6),
+               ('clinc150 imbalanced', 'clinc150/clinc150_imbalanced_train',
+                'clinc150/clinc150_test', lambda df, seed: df, 6),
                ('banking77, 100:1', 'banking77/banking77_train', 'banking77/banking77_test', long_tail, 10))
     for name, source, test, make, epochs in sources:
         if only and not name.startswith(only): continue
@@ -67,11 +72,13 @@ def figures(name: str, train: pd.DataFrame, test: pd.DataFrame, balance: str, ep
     counts = train['label'].value_counts()
     if balance == 'TF-IDF + linear': found = linear_answered(train, test, seed)
     else: found, _ = answered(train, test, seed, balance=balance, epochs=epochs)
-    even, as_trained = (figures_of(found, natural_weights(found, world)) for world in (dict.fromkeys(counts.index, 1), counts.to_dict()))
+    even, as_trained = (figures_of(found, natural_weights(found, world))
+                        for world in (dict.fromkeys(counts.index, 1), counts.to_dict()))
     rare = [found.names.index(label) for label in counts.index[-max(1, len(counts) // 3):] if label in found.names]
     tail = np.mean([found.right[found.truth == label].mean() for label in rare])
     result = dict(corpus=name, balance=balance, seed=seed, tail=float(tail))
-    for world, figure in (('even', even), ('natural', as_trained)): result |= {f'{world}_{k}': figure[k] for k in ('macro_f1', 'top_1', 'ece')}
+    for world, figure in (('even', even), ('natural', as_trained)):
+        result |= {f'{world}_{k}': figure[k] for k in ('macro_f1', 'top_1', 'ece')}
     print(result, flush=True)
     return result
 
@@ -80,7 +87,8 @@ def table(results: pd.DataFrame, world: str, columns: dict) -> list:
     "The lines of a table; `columns`: heading → column of `results`."
     lines = [f'{world}:', '', f'| corpus | way | {" | ".join(columns)} |', '|---' * (2 + len(columns)) + '|']
     for (name, balance), part in results.groupby(['corpus', 'balance'], sort=False):
-        lines.append(f'| {name} | {balance} | ' + ' | '.join(spread(part[k].astype(float)) for k in columns.values()) + ' |')
+        lines.append(f'| {name} | {balance} | '
+                     + ' | '.join(spread(part[k].astype(float)) for k in columns.values()) + ' |')
     return lines
 
 
@@ -95,10 +103,12 @@ def main():
     found = corpora(args.data, args.only)
     if not found: raise SystemExit('nothing to measure')
     results = pd.DataFrame(Parallel(args.jobs)(delayed(figures)(name, *make(seed), balance, epochs, seed)
-        for name, (make, epochs) in found.items() for balance in (*BALANCES, 'TF-IDF + linear') for seed in range(args.seeds)))
+                                               for name, (make, epochs) in found.items() for balance in (
+                                                   *BALANCES, 'TF-IDF + linear') for seed in range(args.seeds)))
     headings = {'macro-F1': 'macro_f1', 'top-1': 'top_1', 'ece': 'ece'}
     even, natural = ({heading: f'{world}_{k}' for heading, k in headings.items()} for world in ('even', 'natural'))
-    lines = [machine().replace('one run each', f'{args.seeds} seeds'), '', *table(results, 'Labels equally frequent', even | dict(tail='tail')), '',
+    lines = [machine().replace('one run each', f'{args.seeds} seeds'), '',
+             *table(results, 'Labels equally frequent', even | dict(tail='tail')), '',
              *table(results, 'Labels as frequent as in the train split', natural)]
     print('\n'.join(lines))
     if args.write: write('\n'.join(lines), 'imbalance.py')

@@ -2,14 +2,17 @@
 
     python bench/intervals.py [--samples 1000] [--write]
 
-A population of 200,000 groups of documents is made, of which 15 % are groups of 2 to 5 copies. Labels are as frequent as a power law says, each
-has a recall of its own (a beta distribution), wrong answers go to a neighbouring label or to a common one, and nine in ten copies share the
-fate of their group. Test splits are drawn from it, of about the given number of rows, and for each the share of intervals that hold the
-population's figure is counted; 1,000 samples give it to within 1.4 points (two standard errors). The percentile bootstrap, which
-draws groups and cuts off 2.5 % of the figures at either end, stands beside, on 200 of the samples with 400 draws each.
+A population of 200,000 groups of documents is made, of which 15 % are groups of 2 to 5 copies. Labels are
+as frequent as a power law says, each has a recall of its own (a beta distribution), wrong answers go to a
+neighbouring label or to a common one, and nine in ten copies share the fate of their group. Test splits are
+drawn from it, of about the given number of rows, and for each the share of intervals that hold the
+population's figure is counted; 1,000 samples give it to within 1.4 points (two standard errors). The
+percentile bootstrap, which draws groups and cuts off 2.5 % of the figures at either end, stands beside, on
+200 of the samples with 400 draws each.
 
-The second table is of test splits whose labels were capped to the same number of rows, while the commonest label of the population is 20 or 100 times
-as common as the rarest: the figures at the frequencies of the population, with and without copies."""
+The second table is of test splits whose labels were capped to the same number of rows, while the commonest
+label of the population is 20 or 100 times as common as the rarest: the figures at the frequencies of the
+population, with and without copies."""
 import argparse
 
 import numpy as np
@@ -20,8 +23,12 @@ from libdocs.evaluation.outcomes import figures, Outcomes
 from libdocs.evaluation.intervals import intervals, natural_weights
 
 SHOWN = ('top_1', 'macro_f1', 'weighted_f1', 'balanced_accuracy', 'log_loss', 'brier')
-CASES = [(2, .9, .7, 300), (8, .9, .5, 200), (8, .97, .5, 200), (8, .9, .5, 1000), (20, .8, 1., 300), (30, .85, 1.2, 600), (77, .87, 0., 1000), (150, .9, 0., 4500)]  # labels, recall, skew, rows
-CAPPED = [(2, .9, 20, 300), (3, .9, 20, 300), (8, .9, 20, 400), (8, .9, 100, 400), (8, .97, 100, 240), (8, .9, 20, 80), (20, .85, 100, 1000), (40, .85, 20, 1200)]  # labels, recall, commonest to rarest, rows
+# labels, recall, skew, rows
+CASES = [(2, .9, .7, 300), (8, .9, .5, 200), (8, .97, .5, 200), (8, .9, .5, 1000),
+         (20, .8, 1., 300), (30, .85, 1.2, 600), (77, .87, 0., 1000), (150, .9, 0., 4500)]
+# labels, recall, commonest to rarest, rows
+CAPPED = [(2, .9, 20, 300), (3, .9, 20, 300), (8, .9, 20, 400), (8, .9, 100, 400),
+          (8, .97, 100, 240), (8, .9, 20, 80), (20, .85, 100, 1000), (40, .85, 20, 1200)]
 
 
 def population(labels: int, recall: float, skew: float, copies: float = .15, groups: int = 200_000) -> tuple:
@@ -49,7 +56,8 @@ def drawn(o: Outcomes, of: np.ndarray, starts: np.ndarray, rows: int, rng) -> tu
     "A test split of about `rows` rows."
     picked = rng.integers(0, len(starts) - 1, round(rows * (len(starts) - 1) / len(of)))
     at = np.concatenate([np.arange(starts[g], starts[g + 1]) for g in picked])
-    return Outcomes(o.names, *(column[at] for column in o[1:])), np.repeat(np.arange(len(picked)), np.diff(starts)[picked])
+    return (Outcomes(o.names, *(column[at] for column in o[1:])),
+            np.repeat(np.arange(len(picked)), np.diff(starts)[picked]))
 
 
 def capped(o: Outcomes, of: np.ndarray, starts: np.ndarray, rows: int, rng) -> tuple:
@@ -96,7 +104,8 @@ def covered_capped(labels: int, recall: float, ratio: float, rows: int, copies: 
 def holds(found: dict, truth: dict) -> dict: return {k: found[k][0] <= truth[k] <= found[k][1] for k in SHOWN}
 
 
-def table(first: str, rows: list) -> list: return [f'| {first} | {" | ".join(SHOWN)} |', '|---' * (1 + len(SHOWN)) + '|', *rows]
+def table(first: str, rows: list) -> list:
+    return [f'| {first} | {" | ".join(SHOWN)} |', '|---' * (1 + len(SHOWN)) + '|', *rows]
 
 
 def main():
@@ -108,16 +117,20 @@ def main():
     plain, weighted = [], []
     for labels, recall, skew, rows in CASES:
         truth, ours, usual = covered(labels, recall, skew, rows, args.samples)
-        plain.append(f'| {labels}, {skew:g}, {rows:,}; top-1 {truth["top_1"]:.3f}, macro-F1 {truth["macro_f1"]:.3f} | ' + ' | '.join(f'{100 * ours[k]:.1f} ({100 * usual[k]:.0f})' for k in SHOWN) + ' |')
+        plain.append(f'| {labels}, {skew:g}, {rows:,}; top-1 {truth["top_1"]:.3f}, macro-F1 {truth["macro_f1"]:.3f} | '
+                     + ' | '.join(f'{100 * ours[k]:.1f} ({100 * usual[k]:.0f})' for k in SHOWN) + ' |')
         print(plain[-1], flush=True)
     for labels, recall, ratio, rows in CAPPED:
         for copies in (0, .15):
             truth, ours = covered_capped(labels, recall, ratio, rows, copies, args.samples)
             name = f'{labels}, {ratio}:1, {rows:,}, {"copies" if copies else "no copies"}'
-            weighted.append(f'| {name}; top-1 {truth["top_1"]:.3f} | ' + ' | '.join(f'{100 * ours[k]:.1f}' for k in SHOWN) + ' |')
+            weighted.append(f'| {name}; top-1 {truth["top_1"]:.3f} | '
+                            + ' | '.join(f'{100 * ours[k]:.1f}' for k in SHOWN) + ' |')
             print(weighted[-1], flush=True)
-    lines = [machine(), '', f'Share of {args.samples:,} intervals that hold the truth; in brackets that of the percentile bootstrap.', '', *table('labels, skew, rows', plain), '',
-             'At the frequencies of the source, from a capped test split:', '', *table('labels, skew, rows, copies', weighted)]
+    lines = [machine(), '', f'Share of {args.samples:,} intervals that hold the truth; in brackets that of '
+             'the percentile bootstrap.', '', *table('labels, skew, rows', plain), '',
+             'At the frequencies of the source, from a capped test split:', '',
+             *table('labels, skew, rows, copies', weighted)]
     if args.write: write('\n'.join(lines), 'intervals.py')
 
 

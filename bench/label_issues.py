@@ -1,19 +1,25 @@
-"""Wrong labels planted and looked for, libdocs beside cleanlab's stock recipe, and what dropping the likely ones does to accuracy.
+"""Wrong labels planted and looked for, libdocs beside cleanlab's stock recipe, and what dropping the likely
+ones does to accuracy.
 
     python bench/label_issues.py DATA [--seeds 3] [--write]
 
-Evenly: a tenth of the labels of clinc150_train and banking77_train is replaced by another label, drawn evenly. As people err: a fifth of the labels
-is replaced by the wrong label that an annotator finds most plausible, on the rows where it finds it most plausible. The annotator is a logistic
-regression on character n-grams (80 dimensions of their singular value decomposition) that learned from a quarter of the rows; the half of the rows
-that it did not see is judged, which is what label noise that depends on the text looks like (Xia et al., NeurIPS 2020). Half of the draws are sharper
-(the plausibility decides), half are softer (chance has more to say). The same with few labels: those of CLINC150 in six groups, those of BANKING77 in four, of similar words.
-As they are: nothing is planted; what is found may be wrong labels of the published data.
+Evenly: a tenth of the labels of clinc150_train and banking77_train is replaced by another label, drawn
+evenly. As people err: a fifth of the labels is replaced by the wrong label that an annotator finds most
+plausible, on the rows where it finds it most plausible. The annotator is a logistic regression on character
+n-grams (80 dimensions of their singular value decomposition) that learned from a quarter of the rows; the
+half of the rows that it did not see is judged, which is what label noise that depends on the text looks
+like (Xia et al., NeurIPS 2020). Half of the draws are sharper (the plausibility decides), half are softer
+(chance has more to say). The same with few labels: those of CLINC150 in six groups, those of BANKING77 in
+four, of similar words. As they are: nothing is planted; what is found may be wrong labels of the published
+data.
 
-Stock recipe: TfidfVectorizer() and LogisticRegression(max_iter=1000), cross_val_predict with 5 folds, cleanlab's find_label_issues() and its ranking,
-all by their defaults. Precision at the number planted: the share of planted rows among the first n of the ranking, n being how many were planted.
-Precision, recall and F1 are those of the rows of the level `likely`, and of the rows that cleanlab calls issues. In the second table `expected` is the
-precision that libdocs expects, with what it is in truth. Accuracy is that of the TF-IDF + linear baseline on the dataset's own test file, which is
-not touched, after training on the right labels, on the wrong ones, and on the wrong ones without the likely ones. The last part times 50,000 rows of
+Stock recipe: TfidfVectorizer() and LogisticRegression(max_iter=1000), cross_val_predict with 5 folds,
+cleanlab's find_label_issues() and its ranking, all by their defaults. Precision at the number planted: the
+share of planted rows among the first n of the ranking, n being how many were planted. Precision, recall and
+F1 are those of the rows of the level `likely`, and of the rows that cleanlab calls issues. In the second
+table `expected` is the precision that libdocs expects, with what it is in truth. Accuracy is that of the
+TF-IDF + linear baseline on the dataset's own test file, which is not touched, after training on the right
+labels, on the wrong ones, and on the wrong ones without the likely ones. The last part times 50,000 rows of
 227 labels: both files twice over, each copy with one word left out."""
 import argparse, time, warnings
 from pathlib import Path
@@ -45,7 +51,8 @@ def as_people_err(df: pd.DataFrame, seed: int, chance: float) -> tuple:
     order = rng.permutation(len(df))
     seen, judged = df.iloc[order[:len(df) // 4]], df.iloc[np.sort(order[len(df) // 2:])].reset_index(drop=True)
     words = TfidfVectorizer(analyzer='char_wb', ngram_range=(3, 5), min_df=2, sublinear_tf=True, max_features=40_000)
-    annotator = make_pipeline(words, TruncatedSVD(80, random_state=seed), LogisticRegression(C=10, max_iter=300)).fit(seen['text'], seen['label'])
+    annotator = make_pipeline(words, TruncatedSVD(80, random_state=seed),
+                              LogisticRegression(C=10, max_iter=300)).fit(seen['text'], seen['label'])
     plausible = annotator.predict_log_proba(judged['text'])
     rows, own = np.arange(len(judged)), np.searchsorted(annotator.classes_, judged['label'])
     right = plausible[rows, own].copy()
@@ -62,7 +69,8 @@ def in_groups(df: pd.DataFrame, groups: int) -> pd.DataFrame:
     from sklearn.cluster import KMeans
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.preprocessing import normalize
-    X, (given, names) = TfidfVectorizer(min_df=2, sublinear_tf=True).fit_transform(df['text']), pd.factorize(df['label'], sort=True)
+    X, (given, names) = (TfidfVectorizer(min_df=2, sublinear_tf=True).fit_transform(df['text']),
+                         pd.factorize(df['label'], sort=True))
     means = normalize(np.vstack([np.asarray(X[given == i].mean(axis=0)) for i in range(len(names))]))
     return df.assign(label=[f'group {i}' for i in KMeans(groups, n_init=10, random_state=0).fit_predict(means)[given]])
 
@@ -81,8 +89,10 @@ def stock(df: pd.DataFrame) -> tuple:
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_predict
     given = pd.factorize(df['label'], sort=True)[0]
-    P = cross_val_predict(LogisticRegression(max_iter=1000), TfidfVectorizer().fit_transform(df['text']), given, cv=5, method='predict_proba')
-    return np.flatnonzero(find_label_issues(given, P, n_jobs=1)), np.argsort(get_label_quality_scores(given, P), kind='stable')
+    P = cross_val_predict(LogisticRegression(max_iter=1000), TfidfVectorizer().fit_transform(df['text']),
+                          given, cv=5, method='predict_proba')
+    return (np.flatnonzero(find_label_issues(given, P, n_jobs=1)),
+            np.argsort(get_label_quality_scores(given, P), kind='stable'))
 
 
 def score(found: tuple, wrong: np.ndarray) -> tuple:
@@ -90,7 +100,8 @@ def score(found: tuple, wrong: np.ndarray) -> tuple:
     suspects, ranking = found
     right = wrong[suspects].sum()
     precision, recall = right / max(1, len(suspects)), right / wrong.sum()
-    return wrong[ranking[:wrong.sum()]].mean(), precision, recall, 2 * precision * recall / max(1e-9, precision + recall)
+    return (wrong[ranking[:wrong.sum()]].mean(), precision, recall,
+            2 * precision * recall / max(1e-9, precision + recall))
 
 
 def levels_line(name: str, how: str, seed: int, df: pd.DataFrame, wrong: np.ndarray) -> str:
@@ -99,19 +110,22 @@ def levels_line(name: str, how: str, seed: int, df: pd.DataFrame, wrong: np.ndar
     cells = []
     for part in (found.suspects, found.likely, found.suspects[found.suspects['level'] == 'possible']):
         right, expected = wrong[part['row'].to_numpy(int)], part['probability_wrong'].mean()
-        cells.append(f'{len(part):,}, {right.sum() / max(1, wrong.sum()):.2f}, {right.mean():.2f} ({expected:.2f})' if len(part) else '0')
+        cells.append(f'{len(part):,}, {right.sum() / max(1, wrong.sum()):.2f}, {right.mean():.2f} ({expected:.2f})'
+                     if len(part) else '0')
     print(line := f'| {name} | {how} | {seed} | {" | ".join(cells)} |', flush=True)
     return line
 
 
 def levels_table(tables: dict, seeds: int) -> list:
     "Each kind of noise on each corpus."
-    lines = ['| corpus | wrong labels | seed | all: rows, recall, precision (expected) | likely | possible |', '|---|---|---|---|---|---|']
+    lines = ['| corpus | wrong labels | seed | all: rows, recall, precision (expected) | likely | possible |',
+             '|---|---|---|---|---|---|']
     for name, train in tables.items():
         lines.append(levels_line(name, 'as they are', 0, train, np.zeros(len(train), bool)))
         for seed in range(seeds):
             lines.append(levels_line(name, 'evenly, 10 %', seed, *planted(train, seed)))
-            for how, chance in (('as people err, sharper', .5), ('as people err, softer', 1.2)): lines.append(levels_line(name, f'{how}, 20 %', seed, *as_people_err(train, seed, chance)))
+            for how, chance in (('as people err, sharper', .5), ('as people err, softer', 1.2)):
+                lines.append(levels_line(name, f'{how}, 20 %', seed, *as_people_err(train, seed, chance)))
     return lines
 
 
@@ -124,13 +138,15 @@ def corpus(name: str, train: pd.DataFrame, test: pd.DataFrame, seeds: int) -> tu
             start = time.perf_counter()
             result = way(dirty)
             figures = ' | '.join(f'{x:.3f}' for x in score(result, wrong))
-            found.append(f'| {name} | {seed} | {"libdocs" if way is ours else "stock"} | {figures} | {time.perf_counter() - start:.1f} s |')
+            found.append(f'| {name} | {seed} | {"libdocs" if way is ours else "stock"} | {figures} | '
+                         f'{time.perf_counter() - start:.1f} s |')
             print(found[-1], flush=True)
         left = dirty.drop(index=to_drop(label_issues(dirty), dirty['label']))
         effect.append(f'{linear_figures(dirty, test)["top_1"]:.4f} → {linear_figures(left, test)["top_1"]:.4f}')
     own = label_issues(train)
     left = train.drop(index=to_drop(own, train['label']))
-    return found, [f'| {name} | {" | ".join(effect)} | {len(own.likely)} of {len(train):,}: {linear_figures(left, test)["top_1"]:.4f} |']
+    return found, [f'| {name} | {" | ".join(effect)} | {len(own.likely)} of {len(train):,}: '
+                   f'{linear_figures(left, test)["top_1"]:.4f} |']
 
 
 def fifty_thousand(tables: list) -> str:
@@ -155,14 +171,23 @@ def main():
     warnings.filterwarnings('ignore')
     names = [n for n in ('clinc150', 'banking77') if (args.data/n).exists()]
     if not names: raise SystemExit(f'skipped: neither clinc150 nor banking77 is in {args.data}')
-    tables = {n: [pd.read_json(args.data/n/f'{n}_{s}.jsonl', lines=True, dtype=str)[['text', 'label']] for s in ('train', 'test')] for n in names}
-    for n, (train, test) in tables.items(): tables[n][1] = test[test['label'].isin(set(train['label']))].reset_index(drop=True)
+    tables = {n: [pd.read_json(args.data/n/f'{n}_{s}.jsonl', lines=True, dtype=str)[['text', 'label']]
+                  for s in ('train', 'test')] for n in names}
+    for n, (train, test) in tables.items():
+        tables[n][1] = test[test['label'].isin(set(train['label']))].reset_index(drop=True)
     parts = [corpus(n, *tables[n], args.seeds) for n in names]
-    few = {f'{n}, {groups} groups': in_groups(tables[n][0], groups) for n, groups in (('clinc150', 6), ('banking77', 4)) if n in tables}
-    lines = [machine(), '', '| corpus | seed | method | precision at the number planted | precision | recall | F1 | time |', '|---|---|---|---|---|---|---|---|', *[line for found, _ in parts for line in found], '',
-             'What the list is worth, and what it says it is worth.', '', *levels_table({n: train for n, (train, _) in tables.items()} | few, args.seeds), '',
-             'Top-1 accuracy of the baseline on the untouched test file, before → after dropping the likely ones; last, what happens to the data as they are.', '',
-             f'| corpus | right labels |{"".join(f" seed {s} |" for s in range(args.seeds))} as published, likely ones dropped |', '|---' * (args.seeds + 3) + '|', *[line for _, effect in parts for line in effect], '',
+    few = {f'{n}, {groups} groups': in_groups(tables[n][0], groups)
+           for n, groups in (('clinc150', 6), ('banking77', 4)) if n in tables}
+    lines = [machine(), '', '| corpus | seed | method | precision at the number planted | precision | '
+             'recall | F1 | time |', '|---|---|---|---|---|---|---|---|',
+             *[line for found, _ in parts for line in found], '',
+             'What the list is worth, and what it says it is worth.', '',
+             *levels_table({n: train for n, (train, _) in tables.items()} | few, args.seeds), '',
+             'Top-1 accuracy of the baseline on the untouched test file, before → after dropping the '
+             'likely ones; last, what happens to the data as they are.', '',
+             f'| corpus | right labels |{"".join(f" seed {s} |" for s in range(args.seeds))} as published, '
+             'likely ones dropped |', '|---' * (args.seeds + 3) + '|',
+             *[line for _, effect in parts for line in effect], '',
              fifty_thousand([train for train, _ in tables.values()])]
     print('\n'.join(lines))
     if args.write: write('\n'.join(lines), 'label_issues.py')

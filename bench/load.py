@@ -2,10 +2,12 @@
 
     python bench/load.py [--rows 1000000] [--work prepare|evaluate] [--write]
 
-The texts are made up: eight to forty words of a vocabulary of 20,000 that leans towards ten labels, one in ten a copy of another with a word changed
-(prepare), all with an id. `prepare` runs cleaner_finetune on them, into folders; `evaluate` runs classifier_model --examples with a model of the shape
-of `scratch` with random weights. Resident memory of the process and its children is read every half second; the table gives it at each tenth of the time,
-the picture (bench/load_WORK.svg) all of it. After the run the results are checked: every row there, in order."""
+The texts are made up: eight to forty words of a vocabulary of 20,000 that leans towards ten labels, one in
+ten a copy of another with a word changed (prepare), all with an id. `prepare` runs cleaner_finetune on
+them, into folders; `evaluate` runs classifier_model --examples with a model of the shape of `scratch` with
+random weights. Resident memory of the process and its children is read every half second; the table gives
+it at each tenth of the time, the picture (bench/load_WORK.svg) all of it. After the run the results are
+checked: every row there, in order."""
 import argparse
 import json
 import os
@@ -26,7 +28,9 @@ HERE, LABELS = Path(__file__).parent, [f'label {i}' for i in range(10)]
 def corpus(path: Path, rows: int):
     "Write a JSONL of `rows` rows."
     rng = np.random.default_rng(0)
-    words = np.array([a + b + c for a in 'bcdfglmnprstvz' for b in ('a', 'e', 'i', 'o', 'u', 'ar', 'en', 'is') for c in ('n', 'ra', 'sti', 'lo', 'm', 'ken', 'ba', 'du', 'fel', 'gor', 'x', 'we', 'pol', 'tus', 'lin', 'mer', 'qua', 'zo')])
+    words = np.array([a + b + c for a in 'bcdfglmnprstvz' for b in ('a', 'e', 'i', 'o', 'u', 'ar', 'en', 'is')
+                      for c in ('n', 'ra', 'sti', 'lo', 'm', 'ken', 'ba', 'du', 'fel', 'gor', 'x',
+                                'we', 'pol', 'tus', 'lin', 'mer', 'qua', 'zo')])
     last = None
     with open(path, 'w') as file:
         for i in range(rows):
@@ -64,9 +68,11 @@ def watched(argv: list, cwd: Path, done: Path | None) -> list:
     "(seconds, MB, bytes in `done`) every half second of a command; stops if it fails."
     start, seen = time.perf_counter(), []
     with open(cwd/'log.txt', 'w') as log:
-        child = subprocess.Popen([sys.executable, '-m', *map(str, argv)], cwd=cwd, stdout=log, stderr=subprocess.STDOUT, env=dict(os.environ, WANDB_MODE='disabled', HF_HUB_OFFLINE='1'))
+        child = subprocess.Popen([sys.executable, '-m', *map(str, argv)], cwd=cwd, stdout=log, stderr=subprocess.STDOUT,
+                                 env=dict(os.environ, WANDB_MODE='disabled', HF_HUB_OFFLINE='1'))
         while child.poll() is None:
-            seen.append((time.perf_counter() - start, resident(child.pid), done.stat().st_size if done and done.exists() else 0))
+            seen.append((time.perf_counter() - start, resident(child.pid),
+                         done.stat().st_size if done and done.exists() else 0))
             time.sleep(.5)
     if child.returncode: sys.exit(f'{argv[0]} failed\n{(cwd/"log.txt").read_text()[-3000:]}')
     return seen
@@ -74,14 +80,16 @@ def watched(argv: list, cwd: Path, done: Path | None) -> list:
 
 def evaluate(cwd: Path, rows: int) -> tuple:
     results = cwd/'results.jsonl'
-    seen = watched(['libdocs.classifier_model', '--examples', '--input-dir', '.', '--filename', 'rows.jsonl', '-o', f'./{model(cwd).name}', '--output-classify-file', 'results.jsonl', '--device', 'cpu'], cwd, results)
+    seen = watched(['libdocs.classifier_model', '--examples', '--input-dir', '.', '--filename', 'rows.jsonl', '-o',
+                    f'./{model(cwd).name}', '--output-classify-file', 'results.jsonl', '--device', 'cpu'], cwd, results)
     with open(results) as file: ids = [json.loads(line)['id'] for line in file]
     assert ids == [f'r{i}' for i in range(rows)], 'rows are missing or out of order'
     return seen, f'{len(ids):,} results, all there and in order.'
 
 
 def prepare(cwd: Path, rows: int) -> tuple:
-    seen = watched(['libdocs.cleaner_finetune', '-i', '.', '-f', 'rows.jsonl', '-t', 'text', '-s', 'label', '-o', 'out/rows', '--target-hf-dataset', './dataset'], cwd, None)
+    seen = watched(['libdocs.cleaner_finetune', '-i', '.', '-f', 'rows.jsonl', '-t', 'text', '-s',
+                    'label', '-o', 'out/rows', '--target-hf-dataset', './dataset'], cwd, None)
     ids = []
     for name in ('train', 'test', 'removed'):
         with open(cwd/'out'/f'rows_{name}.jsonl') as file: ids += [json.loads(line)['id'] for line in file]
@@ -102,8 +110,10 @@ def picture(seen: list, path: Path, title: str):
 
 def table(seen: list) -> list:
     at = [seen[int(k * (len(seen) - 1) / 10)] for k in range(1, 11)]
-    lines = ['| | ' + ' | '.join(f'{s:.0f} s' for s, _, _ in at) + ' |', '|---' * 11 + '|', '| resident MB | ' + ' | '.join(f'{mb:,.0f}' for _, mb, _ in at) + ' |']
-    return lines + ([] if not seen[-1][2] else ['| share of the results written | ' + ' | '.join(f'{size / seen[-1][2]:.0%}' for _, _, size in at) + ' |'])
+    lines = ['| | ' + ' | '.join(f'{s:.0f} s' for s, _, _ in at) + ' |', '|---' * 11 + '|',
+             '| resident MB | ' + ' | '.join(f'{mb:,.0f}' for _, mb, _ in at) + ' |']
+    return lines + ([] if not seen[-1][2] else ['| share of the results written | '
+                                                + ' | '.join(f'{size / seen[-1][2]:.0%}' for _, _, size in at) + ' |'])
 
 
 def main():
@@ -117,7 +127,8 @@ def main():
         seen, told = dict(prepare=prepare, evaluate=evaluate)[args.work](Path(folder), args.rows)
         print((Path(folder)/'log.txt').read_text()[-1500:])
     picture(seen, HERE/f'load_{args.work}.svg', f'{args.work}: {args.rows:,} rows')
-    lines = [machine(), '', *table(seen), '', f'{told} The most: {max(mb for _, mb, _ in seen):,.0f} MB.', '', f'![memory over time](load_{args.work}.svg)']
+    lines = [machine(), '', *table(seen), '', f'{told} The most: {max(mb for _, mb, _ in seen):,.0f} MB.',
+             '', f'![memory over time](load_{args.work}.svg)']
     print('\n'.join(lines))
     if args.write: write('\n'.join(lines), f'load.py --work {args.work}')
 

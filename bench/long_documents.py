@@ -2,11 +2,13 @@
 
     python bench/long_documents.py DATA [--seeds 5] [--only late|cuad] [--jobs 2] [--write]
 
-late: 480 made-up documents of four labels (and 200 to test on), 120 to 240 words that say nothing, and three words that tell the label somewhere
-in the second half; the input holds 64 tokens, 10 epochs. cuad: cuad_contracts.jsonl, cleaned, labels with at least 9 rows, split by libdocs
-with seed 42; the input holds 512 tokens, 8 epochs. The base model is `scratch`; head-tail reads a quarter from the beginning, windows overlap by
-64 tokens (16 in late). Each cell is the mean over the seeds (of weights, order and validation rows) with the standard deviation; not read
-is the share of all test tokens that the model does not get to see. One process a training, one thread each."""
+late: 480 made-up documents of four labels (and 200 to test on), 120 to 240 words that say nothing, and
+three words that tell the label somewhere in the second half; the input holds 64 tokens, 10 epochs. cuad:
+cuad_contracts.jsonl, cleaned, labels with at least 9 rows, split by libdocs with seed 42; the input holds
+512 tokens, 8 epochs. The base model is `scratch`; head-tail reads a quarter from the beginning, windows
+overlap by 64 tokens (16 in late). Each cell is the mean over the seeds (of weights, order and validation
+rows) with the standard deviation; not read is the share of all test tokens that the model does not get to
+see. One process a training, one thread each."""
 import argparse
 import time
 from pathlib import Path
@@ -17,7 +19,8 @@ from joblib import Parallel, delayed
 from main_job import machine, write
 from training import linear_figures, spread, tuned
 
-WAYS = {'head': {}, 'head-tail': dict(long='head-tail'), 'windows, mean': dict(long='windows', pool='mean'), 'windows, max': dict(long='windows', pool='max')}
+WAYS = {'head': {}, 'head-tail': dict(long='head-tail'), 'windows, mean': dict(long='windows', pool='mean'),
+        'windows, max': dict(long='windows', pool='max')}
 
 
 def late(rows: int, seed: int) -> pd.DataFrame:
@@ -52,7 +55,8 @@ def figures(corpus: str, train: pd.DataFrame, test: pd.DataFrame, way: str, seed
     if options.get('long') != 'windows': options.pop('overlap')
     found, classifier = tuned(train, test, seed, **options)
     _, total, lost = read_tokens(classifier.tokenizer, list(test['text']), classifier.reading)
-    result = dict(corpus=corpus, way=way, seed=seed, top_1=found['top_1'], macro_f1=found['macro_f1'], lost=lost.sum() / total.sum(), seconds=time.perf_counter() - start)
+    result = dict(corpus=corpus, way=way, seed=seed, top_1=found['top_1'], macro_f1=found['macro_f1'],
+                  lost=lost.sum() / total.sum(), seconds=time.perf_counter() - start)
     print(result, flush=True)
     return result
 
@@ -67,13 +71,20 @@ def main():
     args = p.parse_args()
     for corpus in ('late', 'cuad'):
         if args.only not in corpus: continue
-        if corpus == 'cuad' and not (args.data/'cuad_contracts').exists(): print('skipped cuad: cuad_contracts is not there'); continue
+        if corpus == 'cuad' and not (args.data/'cuad_contracts').exists():
+            print('skipped cuad: cuad_contracts is not there'); continue
         train, test = (late(480, 0), late(200, 1)) if corpus == 'late' else cuad(args.data)
-        options = dict(max_length=64, overlap=16, epochs=10) if corpus == 'late' else dict(max_length=512, overlap=64, epochs=8)
-        results = pd.DataFrame(Parallel(args.jobs)(delayed(figures)(corpus, train, test, way, seed, options) for way in WAYS for seed in range(args.seeds)))
-        lines = [machine().replace('one run each', f'{args.seeds} seeds'), '', f'{corpus}: {len(train)} rows to train on, {len(test)} to test on; TF-IDF + linear {linear_figures(train, test)["top_1"]:.4f} top-1.', '', '| way | top-1 | macro-F1 | not read | seconds |', '|---|---|---|---|---|']
+        options = dict(max_length=64, overlap=16,
+                       epochs=10) if corpus == 'late' else dict(max_length=512, overlap=64, epochs=8)
+        results = pd.DataFrame(Parallel(args.jobs)(delayed(figures)(corpus, train, test, way, seed, options)
+                                                   for way in WAYS for seed in range(args.seeds)))
+        lines = [machine().replace('one run each', f'{args.seeds} seeds'), '',
+                 f'{corpus}: {len(train)} rows to train on, {len(test)} to test on; TF-IDF + linear '
+                 f'{linear_figures(train, test)["top_1"]:.4f} top-1.', '',
+                 '| way | top-1 | macro-F1 | not read | seconds |', '|---|---|---|---|---|']
         for way, part in results.groupby('way', sort=False):
-            lines.append(f'| {way} | ' + ' | '.join(spread(part[k]) for k in ('top_1', 'macro_f1')) + f' | {part["lost"].mean():.0%} | {part["seconds"].mean():.0f} |')
+            lines.append(f'| {way} | ' + ' | '.join(spread(part[k]) for k in ('top_1', 'macro_f1'))
+                         + f' | {part["lost"].mean():.0%} | {part["seconds"].mean():.0f} |')
         print('\n'.join(lines))
         if args.write: write('\n'.join(lines), f'long_documents.py {corpus}')
 

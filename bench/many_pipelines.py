@@ -2,8 +2,9 @@
 
     python bench/many_pipelines.py [--runs 100] [--write]
 
-One process runs the pipeline notebook `prepare` on a corpus of 60 rows again and again, each time anew, as a service would. After each run it counts its own resident
-memory, its open files, threads and children, and the files in its temporary folder (one of its own, for it and the kernels)."""
+One process runs the pipeline notebook `prepare` on a corpus of 60 rows again and again, each time anew, as
+a service would. After each run it counts its own resident memory, its open files, threads and children, and
+the files in its temporary folder (one of its own, for it and the kernels)."""
 import argparse
 import json
 import os
@@ -22,18 +23,21 @@ def counted(temporary: Path) -> list:
     "The figures of `COLUMNS`."
     import psutil
     me = psutil.Process()
-    return [me.memory_info().rss / 2**20, me.num_fds(), me.num_threads(), len(me.children(recursive=True)), sum(len(files) for _, _, files in os.walk(temporary))]
+    return [me.memory_info().rss / 2**20, me.num_fds(), me.num_threads(),
+            len(me.children(recursive=True)), sum(len(files) for _, _, files in os.walk(temporary))]
 
 
 def runs(work: Path, temporary: Path, n: int) -> list:
     from libdocs.pipelines import run_pipeline
-    rows = [dict(text=f'{label} {label}{i % 7} number {i} of the {label}s', label=label) for i in range(20) for label in ('contract', 'invoice', 'minutes')]
+    rows = [dict(text=f'{label} {label}{i % 7} number {i} of the {label}s', label=label)
+            for i in range(20) for label in ('contract', 'invoice', 'minutes')]
     (work/'raw.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
     os.chdir(work)
     found = []
     for i in range(n):
         shutil.rmtree(work/'out', ignore_errors=True)
-        run_pipeline('prepare', dict(input_dir='.', input_filename='raw.jsonl', output_filename='out/letters', target_hf_dataset='./ds'), 'executed.ipynb')
+        run_pipeline('prepare', dict(input_dir='.', input_filename='raw.jsonl', output_filename='out/letters',
+                                     target_hf_dataset='./ds'), 'executed.ipynb')
         found.append(counted(temporary))
         print(i + 1, *(f'{x:,.0f}' for x in found[-1]), flush=True)
     return found
@@ -52,8 +56,10 @@ def main():
         os.chdir('/')
         tempfile.tempdir = None
     at = sorted({max(1, round(k * args.runs / 10)) for k in range(11)})
-    lines = [f'{machine()}', '', f'{args.runs} runs, {seconds / args.runs:.1f} s each.', '', '| after run | ' + ' | '.join(map(str, at)) + ' |', '|---' * (1 + len(at)) + '|']
-    lines += [f'| {name} | ' + ' | '.join(f'{found[n - 1][i]:,.0f}' for n in at) + ' |' for i, name in enumerate(COLUMNS)]
+    lines = [f'{machine()}', '', f'{args.runs} runs, {seconds / args.runs:.1f} s each.', '',
+             '| after run | ' + ' | '.join(map(str, at)) + ' |', '|---' * (1 + len(at)) + '|']
+    lines += [f'| {name} | ' + ' | '.join(f'{found[n - 1][i]:,.0f}' for n in at) + ' |'
+              for i, name in enumerate(COLUMNS)]
     print('\n'.join(lines))
     if args.write: write('\n'.join(lines), 'many_pipelines.py')
 

@@ -2,9 +2,10 @@
 
     python bench/time_spent.py [--shape xsmall] [--rows 700] [--epochs 2] [--write]
 
-classifier_model, as a command, on made-up texts of mixed lengths (`mixed` of shapes.py) with ten labels, a fifth of them for testing, and a base model of the
-real shape with random weights. The seconds of each stage are those in the manifests of its run folder; what is left of the whole is start-up: imports, loading
-the base model twice, the card."""
+classifier_model, as a command, on made-up texts of mixed lengths (`mixed` of shapes.py) with ten labels, a
+fifth of them for testing, and a base model of the real shape with random weights. The seconds of each stage
+are those in the manifests of its run folder; what is left of the whole is start-up: imports, loading the
+base model twice, the card."""
 import argparse
 import json
 import os
@@ -17,7 +18,9 @@ from pathlib import Path
 from main_job import machine, write
 from shapes import LABELS, make_model, mixed
 
-PARTS = {'loading and splitting the rows': ('load',), 'tokenization': ('tokenize',), 'training': ('train',), 'calibration, test figures, saving': ('save', 'publish'), 'evaluation of the published model': ('evaluate',), 'report': ('report', 'publish_evaluation')}
+PARTS = {'loading and splitting the rows': ('load',), 'tokenization': ('tokenize',),
+         'training': ('train',), 'calibration, test figures, saving': ('save', 'publish'),
+         'evaluation of the published model': ('evaluate',), 'report': ('report', 'publish_evaluation')}
 
 
 def main():
@@ -31,14 +34,20 @@ def main():
         root, texts = Path(folder), mixed(args.rows)
         rows = [f'"{text}","{LABELS[i % 10]}"\n' for i, text in enumerate(texts)]
         (root/'ds').mkdir()
-        for name, part in (('train', rows[:4 * args.rows // 5]), ('test', rows[4 * args.rows // 5:])): (root/'ds'/f'{name}.csv').write_text('text,label\n' + ''.join(part))
+        for name, part in (('train', rows[:4 * args.rows // 5]), ('test', rows[4 * args.rows // 5:])):
+            (root/'ds'/f'{name}.csv').write_text('text,label\n' + ''.join(part))
         make_model(args.shape, root/'base', LABELS, texts)
         start = time.perf_counter()
-        subprocess.run([sys.executable, '-m', 'libdocs.classifier_model', '--input-hf-dataset', './ds', '-o', './model', '-m', './base', '--epochs', str(args.epochs)], cwd=root, check=True, env=os.environ | {'WANDB_MODE': 'disabled'})
+        subprocess.run([sys.executable, '-m', 'libdocs.classifier_model', '--input-hf-dataset',
+                        './ds', '-o', './model', '-m', './base', '--epochs', str(args.epochs)],
+                       cwd=root, check=True, env=os.environ | {'WANDB_MODE': 'disabled'})
         whole = time.perf_counter() - start
-        spent = {name: json.loads((root/'model_run'/f'{name}.json').read_text())['seconds'] for stages in PARTS.values() for name in stages}
-    table = {'start-up': whole - sum(spent.values())} | {part: sum(spent[name] for name in stages) for part, stages in PARTS.items()}
-    lines = [machine(), '', f'{args.shape} shape, {args.rows} texts, {args.epochs:g} epochs: {whole:.0f} s.', '', '| part | seconds | share |', '|---|---|---|']
+        spent = {name: json.loads((root/'model_run'/f'{name}.json').read_text())['seconds']
+                 for stages in PARTS.values() for name in stages}
+    table = {'start-up': whole - sum(spent.values())} | {
+        part: sum(spent[name] for name in stages) for part, stages in PARTS.items()}
+    lines = [machine(), '', f'{args.shape} shape, {args.rows} texts, {args.epochs:g} epochs: {whole:.0f} s.',
+             '', '| part | seconds | share |', '|---|---|---|']
     lines += [f'| {part} | {seconds:.1f} | {seconds / whole:.1%} |' for part, seconds in table.items()]
     print('\n'.join(lines))
     if args.write: write('\n'.join(lines), 'time_spent.py')

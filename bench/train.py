@@ -1,16 +1,20 @@
 """Training beside transformers' Trainer: the same weights, the same texts, in turns, one process for each run.
 
-    python bench/train.py [DATA] [--shape xsmall] [--rows 96] [--batch 8] [--runs 3] [--device cpu] [--only padded] [--write]
+    python bench/train.py [DATA] [--shape xsmall] [--rows 96] [--batch 8] [--runs 3] [--device cpu]
+        [--only padded] [--write]
     python bench/train.py DATA --curve [--write]
 
-The weights are random, of the real shape, the texts are made up (both from bench/shapes.py) or those of the JSONL files under DATA; batches of --batch, at most
-512 tokens a text, one epoch. The peers are transformers' Trainer as its text-classification example uses it (every text padded to 512 tokens, 32 bits)
-and a well-tuned one (padded to the longest of a batch, batches of like lengths), in 32 bits and, where the device multiplies bf16 by instructions of its own, in bf16.
-On a GPU the padded peer computes in bf16 too. Tokens are real ones, padding not counted; seconds are those
-of the epoch after a step for warming up; the ratio is the median of the ratios of pairs of runs, with its range.
+The weights are random, of the real shape, the texts are made up (both from bench/shapes.py) or those of the
+JSONL files under DATA; batches of --batch, at most 512 tokens a text, one epoch. The peers are
+transformers' Trainer as its text-classification example uses it (every text padded to 512 tokens, 32 bits)
+and a well-tuned one (padded to the longest of a batch, batches of like lengths), in 32 bits and, where the
+device multiplies bf16 by instructions of its own, in bf16. On a GPU the padded peer computes in bf16 too.
+Tokens are real ones, padding not counted; seconds are those of the epoch after a step for warming up; the
+ratio is the median of the ratios of pairs of runs, with its range.
 
---curve: the losses of 200 steps of `scratch` on clinc150_train.jsonl under DATA, by libdocs and by a plain Trainer on the same batches, three seeds: what is
-fast must also learn the same. The mean loss of each 50 steps, mean and standard deviation over the seeds."""
+--curve: the losses of 200 steps of `scratch` on clinc150_train.jsonl under DATA, by libdocs and by a plain
+Trainer on the same batches, three seeds: what is fast must also learn the same. The mean loss of each 50
+steps, mean and standard deviation over the seeds."""
 import argparse
 import json
 import os
@@ -27,7 +31,8 @@ import numpy as np
 from main_job import machine, write
 from shapes import LABELS, SHAPES, folder_texts, make_model, mixed, needed_flops, peak_flops
 
-PEERS = {'padded': 'Trainer, every text padded to 512', 'tuned': 'Trainer, dynamic padding, like lengths', 'tuned-bf16': 'Trainer, dynamic padding, like lengths, bf16'}
+PEERS = {'padded': 'Trainer, every text padded to 512', 'tuned': 'Trainer, dynamic padding, like lengths',
+         'tuned-bf16': 'Trainer, dynamic padding, like lengths, bf16'}
 
 
 def texts_of(args) -> list: return folder_texts(args.data, args.rows) if args.data else mixed(args.rows)
@@ -35,8 +40,10 @@ def texts_of(args) -> list: return folder_texts(args.data, args.rows) if args.da
 
 def arguments(folder: str, args, **more):
     import transformers
-    return transformers.TrainingArguments(**dict(output_dir=folder, num_train_epochs=1, per_device_train_batch_size=args.batch, learning_rate=2e-5, save_strategy='no', report_to=[], disable_tqdm=True,
-                                                 logging_strategy='no', use_cpu=args.device == 'cpu', seed=0, data_seed=0) | more)
+    return transformers.TrainingArguments(
+        **dict(output_dir=folder, num_train_epochs=1, per_device_train_batch_size=args.batch,
+               learning_rate=2e-5, save_strategy='no', report_to=[], disable_tqdm=True,
+               logging_strategy='no', use_cpu=args.device == 'cpu', seed=0, data_seed=0) | more)
 
 
 def libdocs(model, tokenizer, texts: list, labels: list, args):
@@ -50,8 +57,10 @@ def libdocs(model, tokenizer, texts: list, labels: list, args):
     from libdocs.finetune.trainer import ClassifierTrainer
     keep_memory()
     rows = as_rows(read_tokens(tokenizer, texts, Reading())[0], labels)
-    options = arguments(args.folder, args, remove_unused_columns=False, bf16=pick_dtype('auto', args.device, model) == 'bfloat16')
-    return ClassifierTrainer(loss_function('none', np.ones(model.config.num_labels)), 'mean', tokenizer.pad_token_id, model=speed_up(model), args=options, train_dataset=rows, data_collator=collate)
+    options = arguments(args.folder, args, remove_unused_columns=False,
+                        bf16=pick_dtype('auto', args.device, model) == 'bfloat16')
+    return ClassifierTrainer(loss_function('none', np.ones(model.config.num_labels)), 'mean', tokenizer.pad_token_id,
+                              model=speed_up(model), args=options, train_dataset=rows, data_collator=collate)
 
 
 def trainer(model, tokenizer, texts: list, labels: list, args):
@@ -59,9 +68,12 @@ def trainer(model, tokenizer, texts: list, labels: list, args):
     import transformers
     from datasets import Dataset
     padded = args.contender == 'padded'
-    rows = Dataset.from_dict(dict(tokenizer(texts, truncation=True, max_length=512, padding='max_length' if padded else False)) | dict(labels=labels))
-    more = dict(bf16=args.contender == 'tuned-bf16' or padded and args.device != 'cpu') | ({} if padded else dict(train_sampling_strategy='group_by_length'))
-    return transformers.Trainer(model=model, args=arguments(args.folder, args, **more), train_dataset=rows, data_collator=transformers.DataCollatorWithPadding(tokenizer))
+    rows = Dataset.from_dict(dict(tokenizer(texts, truncation=True, max_length=512,
+                                            padding='max_length' if padded else False)) | dict(labels=labels))
+    more = dict(bf16=args.contender == 'tuned-bf16' or padded
+                and args.device != 'cpu') | ({} if padded else dict(train_sampling_strategy='group_by_length'))
+    return transformers.Trainer(model=model, args=arguments(args.folder, args, **more), train_dataset=rows,
+                                data_collator=transformers.DataCollatorWithPadding(tokenizer))
 
 
 def child(args):
@@ -80,13 +92,17 @@ def child(args):
         if args.device != 'cpu': torch.cuda.synchronize()
     lengths = np.minimum([len(ids) for ids in tokenizer(texts)['input_ids']], 512)
     peak = peak_flops(args.device, torch.bfloat16 if args.device != 'cpu' else torch.float32)
-    print(json.dumps(dict(seconds=time.perf_counter() - start, mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, tokens=int(lengths.sum()), share=3 * needed_flops(model, lengths) / peak)))
+    print(json.dumps(dict(seconds=time.perf_counter() - start,
+                          mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                          tokens=int(lengths.sum()), share=3 * needed_flops(model, lengths) / peak)))
 
 
 def one(contender: str, model: Path, args) -> dict:
     "The figures of one run."
-    again = [sys.executable, __file__, '--contender', contender, '--model', str(model), '--rows', str(args.rows), '--batch', str(args.batch), '--device', args.device, *([str(args.data)] if args.data else [])]
-    done = subprocess.run(again, capture_output=True, text=True, env=dict(os.environ, HF_HUB_OFFLINE='1', TRANSFORMERS_VERBOSITY='error', WANDB_MODE='disabled'))
+    again = [sys.executable, __file__, '--contender', contender, '--model', str(model), '--rows', str(args.rows),
+             '--batch', str(args.batch), '--device', args.device, *([str(args.data)] if args.data else [])]
+    done = subprocess.run(again, capture_output=True, text=True, env=dict(
+        os.environ, HF_HUB_OFFLINE='1', TRANSFORMERS_VERBOSITY='error', WANDB_MODE='disabled'))
     if done.returncode: sys.exit(f'{contender} failed\n{done.stderr[-3000:]}')
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -103,12 +119,16 @@ def compared(model: Path, args) -> list:
     "The rows of the table."
     names = [args.only] if args.only else [name for name in PEERS if name != 'tuned-bf16' or has_bfloat16(args.device)]
     runs = [{name: one(name, model, args) for name in ('libdocs', *names)} for _ in range(args.runs)]
-    rows = ['| contender | texts/s | tokens/s | peak MB | utilisation | libdocs is faster |', '|---|---|---|---|---|---|']
+    rows = ['| contender | texts/s | tokens/s | peak MB | utilisation | libdocs is faster |',
+            '|---|---|---|---|---|---|']
     for name in ('libdocs', *names):
-        s, tokens, share, mb = (statistics.median(r[name][k] for r in runs) for k in ('seconds', 'tokens', 'share', 'mb'))
+        s, tokens, share, mb = (statistics.median(r[name][k] for r in runs)
+                                for k in ('seconds', 'tokens', 'share', 'mb'))
         ratios = [r[name]['seconds'] / r['libdocs']['seconds'] for r in runs]
-        times = '' if name == 'libdocs' else f'{statistics.median(ratios):.2f} times ({min(ratios):.2f} to {max(ratios):.2f})'
-        rows.append(f'| {PEERS.get(name, name)} | {args.rows / s:.2f} | {tokens / s:,.0f} | {mb:,.0f} | {share / s:.0%} | {times} |')
+        times = ('' if name == 'libdocs' else f'{statistics.median(ratios):.2f} times ({min(ratios):.2f} '
+                 f'to {max(ratios):.2f})')
+        rows.append(f'| {PEERS.get(name, name)} | {args.rows / s:.2f} | {tokens / s:,.0f} | {mb:,.0f} | '
+                    f'{share / s:.0%} | {times} |')
     return rows
 
 
@@ -134,12 +154,17 @@ def losses(data: Path, contender: str, seed: int) -> list:
             if 'loss' in logs: found.append(float(logs['loss']))
     with tempfile.TemporaryDirectory() as folder:
         args = argparse.Namespace(device='cpu', batch=32)
-        options = arguments(folder, args, max_steps=200, learning_rate=1e-3, logging_strategy='steps', logging_steps=1, seed=seed, data_seed=seed, remove_unused_columns=False)
-        if contender == 'libdocs': made = ClassifierTrainer(loss_function('none', np.ones(len(schema))), 'mean', tokenizer.pad_token_id, 512, model=model, args=options, train_dataset=as_rows(inputs, labels), data_collator=collate)
+        options = arguments(folder, args, max_steps=200, learning_rate=1e-3, logging_strategy='steps',
+                            logging_steps=1, seed=seed, data_seed=seed, remove_unused_columns=False)
+        if contender == 'libdocs':
+            made = ClassifierTrainer(loss_function('none', np.ones(len(schema))), 'mean',
+                                      tokenizer.pad_token_id, 512, model=model, args=options,
+                                      train_dataset=as_rows(inputs, labels), data_collator=collate)
         else:
             from datasets import Dataset
             rows = Dataset.from_dict(dict(input_ids=[text[0] for text in inputs], labels=list(labels)))
-            made = transformers.Trainer(model=model, args=options, train_dataset=rows, data_collator=transformers.DataCollatorWithPadding(tokenizer))
+            made = transformers.Trainer(model=model, args=options, train_dataset=rows,
+                                        data_collator=transformers.DataCollatorWithPadding(tokenizer))
         made.remove_callback(transformers.PrinterCallback)
         made.add_callback(Keep())
         made.train()
@@ -152,7 +177,8 @@ def curves(data: Path) -> list:
     lines = ['| steps | libdocs | Trainer |', '|---|---|---|']
     for at in range(0, 200, 50):
         means = [f[:, at:at + 50].mean(axis=1) for f in found.values()]
-        lines.append(f'| {at + 1} to {at + 50} | ' + ' | '.join(f'{m.mean():.4f} ± {m.std(ddof=1):.4f}' for m in means) + ' |')
+        lines.append(f'| {at + 1} to {at + 50} | '
+                     + ' | '.join(f'{m.mean():.4f} ± {m.std(ddof=1):.4f}' for m in means) + ' |')
     return lines
 
 
@@ -161,7 +187,8 @@ def main():
     p.add_argument('data', type=Path, nargs='?')
     p.add_argument('--shape', choices=list(SHAPES), default='xsmall')
     p.add_argument('--rows', type=int, default=96)
-    p.add_argument('--batch', type=int, default=8, help='texts a step; 8 is the default of transformers, and with 32 the padded peer needs more than 24 GB')
+    p.add_argument('--batch', type=int, default=8, help='texts a step; 8 is the default of transformers, '
+                   'and with 32 the padded peer needs more than 24 GB')
     p.add_argument('--runs', type=int, default=3)
     p.add_argument('--device', default='cpu')
     p.add_argument('--only', choices=list(PEERS))
@@ -175,8 +202,10 @@ def main():
     else:
         with tempfile.TemporaryDirectory() as folder:
             model = make_model(args.shape, Path(folder)/'model', LABELS, mixed(500, seed=1))
-            about, lines, name = f'{args.runs} runs in turns', compared(model, args), f'train.py --shape {args.shape} --device {args.device}'
-        lines = [f'{args.shape}, {args.data or "mixed"}, {args.rows} texts, batches of {args.batch}, {args.device}.', '', *lines]
+            about, lines, name = (f'{args.runs} runs in turns', compared(model, args),
+                                  f'train.py --shape {args.shape} --device {args.device}')
+        lines = [f'{args.shape}, {args.data or "mixed"}, {args.rows} texts, batches of {args.batch}, {args.device}.',
+                 '', *lines]
     lines = [machine().replace('one run each', about), '', *lines]
     print('\n'.join(lines))
     if args.write: write('\n'.join(lines), name)

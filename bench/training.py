@@ -5,7 +5,8 @@ import tempfile
 
 
 def answered(train, test, seed: int, threads: int = 1, **options) -> tuple:
-    "(`Outcomes` of `test`, the published classifier) of `scratch`, trained on `train` with `options` of `finetune`; no W&B, no log lines."
+    """(`Outcomes` of `test`, the published classifier) of `scratch`, trained on `train` with `options` of
+    `finetune`; no W&B, no log lines."""
     os.environ |= dict(WANDB_MODE='disabled', TOKENIZERS_PARALLELISM='false')
     import torch
     from libdocs.classifiers.deberta import DebertaZeroShot
@@ -17,7 +18,8 @@ def answered(train, test, seed: int, threads: int = 1, **options) -> tuple:
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         task = Task('bench', train, test, LabelSchema.from_labels(train['label']))
-        finetune(task, f'{folder}/model', base_model='scratch', seed=seed, device='cpu', wandb_output=f'{folder}/wandb', **options)
+        finetune(task, f'{folder}/model', base_model='scratch', seed=seed, device='cpu',
+                 wandb_output=f'{folder}/wandb', **options)
         classifier = DebertaZeroShot(f'{folder}/model', device='cpu')
         answers = classifier.classify(list(test['text']))
     names = [[name for name, _ in answer] for answer in answers]

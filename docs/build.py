@@ -1,4 +1,5 @@
-"""Build the site from the notebooks: stage them with their API written out, then Sphinx. Nothing is executed; saved outputs are shown.
+"""Build the site from the notebooks: stage them with their API written out, then Sphinx. Nothing is executed;
+saved outputs are shown.
 
     python docs/build.py [--out _docs] [--stage _proc]
 """
@@ -15,7 +16,8 @@ GROUPS = {'Start': ['tutorials'], 'API': ['.'], 'Pipelines': ['pipelines'], 'Exp
 DEFS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-# -- Notebooks ------------------------------------------------------------------------------------------------------------
+# -- Notebooks
+# ------------------------------------------------------------------------------------------------------------
 
 def directives(source: str) -> dict:
     "The `#| name value` lines of a cell, as `{name: value}`."
@@ -58,7 +60,8 @@ def find_notebooks() -> list:
     return sorted(p for p in NBS.rglob('*.ipynb') if not any(part[0] in '._' for part in p.relative_to(NBS).parts))
 
 
-# -- The API from the exported cells --------------------------------------------------------------------------------------
+# -- The API from the exported cells
+# --------------------------------------------------------------------------------------
 
 def module_of(nb: dict) -> str | None:
     "The module that a notebook is exported to."
@@ -80,13 +83,15 @@ def exported(nb: dict) -> list:
 
 def owner(node) -> str:
     "The class, with a dot, that fastcore's `@patch` adds a function to; nothing for other functions."
-    if isinstance(node, ast.ClassDef) or not any(ast.unparse(d).startswith('patch') for d in node.decorator_list): return ''
+    if isinstance(node, ast.ClassDef) or not any(ast.unparse(d).startswith('patch') for d in node.decorator_list):
+        return ''
     return f'{ast.unparse(node.args.args[0].annotation)}.'
 
 
 def members(node) -> list:
     "The public methods and properties of a class, in order; none for a function."
-    return [n for n in node.body if isinstance(n, DEFS) and (not n.name.startswith('_') or n.name == '__call__')] if isinstance(node, ast.ClassDef) else []
+    return [n for n in node.body if isinstance(n, DEFS)
+            and (not n.name.startswith('_') or n.name == '__call__')] if isinstance(node, ast.ClassDef) else []
 
 
 def find_symbols(notebooks: list) -> dict:
@@ -111,7 +116,8 @@ def link_names(text: str, symbols: dict) -> str:
     lines, fenced = text.split('\n'), False
     for i, line in enumerate(lines):
         if line.lstrip().startswith(('```', '~~~')): fenced = not fenced
-        elif not fenced and not line.startswith('#'): lines[i] = re.sub(r'(?<![`\[{}])`([\w.]+(?:\(\))?)`(?![`\]])', link, line)
+        elif not fenced and not line.startswith('#'):
+            lines[i] = re.sub(r'(?<![`\[{}])`([\w.]+(?:\(\))?)`(?![`\]])', link, line)
     return '\n'.join(lines)
 
 
@@ -119,14 +125,16 @@ def link_sources(text: str, page: Path) -> str:
     "Markdown of a notebook in which links to files outside of nbs/, which are not on the site, lead to the repository."
     def link(match):
         to = (page.parent/match[1]).resolve()
-        return match[0] if to.is_relative_to(NBS) or not to.is_relative_to(ROOT) else f']({SOURCE}/{to.relative_to(ROOT).as_posix()}'
+        return (match[0] if to.is_relative_to(NBS)
+                or not to.is_relative_to(ROOT) else f']({SOURCE}/{to.relative_to(ROOT).as_posix()}')
     return re.sub(r'\]\(((?:\.\./)+[^)\s#]+)', link, text)
 
 
 def as_markdown(text: str, symbols: dict) -> str:
     "A comment or docstring as Markdown: what is not between backticks is meant as it stands."
     parts = re.split(r'(`[^`]*`)', ' '.join(text.split()))
-    return link_names(''.join(p if p.startswith('`') else re.sub(r'([\\*_\[\]<>#$|])', r'\\\1', p) for p in parts), symbols)
+    return link_names(''.join(p if p.startswith('`') else re.sub(r'([\\*_\[\]<>#$|])', r'\\\1', p) for p in parts),
+                      symbols)
 
 
 def is_property(node) -> bool:
@@ -144,7 +152,8 @@ def arguments(node, obj=None) -> str:
 
 def fields(node: ast.ClassDef) -> str | None:
     "What a dataclass or named tuple is made from, as the arguments of a call."
-    parts = [ast.unparse(n.target) + f': {ast.unparse(n.annotation)}' + (f' = {ast.unparse(n.value)}' if n.value else '')
+    parts = [ast.unparse(n.target) + f': {ast.unparse(n.annotation)}'
+             + (f' = {ast.unparse(n.value)}' if n.value else '')
              for n in node.body if isinstance(n, ast.AnnAssign) and 'ClassVar' not in ast.unparse(n.annotation)]
     return f'({", ".join(parts)})' if parts else None
 
@@ -186,10 +195,12 @@ def describe(node, obj, symbols: dict, inside: bool = False) -> list:
         if any(getattr(d, 'id', '') == 'classmethod' for d in node.decorator_list): options = [':classmethod:']
     told = as_markdown(ast.get_docstring(node) or '', symbols)
     documented = parameters(obj, symbols) if kind != 'property' else []
-    return [f'{fence}{{py:{kind}}} {owner(node)}{node.name}{signature}', *options, '', told, '', *documented, *inner, fence]
+    return [f'{fence}{{py:{kind}}} {owner(node)}{node.name}{signature}', *options, '', told, '',
+            *documented, *inner, fence]
 
 
-# -- Pages ----------------------------------------------------------------------------------------------------------------
+# -- Pages
+# ----------------------------------------------------------------------------------------------------------------
 
 def markdown_cell(source: str) -> dict:
     return {'cell_type': 'markdown', 'metadata': {}, 'source': source}
@@ -212,7 +223,8 @@ def align_tables(html: str) -> str:
 def shown_output(output: dict) -> dict:
     "An output as it is shown: tables aligned."
     html = ''.join(output.get('data', {}).get('text/html', ''))
-    return output | {'data': output['data'] | {'text/html': align_tables(html)}} if 'class="dataframe"' in html else output
+    return output | {'data': output['data']
+                     | {'text/html': align_tables(html)}} if 'class="dataframe"' in html else output
 
 
 def code_cell(cell: dict, *tags: str) -> dict:
@@ -232,7 +244,9 @@ def api_cells(cell: dict, module, symbols: dict) -> list:
     body = ast.parse(cell['source']).body
     if only_imports(cell): return []
     shown = public(body)
-    if not shown and any(isinstance(n, (ast.Assign, ast.AnnAssign)) and not ast.unparse(n).startswith('_') for n in body): return [code_cell(cell)]
+    if not shown and any(isinstance(n, (ast.Assign, ast.AnnAssign))
+                         and not ast.unparse(n).startswith('_') for n in body):
+        return [code_cell(cell)]
     blocks = [describe(n, attrgetter(owner(n) + n.name)(module), symbols) for n in shown]
     return [markdown_cell('\n'.join(block)) for block in blocks] + [code_cell(cell, 'hide-input')]
 
@@ -243,19 +257,24 @@ def make_page(nb: dict, path: Path, symbols: dict) -> dict:
     module = import_module(name) if name else None
     for cell in visible_cells(nb):
         marks = directives(cell['source']) if cell['cell_type'] == 'code' else {}
-        if cell['cell_type'] == 'markdown': cells.append(markdown_cell(link_sources(link_names(cell['source'], symbols), path)))
+        if cell['cell_type'] == 'markdown':
+            cells.append(markdown_cell(link_sources(link_names(cell['source'], symbols), path)))
         elif {'export', 'exports', 'exporti'} & set(marks): cells += api_cells(cell, module, symbols)
-        else: cells.append(code_cell(cell, *cell['metadata'].get('tags', []), *(['hide-input'] if only_imports(cell) else [])))
+        else:
+            cells.append(code_cell(cell, *cell['metadata'].get('tags', []),
+                                   *(['hide-input'] if only_imports(cell) else [])))
     if name: cells.insert(1, markdown_cell(f'```{{py:module}} {name}\n```'))
     for i, cell in enumerate(cells): cell['id'] = f'cell-{i}'
-    return {'cells': cells, 'metadata': nb['metadata'] | {'language_info': {'name': 'python', 'pygments_lexer': 'ipython3'}}, 'nbformat': 4, 'nbformat_minor': 5}
+    return {'cells': cells, 'metadata': nb['metadata']
+            | {'language_info': {'name': 'python', 'pygments_lexer': 'ipython3'}}, 'nbformat': 4, 'nbformat_minor': 5}
 
 
 def contents(paths: list) -> str:
     "The hidden tables of contents that make the sidebar."
     text = ''
     for caption, folders in GROUPS.items():
-        pages = [p.relative_to(NBS).with_suffix('').as_posix() for p in paths if p.parent.relative_to(NBS).as_posix() in folders and p.stem != 'index']
+        pages = [p.relative_to(NBS).with_suffix('').as_posix()
+                 for p in paths if p.parent.relative_to(NBS).as_posix() in folders and p.stem != 'index']
         entries = (['Overview <self>'] if caption == 'Start' else []) + pages
         if entries: text += f'```{{toctree}}\n:hidden:\n:caption: {caption}\n\n' + '\n'.join(entries) + '\n```\n\n'
     return text
@@ -273,7 +292,8 @@ def stage_pages(stage: Path):
         to.parent.mkdir(parents=True, exist_ok=True)
         to.write_text(json.dumps(page, ensure_ascii=False), encoding='utf-8')
     for path in NBS.rglob('*'):
-        if path.suffix in ('.png', '.svg', '.jpg', '.gif', '.html') and not any(part[0] == '.' or part == 'wandb' for part in path.relative_to(NBS).parts):
+        if (path.suffix in ('.png', '.svg', '.jpg', '.gif', '.html')
+            and not any(part[0] == '.' or part == 'wandb' for part in path.relative_to(NBS).parts)):
             to = stage/path.relative_to(NBS)
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, to)
@@ -288,7 +308,8 @@ def main() -> int:
     stage_pages(args.stage)
     shutil.rmtree(args.out, ignore_errors=True)
     from sphinx.cmd.build import main as sphinx
-    failed = sphinx(['-b', 'html', '-q', '-W', '--keep-going', '-c', str(ROOT/'docs'), '-d', str(args.stage/'.doctrees'), str(args.stage), str(args.out)])
+    failed = sphinx(['-b', 'html', '-q', '-W', '--keep-going', '-c', str(ROOT/'docs'), '-d',
+                     str(args.stage/'.doctrees'), str(args.stage), str(args.out)])
     if not failed: print(f'{args.out/"index.html"}: the site')
     return failed
 

@@ -29,5 +29,6 @@ html_static_path = ['static']
 html_css_files = ['site.css']
 html_favicon = 'static/favicon.svg'
 html_copy_source = html_show_sourcelink = False
-html_theme_options = {'source_repository': 'https://github.com/libdocs/libdocs', 'source_branch': 'main', 'source_directory': 'nbs/'}
+html_theme_options = {'source_repository': 'https://github.com/libdocs/libdocs',
+                      'source_branch': 'main', 'source_directory': 'nbs/'}
 pygments_style, pygments_dark_style = 'friendly', 'github-dark'

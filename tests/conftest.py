@@ -1,5 +1,6 @@
-"""What every test may use. One loopback Hub serves the whole session, because the Hub's clients read HF_ENDPOINT when they are imported; the fixture
-`hub` hands it out empty. So no test can reach the real Hub, and no test sees the login or the cache of who runs it."""
+"""What every test may use. One loopback Hub serves the whole session, because the Hub's clients read
+HF_ENDPOINT when they are imported; the fixture `hub` hands it out empty. So no test can reach the real Hub,
+and no test sees the login or the cache of who runs it."""
 import atexit, logging, os, shutil, signal, sys, tempfile
 from pathlib import Path
 
@@ -12,14 +13,19 @@ HUB = LoopbackHub()
 HOME = tempfile.mkdtemp(prefix='hf-home-')
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 assert 'huggingface_hub' not in sys.modules, 'conftest.py must come before huggingface_hub'
-os.environ |= HUB.env(home=HOME) | {'TOKENIZERS_PARALLELISM': 'false', 'WANDB_MODE': 'disabled', 'CUDA_VISIBLE_DEVICES': ''}  # no GPU: the same figures everywhere
-THEIRS = ('HF_HUB_CACHE', 'HF_DATASETS_CACHE', 'HF_TOKEN', 'HF_TOKEN_PATH', 'HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE', 'HUGGING_FACE_HUB_TOKEN')
-for name in [name for name in os.environ if name in THEIRS or name.startswith('WANDB_') and name != 'WANDB_MODE']: del os.environ[name]
+# no GPU: the same figures everywhere
+os.environ |= HUB.env(home=HOME) | {'TOKENIZERS_PARALLELISM': 'false', 'WANDB_MODE': 'disabled',
+                                    'CUDA_VISIBLE_DEVICES': ''}
+THEIRS = ('HF_HUB_CACHE', 'HF_DATASETS_CACHE', 'HF_TOKEN', 'HF_TOKEN_PATH', 'HF_HUB_OFFLINE',
+          'TRANSFORMERS_OFFLINE', 'HUGGING_FACE_HUB_TOKEN')
+for name in [name for name in os.environ if name in THEIRS or name.startswith('WANDB_') and name != 'WANDB_MODE']:
+    del os.environ[name]
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left():
-    "What a command takes for itself in this process (environment, log, SIGTERM) is as it was when the test ends, so that no test depends on those before it."
+    """What a command takes for itself in this process (environment, log, SIGTERM) is as it was when the test
+    ends, so that no test depends on those before it."""
     log, environment, ended = logging.getLogger('libdocs'), dict(os.environ), signal.getsignal(signal.SIGTERM)
     handlers, propagate, level = log.handlers, log.propagate, log.level
     yield
@@ -42,7 +48,8 @@ def one_thread():
 
 @pytest.fixture
 def hub(monkeypatch):
-    "An empty loopback Hub, with nobody logged in and nothing cached; `hub.login(name)` adds a user and logs in as them."
+    """An empty loopback Hub, with nobody logged in and nothing cached; `hub.login(name)` adds a user and logs
+    in as them."""
     HUB.reset()
     for folder in ('hub', 'datasets', 'modules'): shutil.rmtree(Path(HOME)/folder, ignore_errors=True)
     monkeypatch.delenv('HF_TOKEN', raising=False)
@@ -55,8 +62,10 @@ def hub(monkeypatch):
     HUB.reset()
 
 
-BROWSER = next((path for name in ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable') if (path := shutil.which(name))), None)
-FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
+BROWSER = next((path for name in ('chromium', 'chromium-browser', 'google-chrome',
+                                  'google-chrome-stable') if (path := shutil.which(name))), None)
+FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+         '--disable-background-networking', '--disable-component-update', '--disable-sync']
 
 
 @pytest.fixture(scope='module')

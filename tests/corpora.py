@@ -6,7 +6,8 @@ from pathlib import Path
 import warm
 
 LABELS = ('invoice', 'contract', 'minutes')
-MODULES = {'cleaner_finetune': 'libdocs.cleaner_finetune', 'classifier_model': 'libdocs.classifier_model', 'libdocs-pipeline': 'libdocs.pipelines'}
+MODULES = {'cleaner_finetune': 'libdocs.cleaner_finetune',
+           'classifier_model': 'libdocs.classifier_model', 'libdocs-pipeline': 'libdocs.pipelines'}
 
 
 # Corpora
@@ -37,7 +38,8 @@ def documents(n, labels=LABELS, seed=0):
     "`n` rows with a text whose words tell the label, no two alike; ids d0, d1, …"
     draw = random.Random(seed)
     def text(i, label): return ' '.join(draw.choices([f'{label}{k}' for k in range(12)], k=8)) + f' number {i}'
-    return [{'id': f'd{i}', 'text': text(i, labels[i % len(labels)]), 'label': labels[i % len(labels)]} for i in range(n)]
+    return [{'id': f'd{i}', 'text': text(i, labels[i % len(labels)]),
+             'label': labels[i % len(labels)]} for i in range(n)]
 
 
 def jsonl(rows): return ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows).encode()
@@ -62,9 +64,11 @@ def put(folder, files):
 
 
 def snapshot(folder, runs=False):
-    "Path in the folder -> bytes, of every file; with `runs` also of those in run folders, which keep what is done for the next time."
+    """Path in the folder -> bytes, of every file; with `runs` also of those in run folders, which keep what is
+    done for the next time."""
     def kept(p): return any(part.endswith('_run') for part in p.relative_to(folder).parts)
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(Path(folder).rglob('*')) if p.is_file() and (runs or not kept(p))}
+    return {str(p.relative_to(folder)): p.read_bytes()
+            for p in sorted(Path(folder).rglob('*')) if p.is_file() and (runs or not kept(p))}
 
 
 # Base models
@@ -84,20 +88,26 @@ def tokenizer(texts, tokens=BERT):
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     if 'cls_token' in tokens:
         cls, sep = tokens['cls_token'], tokens['sep_token']
-        inner.post_processor = processors.TemplateProcessing(single=f'{cls} $A {sep}', pair=f'{cls} $A {sep} $B {sep}', special_tokens=[(cls, vocab[cls]), (sep, vocab[sep])])
+        inner.post_processor = processors.TemplateProcessing(single=f'{cls} $A {sep}', pair=f'{cls} $A {sep} $B {sep}',
+                                                             special_tokens=[(cls, vocab[cls]), (sep, vocab[sep])])
     return PreTrainedTokenizerFast(tokenizer_object=inner, **tokens)
 
 
-def tiny_bert(folder, texts, labels=None, dtype=None): return bert(folder, texts, labels, dtype, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=128)
+def tiny_bert(folder, texts, labels=None, dtype=None):
+    return bert(folder, texts, labels, dtype, hidden_size=32, num_hidden_layers=1,
+                num_attention_heads=2, intermediate_size=32, max_position_embeddings=128)
 
 
 def bert(folder, texts, labels=None, dtype=None, kind='Bert', **sizes):
-    "A BERT classifier, or one of another `kind`, with random weights in `folder`; `labels` are the names of its outputs."
+    """A BERT classifier, or one of another `kind`, with random weights in `folder`; `labels` are the names of
+    its outputs."""
     import transformers
     transformers.set_seed(0)
     tok = tokenizer(texts)
-    names = dict(id2label=dict(enumerate(labels)), label2id={name: i for i, name in enumerate(labels)}) if labels else {}
-    model = getattr(transformers, f'{kind}ForSequenceClassification')(getattr(transformers, f'{kind}Config')(vocab_size=len(tok), **sizes, **names))
+    names = dict(id2label=dict(enumerate(labels)),
+                 label2id={name: i for i, name in enumerate(labels)}) if labels else {}
+    model = getattr(transformers, f'{kind}ForSequenceClassification')(
+        getattr(transformers, f'{kind}Config')(vocab_size=len(tok), **sizes, **names))
     (model.to(dtype) if dtype else model).save_pretrained(folder)
     tok.save_pretrained(folder)
     return folder
@@ -105,7 +115,8 @@ def bert(folder, texts, labels=None, dtype=None, kind='Bert', **sizes):
 
 def deberta(folder, texts, **sizes):
     "The same of DeBERTa-v3."
-    return bert(folder, texts, kind='DebertaV2', **sizes, relative_attention=True, position_buckets=256, max_relative_positions=-1, norm_rel_ebd='layer_norm', share_att_key=True, pos_att_type=['p2c', 'c2p'],
+    return bert(folder, texts, kind='DebertaV2', **sizes, relative_attention=True, position_buckets=256,
+                max_relative_positions=-1, norm_rel_ebd='layer_norm', share_att_key=True, pos_att_type=['p2c', 'c2p'],
                 position_biased_input=False, type_vocab_size=0)
 
 
@@ -117,15 +128,19 @@ NOWHERE = f'http://127.0.0.1:{_closed.getsockname()[1]}'  # no server
 
 
 def environment(home, **more):
-    "What a command runs with: nobody's login, one thread (several run side by side), W&B off; `None` takes a variable away."
-    env = warm.ENVIRONMENT | {'HOME': str(home), 'HF_HOME': str(Path(home)/'hf'), 'OMP_NUM_THREADS': '1', 'WANDB_MODE': 'disabled', 'PYTHONIOENCODING': 'utf-8'} | more
+    """What a command runs with: nobody's login, one thread (several run side by side), W&B off; `None` takes a
+    variable away."""
+    env = warm.ENVIRONMENT | {'HOME': str(home), 'HF_HOME': str(Path(home)/'hf'), 'OMP_NUM_THREADS': '1',
+                              'WANDB_MODE': 'disabled', 'PYTHONIOENCODING': 'utf-8'} | more
     return {name: value for name, value in env.items() if value is not None}
 
 
 def command(name, *argv, cwd, env, script=False, timeout=warm.HANG):
-    "Run a command as `python -m`, in a process that is warm, or by its console script; the CompletedProcess with text outputs."
+    """Run a command as `python -m`, in a process that is warm, or by its console script; the CompletedProcess
+    with text outputs."""
     if not script: return warm.run(warm.MODULE, [MODULES[name], *argv], cwd, env, hub=True, timeout=timeout)
-    return subprocess.run([str(Path(sys.executable).parent/name), *map(str, argv)], cwd=cwd, env=env, capture_output=True, text=True, encoding='utf-8', timeout=timeout, stdin=subprocess.DEVNULL)
+    return subprocess.run([str(Path(sys.executable).parent/name), *map(str, argv)], cwd=cwd, env=env,
+                          capture_output=True, text=True, encoding='utf-8', timeout=timeout, stdin=subprocess.DEVNULL)
 
 
 def succeeds(done):
@@ -137,7 +152,8 @@ def succeeds(done):
 
 
 class Jobs:
-    "Results of slow functions by name, each run once: those that were started two at a time, others by whoever asks first."
+    """Results of slow functions by name, each run once: those that were started two at a time, others by
+    whoever asks first."""
     def __init__(self, recipes):
         self.recipes, self.begun, self.lock, self.pool = recipes, {}, threading.Lock(), ThreadPoolExecutor(2)
 

@@ -1,11 +1,11 @@
-"""A Hub on the loopback address, in memory, that the real clients (huggingface_hub, datasets, transformers) can talk to.
+"""A Hub on the loopback address, in memory, that the real clients (huggingface_hub, datasets, transformers)
+can talk to.
 
     hub = LoopbackHub(); token = hub.add_user('alice'); subprocess.run(…, env=os.environ | hub.env(token))
     python tests/loopback_hub.py --port 8765        # by hand: HF_ENDPOINT=http://127.0.0.1:8765 HF_TOKEN=loopback-alice
 
-It speaks plain LFS (set HF_HUB_DISABLE_XET=1, as `env` does), knows users, organizations and roles, keeps every request and commit, and can be told
-to fail: `fail`, `cut`, `lose_reply`, `delay`, `drip`, `corrupt`.
-"""
+It speaks plain LFS (set HF_HUB_DISABLE_XET=1, as `env` does), knows users, organizations and roles, keeps
+every request and commit, and can be told to fail: `fail`, `cut`, `lose_reply`, `delay`, `drip`, `corrupt`."""
 import argparse, base64, hashlib, json, re, secrets, socket, tempfile, threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +21,8 @@ class Blob:
     @property
     def sha256(self): return hashlib.sha256(self.data).hexdigest()
     @property
-    def pointer(self): return f'version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\nsize {len(self.data)}\n'.encode()
+    def pointer(self):
+        return f'version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\nsize {len(self.data)}\n'.encode()
     @property
     def oid(self):
         data = self.pointer if self.lfs else self.data
@@ -63,7 +64,8 @@ class User:
 
     def may_write(self, name):
         owner = name.split('/')[0]
-        if self.role == 'fineGrained': return any('repo.write' in what for where, what in self.scopes if where in (name, owner))
+        if self.role == 'fineGrained':
+            return any('repo.write' in what for where, what in self.scopes if where in (name, owner))
         return self.role == 'write' and (owner == self.name or self.orgs.get(owner) in ('admin', 'write'))
 
 
@@ -71,7 +73,8 @@ class Fault(Exception):
     "An answer that is not 200."
     def __init__(self, status, message='', code=None, **headers):
         self.status, self.message = status, message
-        self.headers = headers | ({'X-Error-Code': code} if code else {}) | ({'X-Error-Message': message} if message else {})
+        self.headers = headers | ({'X-Error-Code': code} if code
+                                  else {}) | ({'X-Error-Message': message} if message else {})
 
 
 class Hub404(Fault):
@@ -85,7 +88,8 @@ class Reply:
     headers: dict = field(default_factory=dict)
 
 
-def as_json(value, **more): return Reply(json.dumps(value).encode(), headers={'Content-Type': 'application/json'}, **more)
+def as_json(value, **more):
+    return Reply(json.dumps(value).encode(), headers={'Content-Type': 'application/json'}, **more)
 
 
 @dataclass
@@ -105,18 +109,23 @@ class Request:
 def whoami(hub, request):
     if not request.user: raise Fault(401, 'Invalid credentials in Authorization header')
     user, token = request.user, {'displayName': 'loopback', 'role': request.user.role}
-    if user.scopes: token['fineGrained'] = {'scoped': [{'entity': {'type': 'user', 'name': n}, 'permissions': p} for n, p in user.scopes]}
-    return as_json({'type': 'user', 'name': user.name, 'orgs': [{'type': 'org', 'name': n, 'roleInOrg': r} for n, r in user.orgs.items()],
-        'auth': {'type': 'access_token', 'accessToken': token}})
+    if user.scopes:
+        token['fineGrained'] = {'scoped': [{'entity': {'type': 'user', 'name': n}, 'permissions': p}
+                                           for n, p in user.scopes]}
+    return as_json({'type': 'user', 'name': user.name,
+                    'orgs': [{'type': 'org', 'name': n, 'roleInOrg': r} for n, r in user.orgs.items()],
+                    'auth': {'type': 'access_token', 'accessToken': token}})
 
 
 def create(hub, request):
     if not request.user: raise Fault(401, 'Invalid username or password.')
     ask = request.json
     name, kind = f"{ask.get('organization') or request.user.name}/{ask['name']}", ask.get('type') or 'model'
-    if not request.user.may_write(name): raise Fault(403, f'You don\'t have the rights to create a {kind} under the namespace "{name.split("/")[0]}"')
+    if not request.user.may_write(name):
+        raise Fault(403, f'You don\'t have the rights to create a {kind} under the namespace "{name.split("/")[0]}"')
     url = f'{hub.url}/{prefix(kind)}{name}'
-    if (kind, name) in hub.repos: return as_json({'error': f'You already created this {kind} repo', 'url': url}, status=409)
+    if (kind, name) in hub.repos:
+        return as_json({'error': f'You already created this {kind} repo', 'url': url}, status=409)
     hub.create(name, kind, private=ask.get('visibility') == 'private' or ask.get('private', False))
     return as_json({'url': url, 'name': name})
 
@@ -126,8 +135,9 @@ def validate_yaml(hub, request): return as_json({'errors': [], 'warnings': []})
 
 def info(hub, request, kind, name, revision='main'):
     repo, commit = hub.readable(request, kind, name, revision)
-    return as_json({'id': name, '_id': '0', 'author': name.split('/')[0], 'sha': commit.oid, 'private': repo.private, 'gated': repo.gated, 'disabled': False,
-        'tags': [], 'downloads': 0, 'likes': 0, 'siblings': [{'rfilename': p} for p in commit.files]})
+    return as_json({'id': name, '_id': '0', 'author': name.split('/')[0], 'sha': commit.oid,
+                    'private': repo.private, 'gated': repo.gated, 'disabled': False,
+                    'tags': [], 'downloads': 0, 'likes': 0, 'siblings': [{'rfilename': p} for p in commit.files]})
 
 
 def auth_check(hub, request, kind, name, write=None):
@@ -171,11 +181,13 @@ def paths_info(hub, request, kind, name, revision):
 def preupload(hub, request, kind, name, revision):
     repo = hub.writable(request, kind, name)
     def mode(file):
-        return 'lfs' if file['size'] > hub.lfs_over or file['path'].endswith(LFS_SUFFIXES) or b'\0' in base64.b64decode(file['sample']) else 'regular'
+        return ('lfs' if file['size'] > hub.lfs_over or file['path'].endswith(LFS_SUFFIXES)
+                or b'\0' in base64.b64decode(file['sample']) else 'regular')
     def oid(path):
         old = repo.commits[-1].files.get(path)
         return {'oid': old.sha256 if old.lfs else old.oid} if old else {}
-    return as_json({'files': [{'path': f['path'], 'uploadMode': mode(f), 'shouldIgnore': False} | oid(f['path']) for f in request.json['files']]})
+    return as_json({'files': [{'path': f['path'], 'uploadMode': mode(f),
+                               'shouldIgnore': False} | oid(f['path']) for f in request.json['files']]})
 
 
 def lfs_batch(hub, request, kind, name):
@@ -187,7 +199,8 @@ def lfs_batch(hub, request, kind, name):
         if size > hub.part_size:
             parts = {str(n + 1): f'{hub.cdn}/lfs/{oid}/{n + 1}' for n in range(-(-size // hub.part_size))}
             upload = {'href': f'{hub.url}/lfs/{oid}/complete', 'header': {'chunk_size': str(hub.part_size)} | parts}
-        return {'oid': oid, 'size': size, 'actions': {'upload': upload, 'verify': {'href': f'{hub.url}/lfs/{oid}/verify'}}}
+        return {'oid': oid, 'size': size,
+                'actions': {'upload': upload, 'verify': {'href': f'{hub.url}/lfs/{oid}/verify'}}}
     return as_json({'transfer': 'basic', 'objects': [answer(o) for o in request.json['objects']]})
 
 
@@ -221,10 +234,13 @@ def commit(hub, request, kind, name, revision):
             if value['oid'] not in hub.lfs: raise Fault(400, f'LFS object {value["oid"]} was never uploaded')
             changed[path] = Blob(hub.lfs[value['oid']], lfs=True)
         elif item['key'] == 'deletedFile': changed[path] = None
-        elif item['key'] == 'deletedFolder': changed |= {p: None for p in repo.commits[-1].files if p.startswith(path.rstrip('/') + '/')}
-    if head.get('parentCommit') not in (None, repo.commits[-1].oid): raise Fault(412, 'A commit has happened since. Please refresh and try again.')
+        elif item['key'] == 'deletedFolder':
+            changed |= {p: None for p in repo.commits[-1].files if p.startswith(path.rstrip('/') + '/')}
+    if head.get('parentCommit') not in (None, repo.commits[-1].oid):
+        raise Fault(412, 'A commit has happened since. Please refresh and try again.')
     new = repo.commit(head['summary'], changed)
-    return as_json({'success': True, 'commitOid': new.oid, 'commitUrl': f'{hub.url}/{prefix(kind)}{name}/commit/{new.oid}', 'hookOutput': ''})
+    return as_json({'success': True, 'commitOid': new.oid,
+                    'commitUrl': f'{hub.url}/{prefix(kind)}{name}/commit/{new.oid}', 'hookOutput': ''})
 
 
 def resolve(hub, request, kind, name, revision, path):
@@ -232,7 +248,8 @@ def resolve(hub, request, kind, name, revision, path):
     blob, where = commit.files.get(unquote(path)), {'X-Repo-Commit': commit.oid}
     if blob is None: raise Fault(404, 'Entry not found', 'EntryNotFound', **where)
     if not blob.lfs: return ranged(request, blob.data, where | {'ETag': f'"{blob.oid}"'})
-    linked = {'X-Linked-ETag': f'"{blob.sha256}"', 'X-Linked-Size': str(len(blob.data)), 'Location': f'{hub.cdn}/lfs/{blob.sha256}'}
+    linked = {'X-Linked-ETag': f'"{blob.sha256}"', 'X-Linked-Size': str(len(blob.data)),
+              'Location': f'{hub.cdn}/lfs/{blob.sha256}'}
     return Reply(status=302, headers=where | linked)
 
 
@@ -248,7 +265,8 @@ def ranged(request, data, headers):
     if not match: return Reply(data, headers=headers)
     start, end = int(match[1]), min(int(match[2] or len(data)), len(data) - 1)
     if start >= len(data): raise Fault(416, 'no such range', **{'Content-Range': f'bytes */{len(data)}'})
-    return Reply(data[start:end + 1], status=206, headers=headers | {'Content-Range': f'bytes {start}-{end}/{len(data)}'})
+    return Reply(data[start:end + 1], status=206,
+                 headers=headers | {'Content-Range': f'bytes {start}-{end}/{len(data)}'})
 
 
 def prefix(kind): return 'datasets/' if kind == 'dataset' else ''
@@ -278,7 +296,8 @@ ROUTES = [(methods.split(), re.compile(pattern), function) for methods, pattern,
 
 
 class LoopbackHub:
-    "The Hub: `url` to talk to; `add_user`, `create`, `push` to fill it; `requests`, `commits` to look; `fail` and its kin to break it."
+    """The Hub: `url` to talk to; `add_user`, `create`, `push` to fill it; `requests`, `commits` to look;
+    `fail` and its kin to break it."""
 
     def __init__(self, port=0):
         self.reset()
@@ -301,8 +320,10 @@ class LoopbackHub:
 
     def env(self, token=None, home=None):
         "Environment for a subprocess whose Hub is this one; `home` is its HF_HOME (a new folder if None)."
-        return {'HF_ENDPOINT': self.url, 'HF_TOKEN': token or '', 'HF_HOME': str(home or tempfile.mkdtemp(prefix='hf-home-')), 'HF_HUB_DISABLE_XET': '1',
-            'HF_HUB_DISABLE_TELEMETRY': '1', 'HF_HUB_DISABLE_UPDATE_CHECK': '1', 'NO_PROXY': '127.0.0.1,localhost', 'no_proxy': '127.0.0.1,localhost'}
+        return {'HF_ENDPOINT': self.url, 'HF_TOKEN': token or '',
+                'HF_HOME': str(home or tempfile.mkdtemp(prefix='hf-home-')), 'HF_HUB_DISABLE_XET': '1',
+                'HF_HUB_DISABLE_TELEMETRY': '1', 'HF_HUB_DISABLE_UPDATE_CHECK': '1',
+                'NO_PROXY': '127.0.0.1,localhost', 'no_proxy': '127.0.0.1,localhost'}
 
     # What stands on it
 
@@ -344,15 +365,20 @@ class LoopbackHub:
         repo, user = self.repos.get((kind, name)), request.user
         owner = name.split('/')[0]
         mine = bool(user) and (user.name == owner or owner in user.orgs)
-        if 'Authorization' in request.headers and not user: raise Fault(401, 'Invalid credentials in Authorization header')
-        if repo is None or (repo.private and not mine): raise Fault(404 if user else 401, 'Repository not found', 'RepoNotFound')
-        if repo.gated and not mine and request.path.count('/resolve/'): raise Fault(403 if user else 401, f'Access to {name} is restricted', 'GatedRepo')
-        if (commit := repo.at(unquote(revision or 'main'))) is None: raise Hub404('RevisionNotFound', f'Invalid rev id: {revision}')
+        if 'Authorization' in request.headers and not user:
+            raise Fault(401, 'Invalid credentials in Authorization header')
+        if repo is None or (repo.private and not mine):
+            raise Fault(404 if user else 401, 'Repository not found', 'RepoNotFound')
+        if repo.gated and not mine and request.path.count('/resolve/'):
+            raise Fault(403 if user else 401, f'Access to {name} is restricted', 'GatedRepo')
+        if (commit := repo.at(unquote(revision or 'main'))) is None:
+            raise Hub404('RevisionNotFound', f'Invalid rev id: {revision}')
         return repo, commit
 
     def writable(self, request, kind, name):
         repo, _ = self.readable(request, kind, name)
-        if not request.user or not request.user.may_write(name): raise Fault(403, 'Forbidden: you must use a write token to upload to a repository.')
+        if not request.user or not request.user.may_write(name):
+            raise Fault(403, 'Forbidden: you must use a write token to upload to a repository.')
         return repo
 
     # Faults: each is spent after `times` requests that match, of which the first `skip` are let through
@@ -381,12 +407,15 @@ class LoopbackHub:
         "Send a download of the right size with wrong bytes."
         self._fault('corrupt', 'GET', pattern, times, skip)
 
-    def _fault(self, what, method, pattern, times, skip, **more): self.faults.append({'what': what, 'method': method, 'pattern': pattern, 'times': times, 'skip': skip} | more)
+    def _fault(self, what, method, pattern, times, skip, **more):
+        self.faults.append({'what': what, 'method': method, 'pattern': pattern, 'times': times, 'skip': skip} | more)
 
     def take_fault(self, method, path):
         with self.lock:
             for fault in self.faults:
-                if not fault['times'] or not re.fullmatch(fault['method'], method) or not re.search(fault['pattern'], path): continue
+                if not fault['times'] or not re.fullmatch(fault['method'],
+                                                          method) or not re.search(fault['pattern'], path):
+                    continue
                 early = fault['skip'] > 0
                 fault['skip' if early else 'times'] -= 1
                 if not early: return fault
@@ -419,11 +448,13 @@ class Handler(BaseHTTPRequestHandler):
             for methods, pattern, function in ROUTES:
                 if request.method in methods and (match := pattern.fullmatch(request.path)):
                     found = {k: v for k, v in match.groupdict().items() if v is not None}
-                    if pattern.pattern.startswith((API, FILE)): found['kind'] = 'dataset' if found.get('kind', '').startswith('dataset') else 'model'
+                    if pattern.pattern.startswith((API, FILE)):
+                        found['kind'] = 'dataset' if found.get('kind', '').startswith('dataset') else 'model'
                     with self.hub.lock: return function(self.hub, request, **found)
             raise Fault(404, f'no such address: {request.method} {request.path}')
         except Fault as fault:
-            reply = as_json({'error': fault.message, 'url': f'{self.hub.url}/some/repo'}, status=fault.status)  # a 409 must carry a url
+            # a 409 must carry a url
+            reply = as_json({'error': fault.message, 'url': f'{self.hub.url}/some/repo'}, status=fault.status)
             reply.headers |= fault.headers
             return reply
 
@@ -431,7 +462,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _body(self):
         try:
-            if self.headers.get('Transfer-Encoding', '').lower() != 'chunked': return self.rfile.read(int(self.headers.get('Content-Length') or 0))
+            if self.headers.get('Transfer-Encoding', '').lower() != 'chunked':
+                return self.rfile.read(int(self.headers.get('Content-Length') or 0))
             chunks = []
             while size := int(self.rfile.readline().split(b';')[0], 16):
                 chunks.append(self.rfile.read(size))
@@ -445,7 +477,8 @@ class Handler(BaseHTTPRequestHandler):
         self.hub.requests.append((self.command, urlsplit(self.path).path, reply.status))
         try:
             self.send_response(reply.status)
-            for name, value in ({'Content-Length': str(len(reply.body))} | reply.headers).items(): self.send_header(name, value)
+            for name, value in ({'Content-Length': str(len(reply.body))} | reply.headers).items():
+                self.send_header(name, value)
             self.end_headers()
             if self.command != 'HEAD': self._write(reply.body, drip)
         except ConnectionError: self.close_connection = True

@@ -1,10 +1,10 @@
-"""A W&B server on the loopback address that the real client can talk to: just enough to have a run online, and to go away in the middle of it.
+"""A W&B server on the loopback address that the real client can talk to: just enough to have a run online, and
+to go away in the middle of it.
 
     server = LoopbackWandb(); subprocess.run(…, env=os.environ | server.env())
 
-`behaviour` says what it does with a request: 'answer'; 'refuse' (401, as for a key that is not known); 'cut' the connection; or 'hang', never to answer.
-`then` says what it does once metrics have come.
-"""
+`behaviour` says what it does with a request: 'answer'; 'refuse' (401, as for a key that is not known);
+'cut' the connection; or 'hang', never to answer. `then` says what it does once metrics have come."""
 import json, socket, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -20,7 +20,9 @@ class LoopbackWandb:
         self.url = f'http://127.0.0.1:{self.server.server_port}'
         threading.Thread(target=self.server.serve_forever, kwargs={'poll_interval': 0.05}, daemon=True).start()
 
-    def env(self): return {'WANDB_BASE_URL': self.url, 'WANDB_API_KEY': KEY, 'WANDB_MODE': None, 'NO_PROXY': '127.0.0.1,localhost', 'no_proxy': '127.0.0.1,localhost'}
+    def env(self):
+        return {'WANDB_BASE_URL': self.url, 'WANDB_API_KEY': KEY, 'WANDB_MODE': None,
+                'NO_PROXY': '127.0.0.1,localhost', 'no_proxy': '127.0.0.1,localhost'}
 
     def close(self):
         self.over.set()
@@ -32,7 +34,8 @@ class LoopbackWandb:
         if path.endswith('/file_stream'): self.behaviour = self.then
         query, given = asked.get('query', ''), asked.get('variables') or {}
         if 'UpsertBucket' in query:
-            bucket = dict(id='1', name=given.get('name') or 'run', displayName='run', project=dict(id='1', name='libdocs', entity=dict(id='1', name='alice')), historyLineCount=0)
+            bucket = dict(id='1', name=given.get('name') or 'run', displayName='run',
+                          project=dict(id='1', name='libdocs', entity=dict(id='1', name='alice')), historyLineCount=0)
             return dict(data=dict(upsertBucket=dict(bucket=bucket, inserted=True)))
         if 'CreateRunFiles' in query:
             files = [dict(name=name, uploadUrl=f'{self.url}/upload/{name}') for name in given.get('files', [])]
@@ -52,9 +55,11 @@ class Handler(BaseHTTPRequestHandler):
         try: asked = json.loads(body or b'{}')
         except ValueError: asked = {}
         refused = self.wandb.behaviour == 'refuse' and self.path != '/'
-        out = json.dumps(dict(errors=[dict(message='unknown key')]) if refused else self.wandb.answer(self.path, asked)).encode()
+        out = json.dumps(dict(errors=[dict(message='unknown key')]) if refused
+                         else self.wandb.answer(self.path, asked)).encode()
         self.send_response(401 if refused else 200)
-        for name, value in (('Content-Type', 'application/json'), ('Content-Length', str(len(out)))): self.send_header(name, value)
+        for name, value in (('Content-Type', 'application/json'), ('Content-Length', str(len(out)))):
+            self.send_header(name, value)
         self.end_headers()
         if self.command != 'HEAD': self.wfile.write(out)
 

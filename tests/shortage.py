@@ -34,7 +34,8 @@ class Shortage:
     "Operations fail of which `fails`, asked with this object, says so; by turns with each of the `errors`."
     def __init__(self, fails=lambda short: False, errors=ERRORS):
         self.fails, self.errors, self.numbers = fails, itertools.cycle(errors), itertools.count(1)
-        self.count, self.failed, self.batches = 0, 0, [[0, 0]]  # [tokens, operations]; 0 tokens: what comes before a batch
+        # [tokens, operations]; 0 tokens: what comes before a batch
+        self.count, self.failed, self.batches = 0, 0, [[0, 0]]
 
     @property
     def tokens(self): return self.batches[-1][0]

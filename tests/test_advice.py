@@ -7,14 +7,18 @@ import pytest
 import libdocs
 
 ROOT = Path(libdocs.__file__).parent
-COMMANDS = {'cleaner_finetune': 'libdocs.cleaner_finetune', 'classifier_model': 'libdocs.classifier_model', 'libdocs-pipeline': 'libdocs.pipelines', 'libdocs push': 'libdocs.push'}
+COMMANDS = {'cleaner_finetune': 'libdocs.cleaner_finetune', 'classifier_model': 'libdocs.classifier_model',
+            'libdocs-pipeline': 'libdocs.pipelines', 'libdocs push': 'libdocs.push'}
 OTHERS = ('torchrun', 'accelerate', 'iconv', 'git', 'hf', 'pip', 'papermill')  # programs whose options are theirs
 FIRST, SECOND = ['cleaner_finetune'], ['classifier_model']
 SAID_BY = {  # module, or package: the commands that print what it says, each of which must have the option
-    'cleaner_finetune': FIRST, 'phases.stages': FIRST, 'phases.preparation': FIRST, 'report.corpus': FIRST, 'utils': FIRST,
+    'cleaner_finetune': FIRST, 'phases.stages': FIRST, 'phases.preparation': FIRST,
+    'report.corpus': FIRST, 'utils': FIRST,
     'classifier_model': SECOND, 'finetune': SECOND, 'classifiers': SECOND, 'phases.training': SECOND,
-    'pipelines': ['libdocs-pipeline'], 'push': ['libdocs push'], 'core.console': list(COMMANDS), 'core.errors': FIRST + SECOND, 'core.files': FIRST + SECOND,
-    'core.json_rows': FIRST + SECOND, 'core.csv_rows': FIRST + SECOND, 'core.records': FIRST + SECOND, 'core.labels': FIRST + SECOND}
+    'pipelines': ['libdocs-pipeline'], 'push': ['libdocs push'],
+    'core.console': list(COMMANDS), 'core.errors': FIRST + SECOND, 'core.files': FIRST + SECOND,
+    'core.json_rows': FIRST + SECOND, 'core.csv_rows': FIRST + SECOND,
+    'core.records': FIRST + SECOND, 'core.labels': FIRST + SECOND}
 
 
 def options(command):
@@ -23,16 +27,19 @@ def options(command):
     for p in parsers:
         found |= set(p._option_string_actions)
         for action in p._actions:
-            if isinstance(action.choices, dict): parsers += [sub for sub in action.choices.values() if hasattr(sub, '_option_string_actions')]
+            if isinstance(action.choices, dict):
+                parsers += [sub for sub in action.choices.values() if hasattr(sub, '_option_string_actions')]
     return found
 
 
 def texts(tree):
     "The strings of a module, those with gaps as one: (line, text)."
-    inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node) if part is not node}
+    inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)
+             for part in ast.walk(node) if part is not node}
     for node in ast.walk(tree):
         if id(node) in inner: continue
-        if isinstance(node, ast.JoinedStr): yield node.lineno, ''.join(part.value if isinstance(part, ast.Constant) else '{}' for part in node.values)
+        if isinstance(node, ast.JoinedStr):
+            yield node.lineno, ''.join(part.value if isinstance(part, ast.Constant) else '{}' for part in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str): yield node.lineno, node.value
 
 
@@ -42,7 +49,8 @@ def advice(text):
     names = '|'.join(map(re.escape, sorted((*COMMANDS, *OTHERS), key=len, reverse=True)))
     for line in re.split('\n|[.;:] ', text):
         program = None
-        for word in re.finditer(rf'(?<![\w-])(?P<program>{names})(?![\w.=-])|(?<![\w-])(?P<option>--[a-z][a-z-]+)', line):
+        for word in re.finditer(rf'(?<![\w-])(?P<program>{names})(?![\w.=-])|(?<![\w-])(?P<option>--[a-z][a-z-]+)',
+                                line):
             program = word['program'] or program
             if word['option']: yield program, word['option']
 
@@ -59,18 +67,22 @@ def wrong(path):
             if program: lacking = [] if option in known[program] else [program]
             elif owner: lacking = [name for name in SAID_BY[owner] if option not in known[name]]
             else: lacking = [] if any(option in found for found in known.values()) else ['any command']
-            if lacking: yield f'{path.relative_to(ROOT)}:{line}: {option} is no option of {", ".join(lacking)}: {text[:80]!r}'
+            if lacking:
+                yield f'{path.relative_to(ROOT)}:{line}: {option} is no option of {", ".join(lacking)}: {text[:80]!r}'
 
 
 @pytest.mark.parametrize('path', MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_options_exist(path): assert list(wrong(path)) == []
+def test_options_exist(path):
+    assert list(wrong(path)) == []
 
 
 def test_wrong_advice_is_found(tmp_path, monkeypatch):
     import sys
     monkeypatch.setattr(sys.modules[__name__], 'ROOT', tmp_path)
-    (tmp_path/'cleaner_finetune.py').write_text('f"{1} rows; see --threshhold"\n"give --threshold, then classifier_model --epochs 3 or --epoch"\n"torchrun --nproc 2"\n')
-    assert [re.match(r'\S+ (\S+)', found)[1] for found in wrong(tmp_path/'cleaner_finetune.py')] == ['--threshhold', '--epoch']
+    (tmp_path/'cleaner_finetune.py').write_text('f"{1} rows; see --threshhold"\n"give --threshold, then '
+                                                'classifier_model --epochs 3 or --epoch"\n"torchrun --nproc 2"\n')
+    assert [re.match(r'\S+ (\S+)', found)[1]
+            for found in wrong(tmp_path/'cleaner_finetune.py')] == ['--threshhold', '--epoch']
     (tmp_path/'core').mkdir()
     (tmp_path/'core'/'records.py').write_text('"fix it, or pass --merge-labels"\n')
     assert len(list(wrong(tmp_path/'core'/'records.py'))) == 1

@@ -32,7 +32,8 @@ def dataset(folder, train, test, **more):
 def tuned(tmp_path, data, name='model', **options):
     from libdocs.classifiers.deberta import DebertaZeroShot
     from libdocs.finetune.finetune import finetune
-    result = finetune(data, str(tmp_path/name), **dict(base_model='scratch', refit='off', device='cpu', wandb_output=tmp_path/'wb') | options)
+    result = finetune(data, str(tmp_path/name),
+                      **dict(base_model='scratch', refit='off', device='cpu', wandb_output=tmp_path/'wb') | options)
     return result, DebertaZeroShot(str(tmp_path/name), device='cpu')
 
 
@@ -43,7 +44,8 @@ def windows(tmp_path_factory):
     "Models that read texts with a late signal in each way."
     folder = tmp_path_factory.mktemp('long')
     data = dataset(folder/'data', late(160, 0), late(40, 1))
-    ways = dict(head={}, tail=dict(long='head-tail'), mean=dict(long='windows', overlap=4), max=dict(long='windows', overlap=4, pool='max'))
+    ways = dict(head={}, tail=dict(long='head-tail'), mean=dict(long='windows', overlap=4),
+                max=dict(long='windows', overlap=4, pool='max'))
     return {name: tuned(folder, data, name, max_length=24, epochs=6, **way) for name, way in ways.items()}, late(40, 1)
 
 
@@ -51,10 +53,14 @@ def test_windows_find_a_late_signal(windows):
     "The first tokens cannot tell the label; the last ones, and windows, can."
     models, _ = windows
     top = {name: result.metrics['top_1'] for name, (result, _) in models.items()}
-    assert top['head'] <= .75 and min(top['tail'], top['mean'], top['max']) >= .9, top
+    assert top['head'] <= .75, top
+    assert min(top['tail'], top['mean'], top['max']) >= .9, top
     share = {name: result.record['lost_token_share'] for name, (result, _) in models.items()}
-    assert share['head'] > .5 and share['head'] == share['tail'] and share['mean'] == share['max'] == 0
-    assert models['head'][0].record['truncated_share'] == 1 and models['mean'][0].record['truncated_share'] == 0
+    assert share['head'] > .5
+    assert share['head'] == share['tail']
+    assert share['mean'] == share['max'] == 0
+    assert models['head'][0].record['truncated_share'] == 1
+    assert models['mean'][0].record['truncated_share'] == 0
 
 
 def test_loaded_model_reads_like_the_trained_one(windows):
@@ -71,7 +77,8 @@ def test_code_of_the_card_gives_the_scores_of_libdocs(windows, name):
     models, rows = windows
     result, classifier = models[name]
     card = (result.folder/'README.md').read_text()
-    code = re.findall(r'```python\n(.*?)```', card, re.S)[1].replace('Please pay by the end of the month.', rows[0]['text'])
+    code = re.findall(r'```python\n(.*?)```', card,
+                      re.S)[1].replace('Please pay by the end of the month.', rows[0]['text'])
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=result.folder)
     assert done.returncode == 0, done.stderr
     numbers = [float(x) for x in re.findall(r'\d\.\d+(?:e-\d+)?', done.stdout)]
@@ -81,19 +88,26 @@ def test_code_of_the_card_gives_the_scores_of_libdocs(windows, name):
 # Skewed labels
 
 def test_losses_help_the_rare_label(one_thread, tmp_path):
-    "With 30:1 and a word that is rarer than its label's share, the plain loss is right never to answer the rare label; the weighted loss and the adjusted logits do."
+    """With 30:1 and a word that is rarer than its label's share, the plain loss is right never to answer the
+    rare label; the weighted loss and the adjusted logits do."""
     rng = np.random.default_rng(0)
     def rows(n, label, part):
         urgent = n * (.1 if label == 'common' else .95)
-        return [dict(id=f'{label}{part}{i}', label=label, text=' '.join([*rng.choice(FILLER, 4), *['urgent' if i < urgent else 'usual'] * 3]) + f' no {part}{i}') for i in range(n)]
-    data = dataset(tmp_path/'data', rows(1500, 'common', 'a') + rows(50, 'rare', 'a'), rows(100, 'common', 'b') + rows(100, 'rare', 'b'))
+        return [dict(id=f'{label}{part}{i}', label=label, text=' '.join(
+            [*rng.choice(FILLER, 4), *['urgent' if i < urgent else 'usual'] * 3]) + f' no {part}{i}') for i in range(n)]
+    data = dataset(tmp_path/'data', rows(1500, 'common', 'a') + rows(50, 'rare', 'a'),
+                   rows(100, 'common', 'b') + rows(100, 'rare', 'b'))
     test, recall = pd.read_csv(Path(data)/'test.csv', dtype=str), {}
     for balance in ('none', 'loss', 'logit', 'cap'):
         result, classifier = tuned(tmp_path, data, balance, epochs=2, balance=balance)
-        recall[balance] = float(np.mean([p == 'rare' for p in classifier.predict(list(test.text[test.label == 'rare']))]))
+        recall[balance] = float(np.mean(
+            [p == 'rare' for p in classifier.predict(list(test.text[test.label == 'rare']))]))
         assert result.record['hyperparameters']['balance'] == balance
-    assert result.record['rows']['train'] == 45 * 3, 'five of the rare rows are for validation; the cap is twice the rest'
-    assert recall['none'] < .3 and recall['loss'] > recall['none'] + .2 and recall['logit'] > recall['none'] + .4, recall
+    assert result.record['rows']['train'] == 45 * 3, ('five of the rare rows are for validation; the cap '
+                                                      'is twice the rest')
+    assert recall['none'] < .3, recall
+    assert recall['loss'] > recall['none'] + .2, recall
+    assert recall['logit'] > recall['none'] + .4, recall
 
 
 # Validation and calibration
@@ -103,17 +117,27 @@ def noisy(tmp_path_factory):
     "A model of a corpus in which one label in five is wrong, by the command, and all that it left."
     folder = tmp_path_factory.mktemp('noisy')
     rng = np.random.default_rng(0)
-    def rows(n, seed): return [r | dict(label=str(rng.choice(['invoice', 'contract', 'minutes'])) if rng.random() < .3 else r['label']) for r in documents(n, seed=seed)]
-    dataset(folder/'data', rows(600, 0), rows(150, 1), **{'label_frequencies.json': json.dumps(dict(labels=dict(contract=800, invoice=100, minutes=100), test='capped')).encode()})
-    done = command('classifier_model', '--input-hf-dataset', './data', '--hf-model-name', './model', '-m', 'scratch', '--epochs', '4', '--max-length', '32', '--output-classify-file', 'res/results.jsonl', cwd=folder, env=environment(folder/'home'))
-    return SimpleNamespace(folder=succeeds(done) and folder, done=done, metrics=json.loads((folder/'res'/'metrics.json').read_text()), record=json.loads((folder/'model'/'training.json').read_text()))
+    def rows(n, seed):
+        return [r | dict(label=str(rng.choice(['invoice', 'contract', 'minutes'])) if rng.random() < .3 else r['label'])
+                for r in documents(n, seed=seed)]
+    dataset(folder/'data', rows(600, 0), rows(150, 1), **{'label_frequencies.json': json.dumps(
+        dict(labels=dict(contract=800, invoice=100, minutes=100), test='capped')).encode()})
+    done = command('classifier_model', '--input-hf-dataset', './data', '--hf-model-name', './model',
+                   '-m', 'scratch', '--epochs', '4', '--max-length', '32', '--output-classify-file',
+                   'res/results.jsonl', cwd=folder, env=environment(folder/'home'))
+    return SimpleNamespace(folder=succeeds(done) and folder, done=done,
+                           metrics=json.loads((folder/'res'/'metrics.json').read_text()),
+                           record=json.loads((folder/'model'/'training.json').read_text()))
 
 
 def test_the_test_split_chooses_nothing(noisy):
-    "A validation split is held out of train; history and thresholds are its, and the figures called test are the test split's."
+    """A validation split is held out of train; history and thresholds are its, and the figures called test are
+    the test split's."""
     assert noisy.record['rows'] == dict(train=500, validation=100, test=150)
-    assert noisy.record['refit'] and noisy.record['trained_rows'] == 600, 'a small model is trained once more, on the rows too that were held out'
-    assert noisy.metrics['rows'] == 150 and noisy.metrics['coverage']['chosen_on'] == 'validation'
+    assert noisy.record['refit'], 'a small model is trained once more, on the rows too that were held out'
+    assert noisy.record['trained_rows'] == 600, 'a small model is trained once more, on the rows too that were held out'
+    assert noisy.metrics['rows'] == 150
+    assert noisy.metrics['coverage']['chosen_on'] == 'validation'
     assert noisy.record['evaluation']['top_1'] == pytest.approx(noisy.metrics['top_1'])
     chosen = next(h for h in noisy.record['history'] if 'eval_macro_f1' in h and h['step'] == noisy.record['steps'])
     assert noisy.record['validation']['before']['macro_f1'] == pytest.approx(chosen['eval_macro_f1'])
@@ -124,7 +148,8 @@ def test_calibration_is_in_the_weights(noisy):
     from transformers import pipeline
     from libdocs.classifiers.deberta import DebertaZeroShot
     checked = noisy.record['validation']
-    assert checked['temperature'] != 1 and checked['after']['log_loss'] < checked['before']['log_loss'] + .01
+    assert checked['temperature'] != 1
+    assert checked['after']['log_loss'] < checked['before']['log_loss'] + .01
     assert noisy.metrics['ece'] < .15
     text = read_jsonl(noisy.folder/'res'/'results.jsonl')[0]['text']
     theirs = pipeline('text-classification', model=str(noisy.folder/'model'), top_k=None, device='cpu')([text])[0]
@@ -136,11 +161,14 @@ def test_figures_with_intervals_at_both_frequencies(noisy):
     "Every headline figure has an interval that holds it, and stands a second time at the frequencies of the source."
     m = noisy.metrics
     for found in (m, m['natural'], *(v for v in m['baselines'].values() if v)):
-        for figure, (low, high) in found['intervals'].items(): assert low <= found[figure] <= high or figure in ('log_loss', 'brier'), figure
+        for figure, (low, high) in found['intervals'].items():
+            assert low <= found[figure] <= high or figure in ('log_loss', 'brier'), figure
         assert set(found['intervals']) >= {'top_1', 'top_2', 'top_3', 'macro_f1', 'weighted_f1', 'balanced_accuracy'}
     recall = {d['label']: d['recall'] for d in m['per_label']}
-    assert m['natural']['top_1'] == pytest.approx(.8 * recall['contract'] + .1 * recall['invoice'] + .1 * recall['minutes'])
-    assert m['natural']['tested_share'] == 1 and 'At the label frequencies of the source' in noisy.done.stdout
+    assert m['natural']['top_1'] == pytest.approx(
+        .8 * recall['contract'] + .1 * recall['invoice'] + .1 * recall['minutes'])
+    assert m['natural']['tested_share'] == 1
+    assert 'At the label frequencies of the source' in noisy.done.stdout
     results = read_jsonl(noisy.folder/'res'/'results.jsonl')
     assert m['log_loss'] == pytest.approx(-np.log([r['label_score'] for r in results]).mean(), rel=1e-4)
     assert m['brier'] == pytest.approx(np.mean([r['squared_error'] for r in results]), rel=1e-4)
@@ -148,37 +176,46 @@ def test_figures_with_intervals_at_both_frequencies(noisy):
 
 def test_card_has_metrics_and_confusion_matrix(noisy):
     card = (noisy.folder/'model'/'README.md').read_text()
-    for told in ('95% interval', 'At the frequencies of the source', 'Rows are the truth, columns the answers', 'Expected calibration error', 'Minimum probability'): assert told in card, told
+    for told in ('95% interval', 'At the frequencies of the source', 'Rows are the truth, columns the answers',
+                 'Expected calibration error', 'Minimum probability'):
+        assert told in card, told
     counts = noisy.metrics['confusion']['counts']
     assert f'| contract | {counts[0][0]} | {counts[0][1]} | {counts[0][2]} |' in card
 
 
 def test_abstains(noisy):
     from libdocs.classifiers.deberta import DebertaZeroShot
-    classifier, results = DebertaZeroShot(str(noisy.folder/'model'), device='cpu'), read_jsonl(noisy.folder/'res'/'results.jsonl')
+    classifier, results = DebertaZeroShot(str(noisy.folder/'model'),
+                                          device='cpu'), read_jsonl(noisy.folder/'res'/'results.jsonl')
     middle = float(np.median([r['scores'][0] for r in results]))
     answers = classifier.classify([r['text'] for r in results], min_confidence=middle)
-    assert [bool(a) for a in answers] == [r['scores'][0] >= middle for r in results] and 0 < sum(map(bool, answers)) < len(answers)
+    assert [bool(a) for a in answers] == [r['scores'][0] >= middle for r in results]
+    assert 0 < sum(map(bool, answers)) < len(answers)
     assert [t['accuracy'] for t in classifier.thresholds] == [.95, .99]
 
 
 def test_validation_split_of_the_dataset(one_thread, tmp_path):
     "A dataset's own validation split is used, and checked; nothing is chosen by one of a dozen rows."
     from libdocs.core.errors import InputError
-    data = dataset(tmp_path/'data', documents(60), documents(15, seed=1), **{'validation.csv': csv_bytes(documents(60, seed=2))})
+    data = dataset(tmp_path/'data', documents(60), documents(15, seed=1),
+                   **{'validation.csv': csv_bytes(documents(60, seed=2))})
     assert tuned(tmp_path, data, epochs=1)[0].record['rows'] == dict(train=60, validation=60, test=15)
     (tmp_path/'data'/'validation.csv').write_bytes(csv_bytes(documents(12, seed=2)))
     result, classifier = tuned(tmp_path, data, epochs=1)
-    assert result.record['rows'] == dict(train=60, test=15) and result.record['validation'] is None and classifier.thresholds is None
+    assert result.record['rows'] == dict(train=60, test=15)
+    assert result.record['validation'] is None
+    assert classifier.thresholds is None
     (tmp_path/'data'/'validation.csv').write_bytes(csv_bytes([r | dict(label='memo') for r in documents(3)]))
-    with pytest.raises(InputError, match='the validation split has labels that the train split lacks'): tuned(tmp_path, data)
+    with pytest.raises(InputError, match='the validation split has labels that the train split lacks'):
+        tuned(tmp_path, data)
 
 
 # Rows of one's own
 
 def examples(folder, rows, *argv):
     put(folder, {'own.jsonl': ''.join(json.dumps(row) + '\n' for row in rows).encode()})
-    return command('classifier_model', '--examples', '--filename', 'own.jsonl', '--hf-model-name', './model', '--output-classify-file', 'own/results.jsonl', *argv, cwd=folder, env=environment(folder/'home'))
+    return command('classifier_model', '--examples', '--filename', 'own.jsonl', '--hf-model-name', './model',
+                   '--output-classify-file', 'own/results.jsonl', *argv, cwd=folder, env=environment(folder/'home'))
 
 
 def test_labels_that_the_model_does_not_know(noisy):
@@ -188,20 +225,31 @@ def test_labels_that_the_model_does_not_know(noisy):
     done = succeeds(examples(noisy.folder, rows, '--input-hf-dataset', './data'))
     m = json.loads((noisy.folder/'own'/'metrics.json').read_text())
     without = m['unknown_labels']['without']
-    assert (m['rows'], without['rows'], m['unknown_labels']['rows'], m['unknown_labels']['labels']) == (60, 57, 3, dict(memo=2, receipt=1))
-    assert m['top_1'] == pytest.approx(without['top_1'] * 57 / 60) and m['macro_f1'] < without['macro_f1'] - .2
-    assert m['log_loss'] is None and without['log_loss'] > 0 and m['brier'] > without['brier']
+    assert (m['rows'], without['rows'], m['unknown_labels']['rows'],
+            m['unknown_labels']['labels']) == (60, 57, 3, dict(memo=2, receipt=1))
+    assert m['top_1'] == pytest.approx(without['top_1'] * 57 / 60)
+    assert m['macro_f1'] < without['macro_f1'] - .2
+    assert m['log_loss'] is None
+    assert without['log_loss'] > 0
+    assert m['brier'] > without['brier']
     assert {d['label']: d['f1'] for d in m['per_label']}.items() >= dict(memo=0, receipt=0).items()
-    told = "3 of 60 test rows (5.0%) have labels that the model does not know, so that every answer to them is wrong: 'memo' (2), 'receipt' (1)."
-    assert told in done.stdout and '3 of 60 rows have a label that the model does not know' in done.stderr
+    told = ("3 of 60 test rows (5.0%) have labels that the model does not know, so that every answer to "
+            "them is wrong: 'memo' (2), 'receipt' (1).")
+    assert told in done.stdout
+    assert '3 of 60 rows have a label that the model does not know' in done.stderr
     page = (noisy.folder/'own'/'report.html').read_text()
-    assert 'have labels that the model does not know' in page and 'instead of' in page
-    assert m['trained_on'] == dict(model=600, baselines=600) and 'learned from as many rows as the model, 600' in done.stdout and 'as many rows as the model, 600' in page
+    assert 'have labels that the model does not know' in page
+    assert 'instead of' in page
+    assert m['trained_on'] == dict(model=600, baselines=600)
+    assert 'learned from as many rows as the model, 600' in done.stdout
+    assert 'as many rows as the model, 600' in page
 
 
 def test_a_file_of_other_labels_is_refused(noisy):
     done = examples(noisy.folder, [r | dict(label='memo') for r in documents(6)])
-    assert done.returncode == 2 and "the model knows none of the labels of the test data: no label 'memo'" in done.stderr and 'Traceback' not in done.stderr
+    assert done.returncode == 2
+    assert "the model knows none of the labels of the test data: no label 'memo'" in done.stderr
+    assert 'Traceback' not in done.stderr
 
 
 def test_the_rungs_learn_from_the_rows_of_the_model(noisy):
@@ -209,7 +257,8 @@ def test_the_rungs_learn_from_the_rows_of_the_model(noisy):
     train, test = (pd.read_csv(noisy.folder/'data'/f'{name}.csv', dtype=str) for name in ('train', 'test'))
     answers = linear_predictions(train, test.text)  # it was trained once more on all rows
     assert noisy.metrics['trained_on'] == dict(model=600, baselines=600)
-    assert noisy.metrics['baselines']['tfidf_linear']['top_1'] == pytest.approx(np.mean([a[0] == t for a, t in zip(answers, test.label)]))
+    assert noisy.metrics['baselines']['tfidf_linear']['top_1'] == pytest.approx(
+        np.mean([a[0] == t for a, t in zip(answers, test.label)]))
 
 
 def test_two_evaluations_at_once(noisy):
@@ -224,23 +273,30 @@ def test_two_evaluations_at_once(noisy):
                 sys.stdin.readline()
                 return [[('a', .9), ('b', .1)]] * len(texts)
         run(Slow(), pd.DataFrame(dict(text=['x', 'y'], label=['a', 'b'])), 'own/results.jsonl')'''
-    first = subprocess.Popen([sys.executable, '-c', code], cwd=noisy.folder, env=environment(noisy.folder/'home'), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    first = subprocess.Popen([sys.executable, '-c', code], cwd=noisy.folder, env=environment(noisy.folder/'home'),
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert first.stdout.readline() == 'classifying\n'
     rows = documents(6, seed=3)
     second = examples(noisy.folder, rows)
-    assert second.returncode == 2 and second.stderr.count('error:') == 1 and 'Traceback' not in second.stderr
-    assert f'the results folder own is in use by process {first.pid}; wait until it has ended, or name a results file in another folder (--output-classify-file)' in second.stderr
+    assert second.returncode == 2
+    assert second.stderr.count('error:') == 1
+    assert 'Traceback' not in second.stderr
+    assert (f'the results folder own is in use by process {first.pid}; wait until it has ended, or name a '
+            'results file in another folder (--output-classify-file)' in second.stderr)
     first.communicate('\n')
-    assert first.returncode == 0 and [r['label'] for r in read_jsonl(noisy.folder/'own'/'results.jsonl')] == ['a', 'b']
+    assert first.returncode == 0
+    assert [r['label'] for r in read_jsonl(noisy.folder/'own'/'results.jsonl')] == ['a', 'b']
     succeeds(examples(noisy.folder, rows))
-    assert len(read_jsonl(noisy.folder/'own'/'results.jsonl')) == 6 and not list((noisy.folder/'own').glob('.*'))
+    assert len(read_jsonl(noisy.folder/'own'/'results.jsonl')) == 6
+    assert not list((noisy.folder/'own').glob('.*'))
 
 
 def test_a_promise_needs_rows(noisy):
     "Sixty validation rows with wrong labels among them promise neither 95 % nor 99 %, and it is said why."
     at = noisy.metrics['coverage']['at']
     assert [(t['min_confidence'], t['needed']) for t in at] == [(None, 59), (None, 299)]
-    assert 'cannot be promised from so few rows: it takes 299 independent ones' in noisy.done.stdout and 'No threshold for 95.0%: the most confident answers are not right often enough' in noisy.done.stdout
+    assert 'cannot be promised from so few rows: it takes 299 independent ones' in noisy.done.stdout
+    assert 'No threshold for 95.0%: the most confident answers are not right often enough' in noisy.done.stdout
     assert at == [t | dict(answered=0, rows=0, right=None) for t in noisy.record['validation']['thresholds']]
     card = (noisy.folder/'model'/'README.md').read_text()
     assert 'cannot be promised from so few rows' in card
@@ -255,9 +311,12 @@ def test_lora_publishes_an_ordinary_model(one_thread, tmp_path):
     base = tiny_bert(tmp_path/'base', [r['text'] for r in documents(90)])
     result, classifier = tuned(tmp_path, data, base_model=str(base), epochs=1, lora=True, max_length=16)
     before, after = load_file(Path(base)/'model.safetensors'), load_file(result.folder/'model.safetensors')
-    assert before.keys() == after.keys() and not any('lora' in name for name in after)
+    assert before.keys() == after.keys()
+    assert not any('lora' in name for name in after)
     name = 'bert.embeddings.word_embeddings.weight'
-    assert (before[name] == after[name]).all() and (before['bert.encoder.layer.0.output.dense.weight'] != after['bert.encoder.layer.0.output.dense.weight']).any()
+    assert (before[name] == after[name]).all()
+    assert (before['bert.encoder.layer.0.output.dense.weight'] != after[
+        'bert.encoder.layer.0.output.dense.weight']).any()
     assert len(classifier.classify('invoice1')[0]) == 3
 
 
@@ -265,7 +324,8 @@ def test_lora_refit_after_an_interruption(tmp_path, monkeypatch):
     "The products begin alike whether the refit follows the training at once or in another process."
     from libdocs.finetune import finetune as room
     data = dataset(tmp_path/'data', documents(300), documents(15, seed=1))
-    options = dict(base_model=str(tiny_bert(tmp_path/'base', [r['text'] for r in documents(90)])), epochs=1, lora=True, max_length=16, refit='on')
+    options = dict(base_model=str(tiny_bert(tmp_path/'base', [r['text'] for r in documents(90)])),
+                   epochs=1, lora=True, max_length=16, refit='on')
     tuned(tmp_path, data, 'whole', **options)
     def interrupted(*given): raise KeyboardInterrupt
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -288,16 +348,23 @@ def test_lora_without_peft_says_so(monkeypatch):
 def test_natural_test(tmp_path):
     rows = documents(300, labels=('invoice',)) + documents(60, labels=('contract',), seed=1)
     put(tmp_path, {'raw/rows.jsonl': jsonl([dict(text=r['text'], label=r['label']) for r in rows])})
-    done = command('cleaner_finetune', '-i', 'raw', '-f', 'rows.jsonl', '-o', 'out/x', '--target-hf-dataset', './ds', '--reduce-majority-to', '1', '--natural-test', cwd=tmp_path, env=environment(tmp_path/'home'))
+    done = command('cleaner_finetune', '-i', 'raw', '-f', 'rows.jsonl', '-o', 'out/x', '--target-hf-dataset', './ds',
+                   '--reduce-majority-to', '1', '--natural-test', cwd=tmp_path, env=environment(tmp_path/'home'))
     succeeds(done)
-    test, train = (pd.Series([r['label'] for r in read_jsonl(tmp_path/'out'/f'x_{split}.jsonl')]).value_counts() for split in ('test', 'train'))
+    test, train = (pd.Series([r['label'] for r in read_jsonl(tmp_path/'out'/f'x_{split}.jsonl')]).value_counts()
+                   for split in ('test', 'train'))
     told = json.loads((tmp_path/'ds'/'label_frequencies.json').read_text())
-    assert told['test'] == 'natural' and test['invoice'] / told['labels']['invoice'] == pytest.approx(.2, abs=.02)
-    assert train['invoice'] == 2 * train['contract'] and 'as frequent as they were after cleaning' in (tmp_path/'ds'/'README.md').read_text()
+    assert told['test'] == 'natural'
+    assert test['invoice'] / told['labels']['invoice'] == pytest.approx(.2, abs=.02)
+    assert train['invoice'] == 2 * train['contract']
+    assert 'as frequent as they were after cleaning' in (tmp_path/'ds'/'README.md').read_text()
 
 
 def test_broken_frequencies(tmp_path):
     "A frequencies file that was damaged is named, before anything is trained."
     dataset(tmp_path/'data', documents(60), documents(15, seed=1), **{'label_frequencies.json': b'{"labels": 3}'})
-    done = command('classifier_model', '--input-hf-dataset', './data', '--hf-model-name', './model', '-m', 'scratch', cwd=tmp_path, env=environment(tmp_path/'home'))
-    assert done.returncode == 2 and 'label_frequencies.json does not hold label frequencies' in done.stderr and 'Traceback' not in done.stderr
+    done = command('classifier_model', '--input-hf-dataset', './data', '--hf-model-name', './model',
+                   '-m', 'scratch', cwd=tmp_path, env=environment(tmp_path/'home'))
+    assert done.returncode == 2
+    assert 'label_frequencies.json does not hold label frequencies' in done.stderr
+    assert 'Traceback' not in done.stderr

@@ -1,5 +1,6 @@
-"""Faults made on purpose: killed at any change of a file, asked to end, a disk that is full, a damaged run folder. Whatever happens, the same command given again
-ends with the same files. SOAK=20 in the environment kills each command at twenty places instead of two."""
+"""Faults made on purpose: killed at any change of a file, asked to end, a disk that is full, a damaged run
+folder. Whatever happens, the same command given again ends with the same files. SOAK=20 in the environment
+kills each command at twenty places instead of two."""
 import os, re, shutil, signal, subprocess, sys, tempfile, time
 from pathlib import Path
 
@@ -10,19 +11,27 @@ from corpora import Jobs, csv_bytes, deberta, documents, environment, jsonl, put
 PLACES = int(os.environ.get('SOAK', 2))
 ROWS = documents(240)
 RAW = jsonl(ROWS + [r | {'id': f'copy {i}', 'text': r['text'].upper()} for i, r in enumerate(ROWS[::9])])
-CLEAN = ['libdocs.cleaner_finetune', '-i', 'data', '-f', 'raw.jsonl', '-o', 'out/letters', '--target-hf-dataset', './ds']
-TRAIN = ['libdocs.classifier_model', '--input-hf-dataset', './ds', '-o', './model', '-m', 'scratch', '--epochs', '4', '--device', 'cpu', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
-INPUTS = {'clean': {'data/raw.jsonl': RAW}, 'train': {'ds/train.csv': csv_bytes(ROWS[:180]), 'ds/test.csv': csv_bytes(ROWS[180:])}}
+CLEAN = ['libdocs.cleaner_finetune', '-i', 'data', '-f', 'raw.jsonl', '-o', 'out/letters',
+         '--target-hf-dataset', './ds']
+TRAIN = ['libdocs.classifier_model', '--input-hf-dataset', './ds', '-o', './model', '-m', 'scratch',
+         '--epochs', '4', '--device', 'cpu', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
+INPUTS = {'clean': {'data/raw.jsonl': RAW},
+          'train': {'ds/train.csv': csv_bytes(ROWS[:180]), 'ds/test.csv': csv_bytes(ROWS[180:])}}
 COMMANDS = {'clean': CLEAN, 'train': TRAIN}
 
-# Programs of their own: the module argv[2] as a program, which may not write in the folder argv[1]; and with a clock that runs backwards; and, in SHORT, in
-# which an operation of every batch of more than argv[2] tokens fails
+# Programs of their own: the module argv[2] as a program, which may not write in the folder argv[1]; and with
+# a clock that runs backwards; and, in SHORT, in which an operation of every batch of more than argv[2] tokens
+# fails
 READ_ONLY = '''
 import errno, os, sys
 name = os.path.abspath(sys.argv[1])
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod"}
 def watch(event, args):
-    writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR) or event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod") and args[-1] == -1
-    if writes and isinstance(args[0], (str, os.PathLike)) and (os.path.abspath(os.fspath(args[0])) + os.sep).startswith(name + os.sep): raise OSError(errno.EROFS, os.strerror(errno.EROFS), args[0])
+    opens = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
+    changes = event in CHANGES and args[-1] == -1
+    if not (opens or changes) or not isinstance(args[0], (str, os.PathLike)): return
+    path = os.path.abspath(os.fspath(args[0])) + os.sep
+    if path.startswith(name + os.sep): raise OSError(errno.EROFS, os.strerror(errno.EROFS), args[0])
 sys.addaudithook(watch)
 sys.argv = sys.argv[2:]
 ''' + warm.MODULE
@@ -42,13 +51,15 @@ name = dict(train="step_in_parts", evaluate="_logits")[when]
 setattr(owner, name, Shortage(beyond(int(tokens), int(step))).during(getattr(owner, name)))
 ''' + warm.MODULE
 
-# Programs of their own: the module argv[2] as a program, killed at its change number argv[1] of a file in this folder; how many there were is written to ../changes
+# Programs of their own: the module argv[2] as a program, killed at its change number argv[1] of a file in
+# this folder; how many there were is written to ../changes
 KILLER = '''
 import atexit, os, signal, sys
 here, at, seen = os.getcwd(), int(sys.argv[1]), [0]
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
 def watch(event, args):
-    if not (event in CHANGES or event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)): return
+    opens = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
+    if not (event in CHANGES or opens): return
     if not isinstance(args[0], (str, os.PathLike)) or not os.path.abspath(os.fspath(args[0])).startswith(here): return
     seen[0] += 1
     if seen[0] == at: os.kill(os.getpid(), signal.SIGKILL)
@@ -67,8 +78,10 @@ def made(work):
     "What the command made, but for its run folder and for how long it took."
     def timeless(name, data):
         if name.endswith('.json'): return re.sub(r'"(?:evaluation_)?seconds": [\d.]+', '', data.decode())
-        return re.sub(r'[\d.]+', '#', data.decode()) if name.endswith(('.md', 'report.html')) and not name.startswith(('out/', 'ds/')) else data
-    return {name: timeless(name, data) for name, data in snapshot(work).items() if name.split('/')[0] not in ('wb', 'data')}
+        return (re.sub(r'[\d.]+', '#', data.decode()) if name.endswith(('.md', 'report.html'))
+                and not name.startswith(('out/', 'ds/')) else data)
+    return {name: timeless(name, data) for name, data in snapshot(work).items()
+            if name.split('/')[0] not in ('wb', 'data')}
 
 
 def well(done):
@@ -117,10 +130,13 @@ def test_killed_and_given_again(whole, tmp_path, kind, place, record_property):
 def test_given_again_nothing_is_done(whole, kind, record_property):
     expected, _, work = whole[kind]
     record_property('seconds whole', (work.parent/'seconds').read_text())
-    before = {p: p.stat().st_mtime_ns for p in work.rglob('*') if p.is_file() and not p.name.endswith(('.push', '.lock', '.md', 'metrics.json', 'report.html'))}
+    before = {p: p.stat().st_mtime_ns for p in work.rglob('*') if p.is_file()
+              and not p.name.endswith(('.push', '.lock', '.md', 'metrics.json', 'report.html'))}
     done = well(start(work, kind))
-    assert 're-running' not in done.stderr and done.stderr.count('already done') >= 6
-    assert {p: p.stat().st_mtime_ns for p in before} == before and made(work) == expected
+    assert 're-running' not in done.stderr
+    assert done.stderr.count('already done') >= 6
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert made(work) == expected
 
 
 # Asked to end
@@ -128,7 +144,8 @@ def test_given_again_nothing_is_done(whole, kind, record_property):
 def asked_to_end(work, sent, kind='train'):
     "The command in `work`, sent a signal in the second epoch."
     put(work, INPUTS[kind])
-    return warm.run(warm.asked() + 'sys.argv.pop(0)\n' + warm.MODULE, ['-c', int(sent), *COMMANDS[kind]], work, environment(work.parent/'home'))
+    return warm.run(warm.asked() + 'sys.argv.pop(0)\n' + warm.MODULE,
+                    ['-c', int(sent), *COMMANDS[kind]], work, environment(work.parent/'home'))
 
 
 @pytest.mark.parametrize('sent,code', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -136,10 +153,13 @@ def test_asked_to_end_in_training(whole, tmp_path, sent, code):
     work = tmp_path/'work'
     done = asked_to_end(work, sent)
     assert done.returncode == code, done.stderr
-    assert 'To resume: classifier_model --input-hf-dataset ./ds' in done.stderr and 'Traceback' not in done.stderr
-    assert list((work/'model_run'/'train.part'/'checkpoints').glob('checkpoint-*')) and not (work/'model').exists()
+    assert 'To resume: classifier_model --input-hf-dataset ./ds' in done.stderr
+    assert 'Traceback' not in done.stderr
+    assert list((work/'model_run'/'train.part'/'checkpoints').glob('checkpoint-*'))
+    assert not (work/'model').exists()
     done = well(start(work, 'train'))
-    assert re.search(r'resuming from step \d+', done.stderr) and made(work) == whole['train'][0]
+    assert re.search(r'resuming from step \d+', done.stderr)
+    assert made(work) == whole['train'][0]
 
 
 def test_damaged_checkpoints_are_found(whole, tmp_path):
@@ -150,13 +170,18 @@ def test_damaged_checkpoints_are_found(whole, tmp_path):
         data[len(data) // 2] ^= 1
         (checkpoint/'optimizer.pt').write_bytes(data)
     done = well(start(work, 'train'))
-    assert 'is not used: ' in done.stderr and 'changed after it was written' in done.stderr and made(work) == whole['train'][0]
+    assert 'is not used: ' in done.stderr
+    assert 'changed after it was written' in done.stderr
+    assert made(work) == whole['train'][0]
 
 
 # A run folder that was changed, or is in use
 
-@pytest.mark.parametrize('kind,name,stage', [('clean', 'out/letters_run/clean/ledger.parquet', 'clean'), ('clean', 'out/letters_run/read.json', 'read'), ('clean', 'out/letters_test.jsonl', 'write'),
-                                             ('train', 'model_run/tokenize/train.arrow', 'tokenize'), ('train', 'model_run/train.json', 'train'), ('train', 'res/results.jsonl', 'evaluate')])
+@pytest.mark.parametrize('kind,name,stage',
+                         [('clean', 'out/letters_run/clean/ledger.parquet', 'clean'),
+                          ('clean', 'out/letters_run/read.json', 'read'), ('clean', 'out/letters_test.jsonl', 'write'),
+                          ('train', 'model_run/tokenize/train.arrow', 'tokenize'),
+                          ('train', 'model_run/train.json', 'train'), ('train', 'res/results.jsonl', 'evaluate')])
 def test_what_was_damaged_is_done_again(whole, tmp_path, kind, name, stage):
     expected, _, work = whole[kind]
     shutil.copytree(work, tmp_path/'work')
@@ -164,7 +189,9 @@ def test_what_was_damaged_is_done_again(whole, tmp_path, kind, name, stage):
     path.write_bytes(path.read_bytes()[:-7])
     done = well(start(tmp_path/'work', kind))
     again = re.findall(r're-running (\w+):', done.stderr)
-    assert again[0] == stage and len(again) <= 2, done.stderr  # what is made from it is the same, so it stands; the card is written by two stages
+    assert again[0] == stage, done.stderr
+    # what is made from it is the same, so it stands; the card is written by two stages
+    assert len(again) <= 2, done.stderr
     assert made(tmp_path/'work') == expected
 
 
@@ -173,7 +200,9 @@ def test_one_at_a_time(whole, kind, folder):
     from libdocs.core.runs import held
     expected, _, work = whole[kind]
     with held(work/folder): done = start(work, kind)
-    assert done.returncode == 2 and f'in use by process {os.getpid()}' in done.stderr and done.stderr.count('\n') == 1
+    assert done.returncode == 2
+    assert f'in use by process {os.getpid()}' in done.stderr
+    assert done.stderr.count('\n') == 1
     assert made(work) == expected
 
 
@@ -183,21 +212,26 @@ def test_one_at_a_time(whole, kind, folder):
 def test_full_disk(whole, tmp_path, kind, share):
     "Files may be smaller than such a share of those that are made, by size, and not larger."
     work = tmp_path/'work'
-    sizes = sorted(len(data) for name, data in snapshot(whole[kind][2], runs=True).items() if data and name not in INPUTS[kind])
+    sizes = sorted(len(data) for name, data in snapshot(whole[kind][2], runs=True).items() if data
+                   and name not in INPUTS[kind])
     put(work, INPUTS[kind])
     done = start(work, kind, file_size=sizes[int(share * len(sizes))] - 1)
     assert done.returncode == 2, done.stderr
     last = done.stderr.strip().splitlines()[-1]
-    assert 'File too large' in last and 'Traceback' not in done.stderr and ': error: ' in last, done.stderr
+    assert 'File too large' in last, done.stderr
+    assert 'Traceback' not in done.stderr, done.stderr
+    assert ': error: ' in last, done.stderr
     expected = whole[kind][0]
-    assert all(expected[name] == data for name, data in made(work).items() if name in expected and not name.endswith(('.md', '.html', '.json'))), 'half a file under a final name'
+    assert all(expected[name] == data for name, data in made(work).items() if name in expected
+               and not name.endswith(('.md', '.html', '.json'))), 'half a file under a final name'
     well(start(work, kind))
     assert made(work) == expected
 
 
 # Memory that is short: see test_memory.py for every operation; here one of them, in the whole job
 
-HEAVY = ['--input-hf-dataset', './ds', '-o', './model', '-m', './base', '--epochs', '3', '--device', 'cpu', '--dtype', 'float32', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
+HEAVY = ['--input-hf-dataset', './ds', '-o', './model', '-m', './base', '--epochs', '3', '--device',
+         'cpu', '--dtype', 'float32', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
 LONG = 4 * 10 + 2  # tokens of each text
 
 
@@ -205,7 +239,8 @@ LONG = 4 * 10 + 2  # tokens of each text
 def roomy(tmp_path_factory):
     "A folder with texts and a base model, trained and evaluated with all the memory that there is."
     work = tmp_path_factory.mktemp('roomy')/'work'
-    texts_and_base(work, 4, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, max_position_embeddings=128)
+    texts_and_base(work, 4, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+                   intermediate_size=48, max_position_embeddings=128)
     well(short_of_memory(work, 'train', 1 << 40))
     return work
 
@@ -219,7 +254,8 @@ def texts_and_base(work, times, **sizes):
 
 def short_of_memory(work, when, tokens, step=40):
     "The job in `work`; when it trains, or evaluates, the memory runs out in each batch of more than so many tokens."
-    return warm.run(SHORT, ['-c', when, tokens, step, 'libdocs.classifier_model', *HEAVY], work, environment(work.parent/'home'))
+    return warm.run(SHORT, ['-c', when, tokens, step, 'libdocs.classifier_model', *HEAVY], work,
+                    environment(work.parent/'home'))
 
 
 def undone(done, work, when):
@@ -231,7 +267,8 @@ def undone(done, work, when):
 
 
 def same_answers(one, other):
-    answers = [[dict(zip(row['predictions'], row['scores'])) for row in read_jsonl(work/'res'/'results.jsonl')] for work in (one, other)]
+    answers = [[dict(zip(row['predictions'], row['scores'])) for row in read_jsonl(work/'res'/'results.jsonl')]
+               for work in (one, other)]
     return all(b == pytest.approx(a, abs=1e-4) for a, b in zip(*answers, strict=True))
 
 
@@ -239,7 +276,8 @@ def same_answers(one, other):
 def test_smaller_batches_when_memory_is_short(roomy, tmp_path, when):
     work = undone(roomy, tmp_path/'work', when)
     done = well(short_of_memory(work, when, 2 * LONG))
-    assert 'the memory of cpu ran out' in done.stderr and same_answers(roomy, work), done.stderr
+    assert 'the memory of cpu ran out' in done.stderr, done.stderr
+    assert same_answers(roomy, work), done.stderr
 
 
 NAMED = r"error: a text of \d+ tokens does not fit into the memory of cpu: .* It begins: '\w+\d+ \w+\d+ "
@@ -248,22 +286,26 @@ NAMED = r"error: a text of \d+ tokens does not fit into the memory of cpu: .* It
 @pytest.mark.parametrize('when', ['train', 'evaluate'])
 def test_one_text_that_does_not_fit_is_named(roomy, tmp_path, when):
     done = short_of_memory(undone(roomy, tmp_path/'work', when), when, LONG - 1)
-    assert done.returncode == 2 and re.search(NAMED, done.stderr) and 'Traceback' not in done.stderr, done.stderr
+    assert done.returncode == 2, done.stderr
+    assert re.search(NAMED, done.stderr), done.stderr
+    assert 'Traceback' not in done.stderr, done.stderr
 
 
 # Strange surroundings
 
 @pytest.mark.parametrize('kind,inputs', [('clean', 'data'), ('train', 'ds')])
 def test_strange_surroundings(whole, tmp_path, kind, inputs):
-    """On another filesystem than the home and the temporary folder, at the end of more than 300 characters of path with emoji and spaces in it, in a locale that knows
-    neither, with a clock that runs backwards and inputs that cannot be written."""
+    """On another filesystem than the home and the temporary folder, at the end of more than 300 characters of
+    path with emoji and spaces in it, in a locale that knows neither, with a clock that runs backwards and
+    inputs that cannot be written."""
     shm = Path('/dev/shm')
     with tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else tmp_path) as there:
         work = Path(there)/('\U0001f4c4 caf\u00e9 ' + 'x' * 140)/('a b ' + 'y' * 140)/'work'
         assert len(str(work)) > 300
         put(work, INPUTS[kind])
         plain = dict(LC_ALL='C', PYTHONUTF8='0', PYTHONCOERCECLOCALE='0', PYTHONIOENCODING=None, TMPDIR=str(tmp_path))
-        done = subprocess.run([sys.executable, '-c', STRANGE, inputs, *COMMANDS[kind]], cwd=work, env=environment(tmp_path/'home', **plain), capture_output=True, timeout=warm.HANG)
+        done = subprocess.run([sys.executable, '-c', STRANGE, inputs, *COMMANDS[kind]], cwd=work,
+                              env=environment(tmp_path/'home', **plain), capture_output=True, timeout=warm.HANG)
         assert done.returncode == 0, done.stderr.decode(errors='replace')
         assert made(work) == whole[kind][0]
 
@@ -272,4 +314,7 @@ def test_strange_surroundings(whole, tmp_path, kind, inputs):
 def test_outputs_that_cannot_be_written(tmp_path, kind, outputs):
     put(tmp_path/'work', INPUTS[kind])
     done = warm.run(READ_ONLY, ['-c', outputs, *COMMANDS[kind]], tmp_path/'work', environment(tmp_path/'home'))
-    assert done.returncode == 2 and 'Read-only file system' in done.stderr and done.stderr.count('error: ') == 1 and 'Traceback' not in done.stderr, done.stderr
+    assert done.returncode == 2, done.stderr
+    assert 'Read-only file system' in done.stderr, done.stderr
+    assert done.stderr.count('error: ') == 1, done.stderr
+    assert 'Traceback' not in done.stderr, done.stderr

@@ -1,5 +1,6 @@
-"""Readers of what comes from outside, given damaged and hostile bytes: each answers with what it could read or with one `InputError`, never with another exception.
-FUZZ=600 in the environment fuzzes each for so many seconds (`make fuzz`); otherwise each gets some dozens of tries, the same ones every time."""
+"""Readers of what comes from outside, given damaged and hostile bytes: each answers with what it could read or
+with one `InputError`, never with another exception. FUZZ=600 in the environment fuzzes each for so many
+seconds (`make fuzz`); otherwise each gets some dozens of tries, the same ones every time."""
 import csv, gzip, io, json, os, time
 from itertools import count
 
@@ -12,7 +13,9 @@ from libdocs.core.errors import InputError
 
 SECONDS, TRIES = float(os.environ.get('FUZZ', 0)), 60
 ROWS = documents(6)
-NASTY = [b'', b'\x00', b'\xff', b'"', b'\n', b'\r', b'{', b'[' * 200, b']', b'null', b'NaN', b'-1', b'1e999', b'9' * 5000, b'true', b'\\ud800', b'{}', b'""', b'\\"', b',"', b'",', b'\xef\xbb\xbf', b"'", b',', b':', b'---', b'!!python/object/apply:os.system [x]', b'../', b'&a [*a]', '\u202e\U0001f4c4'.encode()]
+NASTY = [b'', b'\x00', b'\xff', b'"', b'\n', b'\r', b'{', b'[' * 200, b']', b'null', b'NaN', b'-1', b'1e999',
+         b'9' * 5000, b'true', b'\\ud800', b'{}', b'""', b'\\"', b',"', b'",', b'\xef\xbb\xbf', b"'",
+         b',', b':', b'---', b'!!python/object/apply:os.system [x]', b'../', b'&a [*a]', '\u202e\U0001f4c4'.encode()]
 
 
 @st.composite
@@ -23,7 +26,8 @@ def damaged(draw, originals):
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(data)))
         end = min(len(data), start + draw(st.sampled_from([0, 0, 1, 3, 20, 200])))
-        data = data[:start] + draw(st.one_of(st.sampled_from(NASTY), st.binary(max_size=4), st.just(data[start:end] * 2))) + data[end:]
+        data = data[:start] + draw(st.one_of(st.sampled_from(NASTY), st.binary(max_size=4),
+                                             st.just(data[start:end] * 2))) + data[end:]
     return data
 
 
@@ -34,7 +38,8 @@ def fuzz(target, data, found=()):
     begun = time.monotonic()
     for n in count():
         run = given(data)(tried)
-        seed(n)(settings(max_examples=TRIES, deadline=None, database=None, suppress_health_check=list(HealthCheck))(run))()
+        seed(n)(settings(max_examples=TRIES, deadline=None, database=None,
+                         suppress_health_check=list(HealthCheck))(run))()
         if time.monotonic() - begun >= SECONDS: return
 
 
@@ -50,9 +55,11 @@ def packed(data, ending):
     return {'.gz': gzip.compress, '.zst': zstandard.ZstdCompressor().compress}.get(ending, bytes)(data)
 
 
-CORPORA = {'.jsonl': jsonl(ROWS + [{'text': 'a\u2028b', 'label': 7, 'more': {'x': [1, None, {'y': 2.5}]}}]), '.csv': csv_bytes(ROWS), '.parquet': parquet(ROWS), '.json': json.dumps(ROWS, indent=1).encode(),
+CORPORA = {'.jsonl': jsonl(ROWS + [{'text': 'a\u2028b', 'label': 7, 'more': {'x': [1, None, {'y': 2.5}]}}]),
+           '.csv': csv_bytes(ROWS), '.parquet': parquet(ROWS), '.json': json.dumps(ROWS, indent=1).encode(),
            '.tsv': 'text\tlabel\n"two\nlines"\ta\n"say ""so"""\ta\n"back \\"slash\\""\tb\nmore\tb\n'.encode('utf-16')}
-FILES = {ending + how: packed(data, how) for ending, data in CORPORA.items() for how in ('', '.gz', '.zst') if ending != '.parquet' or not how}
+FILES = {ending + how: packed(data, how) for ending, data in CORPORA.items()
+         for how in ('', '.gz', '.zst') if ending != '.parquet' or not how}
 
 
 @pytest.mark.parametrize('ending', FILES)
@@ -66,10 +73,12 @@ def test_records(tmp_path, ending):
         back = read_records(write_jsonl(tmp_path/'back.jsonl', found.df))
         assert back.df[['id', 'text', 'label']].values.tolist() == found.df[['id', 'text', 'label']].values.tolist()
         write_jsonl(tmp_path/'rejected.jsonl', found.rejected)
-    fuzz(read, damaged([FILES[ending]]) if '.' not in ending[1:] else st.one_of(damaged([FILES[ending]]), damaged([CORPORA[ending.rsplit('.', 1)[0]]]).map(lambda data: packed(data, '.' + ending.rsplit('.', 1)[1]))))
+    fuzz(read, damaged([FILES[ending]]) if '.' not in ending[1:] else st.one_of(damaged([FILES[ending]]), damaged(
+        [CORPORA[ending.rsplit('.', 1)[0]]]).map(lambda data: packed(data, '.' + ending.rsplit('.', 1)[1]))))
 
 
-CELLS = st.lists(st.sampled_from(['pay', 'the "bill"', 'now,', 'Springfield, IL', '\n', '\r\n', '"', "it's", 'a;b', '\\', 'C:\\new', '']), max_size=8).map(' '.join)
+CELLS = st.lists(st.sampled_from(['pay', 'the "bill"', 'now,', 'Springfield, IL', '\n', '\r\n', '"',
+                                  "it's", 'a;b', '\\', 'C:\\new', '']), max_size=8).map(' '.join)
 KINDS = st.sampled_from(['invoice', 'memo', 'letter'])
 
 
@@ -87,10 +96,12 @@ def test_csv_as_it_was_written(tmp_path):
         (tmp_path/'a.csv').write_text(csv_of(rows, delimiter=delimiter, quoting=quoting), newline='')
         found = list(iter_rows(tmp_path/'a.csv', columns=('text', 'label')))
         assert [list(row.values()) for _, _, row, _ in found] == rows
-    fuzz(read, st.tuples(st.lists(st.tuples(CELLS, KINDS, CELLS).map(list), min_size=1, max_size=12), st.sampled_from(',;\t|'), st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])))
+    fuzz(read, st.tuples(st.lists(st.tuples(CELLS, KINDS, CELLS).map(list), min_size=1, max_size=12),
+                         st.sampled_from(',;\t|'), st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])))
 
 
-ROWLIKE = st.lists(st.sampled_from(['pay', ',invoice', 'd1,a,memo\n', '"d1","a","memo"\n', '\n', '\r\n', '\r', '"', '"\n"', '\\"', '\\N', ',', ' ']), max_size=8).map(''.join)
+ROWLIKE = st.lists(st.sampled_from(['pay', ',invoice', 'd1,a,memo\n', '"d1","a","memo"\n', '\n', '\r\n',
+                                    '\r', '"', '"\n"', '\\"', '\\N', ',', ' ']), max_size=8).map(''.join)
 
 
 def test_a_split_of_ours_comes_back(tmp_path):
@@ -101,7 +112,8 @@ def test_a_split_of_ours_comes_back(tmp_path):
         with open(tmp_path/'a.csv', 'w', newline='', encoding='utf-8') as file:
             write = csv_writer(file, ['id', 'text', 'label'])
             for row in rows: write(dict(zip(('id', 'text', 'label'), row)))
-        assert [list(row.values()) if row else reason for _, _, row, reason in iter_rows(tmp_path/'a.csv', columns=('text', 'label'))] == rows
+        assert [list(row.values()) if row else reason
+                for _, _, row, reason in iter_rows(tmp_path/'a.csv', columns=('text', 'label'))] == rows
     fuzz(read, st.lists(st.tuples(st.sampled_from(['d0', 'd1']), ROWLIKE, KINDS).map(list), min_size=1, max_size=12))
 
 
@@ -123,11 +135,14 @@ def test_a_stray_quote_takes_no_row_away(tmp_path):
     fuzz(read, st.lists(st.tuples(st.integers(1, 12), st.integers(0, 2), st.booleans()), min_size=1, max_size=3))
 
 
-def one_line(error): assert str(error).strip() and 'Traceback' not in str(error), repr(error)
+def one_line(error):
+    assert str(error).strip(), repr(error)
+    assert 'Traceback' not in str(error), repr(error)
 
 
 def test_manifests(tmp_path):
-    "A damaged manifest is known as one: the stage is done again, with the same result; a damaged plan to push is refused."
+    """A damaged manifest is known as one: the stage is done again, with the same result; a damaged plan to
+    push is refused."""
     from libdocs.core.hub import push_run
     from libdocs.core.runs import RunFolder
     def work(folder):
@@ -138,7 +153,8 @@ def test_manifests(tmp_path):
     def read(data):
         (tmp_path/'run'/'first.json').write_bytes(data)
         with RunFolder(tmp_path/'run') as run: stage = run.stage('first', dict(a=1), work)
-        assert (stage.folder/'out.txt').read_text() == 'made' and stage.facts == dict(n=1)
+        assert (stage.folder/'out.txt').read_text() == 'made'
+        assert stage.facts == dict(n=1)
         (tmp_path/'run'/'first.push').write_bytes(data)
         try: push_run(tmp_path/'run')
         except InputError as error: one_line(error)
@@ -149,7 +165,9 @@ def test_manifests(tmp_path):
 class Clerk:
     "A classifier that reads the answer off the text."
     labels = ('contract', 'invoice', 'minutes')
-    def classify(self, texts): return [sorted(((label, .8 if label in text else .1) for label in self.labels), key=lambda pair: -pair[1]) for text in texts]
+    def classify(self, texts):
+        return [sorted(((label, .8 if label in text else .1) for label in self.labels),
+                       key=lambda pair: -pair[1]) for text in texts]
 
 
 def test_results(tmp_path):
@@ -162,7 +180,8 @@ def test_results(tmp_path):
     def read(data):
         path.write_bytes(data)
         outcome = classified(Clerk(), rows, path)
-        assert outcome.right.all() and [json.loads(line)['id'] for line in path.read_bytes().split(b'\n')[:-1]] == list(rows['id'])
+        assert outcome.right.all()
+        assert [json.loads(line)['id'] for line in path.read_bytes().split(b'\n')[:-1]] == list(rows['id'])
     fuzz(read, damaged([whole]), [b'\xef\xbb\xbf' + whole])
 
 
@@ -171,7 +190,8 @@ def test_dataset_cards(tmp_path):
     folder = tmp_path/'data'
     folder.mkdir()
     frequencies = json.dumps(dict(labels=dict(contract=5, invoice=4, minutes=3), test='capped')).encode()
-    files = {'train.csv': csv_bytes(ROWS), 'test.csv': csv_bytes(ROWS[:3]), 'README.md': CARD.encode(), 'label_frequencies.json': frequencies}
+    files = {'train.csv': csv_bytes(ROWS), 'test.csv': csv_bytes(ROWS[:3]),
+             'README.md': CARD.encode(), 'label_frequencies.json': frequencies}
     def read(hostile):
         name, data = hostile
         for other, whole in files.items(): (folder/other).write_bytes(data if other == name else whole)
@@ -190,5 +210,6 @@ def test_model_configs(tmp_path):
         for other in names: (whole/other).write_bytes(data if other == name else files[other])
         try: DebertaZeroShot(str(whole), device='cpu').classify(['invoice3 invoice4'])
         except InputError as error: one_line(error)
-    fuzz(read, st.one_of(*(st.tuples(st.just(name), damaged([data])) for name, data in files.items())), [('config.json', files['config.json'].replace(b'"label2id"', b'"labels"')),
+    fuzz(read, st.one_of(*(st.tuples(st.just(name), damaged([data])) for name, data in files.items())),
+         [('config.json', files['config.json'].replace(b'"label2id"', b'"labels"')),
           ('tokenizer_config.json', files['tokenizer_config.json'].replace(b'"[CLS]"', b'"[[CLS]"'))])

@@ -1,4 +1,5 @@
-"""libdocs.core.hub against a Hub on the loopback address, with the real clients: huggingface_hub, datasets, transformers."""
+"""libdocs.core.hub against a Hub on the loopback address, with the real clients: huggingface_hub, datasets,
+transformers."""
 import io, os, subprocess, sys, threading
 
 import pandas as pd
@@ -12,7 +13,8 @@ from libdocs.core.hub import preflight, push
 from libdocs.core.fetch import fetch_model, load_splits
 from libdocs.core.errors import InputError
 
-HARD = [['001', 'None', '001'], ['002', 'NA', '1e5'], ['003', '', '2'], ['004', ' a "b", c\nd\r\ne\rf ', '3'], ['005', '=1+1', '4'], ['006', '\U0001f4c4 \u00e9', 'nan'],
+HARD = [['001', 'None', '001'], ['002', 'NA', '1e5'], ['003', '', '2'],
+        ['004', ' a "b", c\nd\r\ne\rf ', '3'], ['005', '=1+1', '4'], ['006', '\U0001f4c4 \u00e9', 'nan'],
         ['007', 'null', '-0'], ['008', 'True', '2020-01-01'], ['009', '\\N', 'x']]
 NAMES = ['id', 'text', 'label']
 
@@ -39,11 +41,14 @@ def bert(tmp_path_factory):
     "A folder with a random sequence classifier of over 10 MB and its tokenizer."
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
     folder = tmp_path_factory.mktemp('bert')
-    words = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'please', 'pay', 'invoice'] + [f'w{i}' for i in range(12_000)]
+    words = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'please', 'pay',
+             'invoice'] + [f'w{i}' for i in range(12_000)]
     (folder/'vocab.txt').write_text('\n'.join(words))
     BertTokenizerFast(str(folder/'vocab.txt')).save_pretrained(folder)
-    config = BertConfig(vocab_size=len(words), hidden_size=256, num_hidden_layers=1, num_attention_heads=4, intermediate_size=256, num_labels=3,
-        id2label={0: 'contract', 1: 'invoice', 2: 'minutes'}, label2id={'contract': 0, 'invoice': 1, 'minutes': 2})
+    config = BertConfig(vocab_size=len(words), hidden_size=256, num_hidden_layers=1,
+                        num_attention_heads=4, intermediate_size=256, num_labels=3,
+                        id2label={0: 'contract', 1: 'invoice', 2: 'minutes'},
+                        label2id={'contract': 0, 'invoice': 1, 'minutes': 2})
     BertForSequenceClassification(config).save_pretrained(folder)
     assert (folder/'model.safetensors').stat().st_size > 10_000_000
     return folder
@@ -56,7 +61,10 @@ def fails(pattern, action, *args, **options):
     "The message of the InputError, which has to match, be one line and hold no token."
     with pytest.raises(InputError, match=pattern) as caught: action(*args, **options)
     message = str(caught.value)
-    assert '\n' not in message and len(message) < 500 and 'hf_' not in message and 'Bearer' not in message, message
+    assert '\n' not in message, message
+    assert len(message) < 500, message
+    assert 'hf_' not in message, message
+    assert 'Bearer' not in message, message
     return message
 
 
@@ -73,7 +81,8 @@ def test_dataset_round_trip(hub):
     assert hub.files('alice/contracts', 'dataset') == DATA
     splits = load_splits('alice/contracts')
     assert list(splits) == ['train', 'test']
-    assert splits['train'].values.tolist() == HARD and splits['test'].values.tolist() == HARD[:3]
+    assert splits['train'].values.tolist() == HARD
+    assert splits['test'].values.tolist() == HARD[:3]
 
 
 def test_plain_load_dataset_with_card(hub):
@@ -108,15 +117,20 @@ def test_other_layouts(hub, tmp_path, monkeypatch, where):
     import datasets, gzip
     monkeypatch.chdir(tmp_path)
     hub.login('alice')
-    features = datasets.Features({'text': datasets.Value('string'), 'label': datasets.ClassLabel(names=['ham', 'spam']), 'n': datasets.Value('int64')})
-    datasets.Dataset.from_dict({'text': ['a', 'b', None], 'label': [1, 0, -1], 'n': [1, None, 3]}, features=features).to_parquet(tmp_path/'p')
+    features = datasets.Features({'text': datasets.Value('string'),
+                                  'label': datasets.ClassLabel(names=['ham', 'spam']), 'n': datasets.Value('int64')})
+    datasets.Dataset.from_dict({'text': ['a', 'b', None], 'label': [1, 0, -1], 'n': [1, None, 3]},
+                               features=features).to_parquet(tmp_path/'p')
     push({'train.parquet': tmp_path/'p'}, where + '-parquet', 'dataset', 'x')
-    assert load_splits(where + '-parquet')['train'].values.tolist() == [['a', 'spam', 1], ['b', 'ham', None], [None, None, 3]]
-    push({'train.jsonl': b'{"text": "001", "label": "None"}\n', 'test.jsonl': b'{"text": "NA", "label": "b"}\n'}, where + '-jsonl', 'dataset', 'x')
+    assert load_splits(where + '-parquet')['train'].values.tolist() == [['a', 'spam', 1],
+                                                                        ['b', 'ham', None], [None, None, 3]]
+    push({'train.jsonl': b'{"text": "001", "label": "None"}\n', 'test.jsonl': b'{"text": "NA", "label": "b"}\n'},
+         where + '-jsonl', 'dataset', 'x')
     assert load_splits(where + '-jsonl')['train'].values.tolist() == [['001', 'None']]
     push({'train.csv.gz': gzip.compress(DATA['train.csv'])}, where + '-gz', 'dataset', 'x')
     assert load_splits(where + '-gz')['train'].values.tolist() == HARD
-    card = '---\ndataset_info:\n  features:\n  - name: text\n    dtype: string\n  - name: label\n    dtype:\n      class_label:\n        names:\n          "0": ham\n          "1": spam\n---\n'
+    card = ('---\ndataset_info:\n  features:\n  - name: text\n    dtype: string\n  - name: label\n    '
+            'dtype:\n      class_label:\n        names:\n          "0": ham\n          "1": spam\n---\n')
     push({'train.csv': b'text,label\nNA,1\n007,0\n', 'README.md': card.encode()}, where + '-classes', 'dataset', 'x')
     assert load_splits(where + '-classes')['train'].values.tolist() == [['NA', 'spam'], ['007', 'ham']]
     push({'train.csv': b'text,label\na,1\nb,eggs\n'}, where + '-classes', 'dataset', 'x')
@@ -126,13 +140,16 @@ def test_other_layouts(hub, tmp_path, monkeypatch, where):
 
 
 def test_nothing_is_printed(hub, tmp_path):
-    "A subprocess with the stock settings: no progress bar, no warning, no log line, also when there is a fault on the way."
+    """A subprocess with the stock settings: no progress bar, no warning, no log line, also when there is a
+    fault on the way."""
     token = hub.add_user('alice')
     hub.fail('POST', '/commit/', 503)
     hub.fail('GET', '/tree/', 500)
     code = ("from libdocs.core.hub import push\nfrom libdocs.core.fetch import load_splits\n"
-            "push({'train.csv': b'a,b\\n1,2\\n'}, 'alice/x', 'dataset', 'm'); print(load_splits('alice/x')['train'].values.tolist())")
-    done = subprocess.run([sys.executable, '-c', code], env=os.environ | hub.env(token, tmp_path), capture_output=True, text=True, timeout=HANG)
+            "push({'train.csv': b'a,b\\n1,2\\n'}, 'alice/x', 'dataset', 'm'); "
+            "print(load_splits('alice/x')['train'].values.tolist())")
+    done = subprocess.run([sys.executable, '-c', code], env=os.environ | hub.env(token, tmp_path),
+                          capture_output=True, text=True, timeout=HANG)
     assert (done.stdout, done.stderr) == ("[['1', '2']]\n", '')
 
 
@@ -145,9 +162,11 @@ def test_model_round_trip_through_lfs(hub, bert, monkeypatch):
     hub.part_size = 5_000_000  # in three parts
     preflight('alice/classifier', 'model')
     push(model_files(bert), 'alice/classifier', 'model', 'trained')
-    assert len(hub.asked('PUT', '/lfs/')) == 3 and len(hub.commits('alice/classifier')) == 1
+    assert len(hub.asked('PUT', '/lfs/')) == 3
+    assert len(hub.commits('alice/classifier')) == 1
     for place in ('alice/classifier', fetch_model('alice/classifier')):
-        model, tokenizer = AutoModelForSequenceClassification.from_pretrained(place), AutoTokenizer.from_pretrained(place)
+        model, tokenizer = (AutoModelForSequenceClassification.from_pretrained(place),
+                            AutoTokenizer.from_pretrained(place))
         assert model.config.id2label == {0: 'contract', 1: 'invoice', 2: 'minutes'}
         assert tokenizer('please pay invoice')['input_ids'] == [2, 5, 6, 7, 3]
     ours = AutoModelForSequenceClassification.from_pretrained(bert)
@@ -155,9 +174,13 @@ def test_model_round_trip_through_lfs(hub, bert, monkeypatch):
 
 
 def test_a_push_between_two_calls_is_not_mixed_in(hub, monkeypatch):
-    "Splits and frequencies come from one commit, whatever is pushed while they are fetched; so do the two fetches of a model with pickles."
+    """Splits and frequencies come from one commit, whatever is pushed while they are fetched; so do the two
+    fetches of a model with pickles."""
     from libdocs.finetune import data as finetune_data
-    def data(label): return {f'{name}.csv': csv_bytes([[f'{name}{i}', f'text {i}', f'{label}{i % 2}'] for i in range(4)]) for name in ('train', 'test')} | {'label_frequencies.json': f'{{"labels": {{"{label}0": 5, "{label}1": 5}}, "test": "capped"}}'.encode()}
+    def data(label):
+        return {f'{name}.csv': csv_bytes(
+            [[f'{name}{i}', f'text {i}', f'{label}{i % 2}'] for i in range(4)]) for name in ('train', 'test')} | {
+                'label_frequencies.json': f'{{"labels": {{"{label}0": 5, "{label}1": 5}}, "test": "capped"}}'.encode()}
     hub.login('alice')
     old = push(data('old'), 'alice/data', 'dataset', 'old').commit
     load = finetune_data.load_splits
@@ -167,14 +190,18 @@ def test_a_push_between_two_calls_is_not_mixed_in(hub, monkeypatch):
         return splits
     monkeypatch.setattr(finetune_data, 'load_splits', interrupted)
     task = finetune_data.load_task('alice/data')
-    assert (task.revision, task.frequencies['labels'], set(task.train.label)) == (old, dict(old0=5, old1=5), {'old0', 'old1'})
+    assert (task.revision, task.frequencies['labels'],
+            set(task.train.label)) == (old, dict(old0=5, old1=5), {'old0', 'old1'})
     monkeypatch.setattr(finetune_data, 'load_splits', load)
-    assert finetune_data.load_task('alice/data').frequencies['labels'] == dict(new0=5, new1=5) and finetune_data.load_task('alice/data').revision != old
+    assert finetune_data.load_task('alice/data').frequencies['labels'] == dict(new0=5, new1=5)
+    assert finetune_data.load_task('alice/data').revision != old
     first = push({'config.json': b'{"a": 1}', 'model.safetensors': b'one'}, 'alice/model', 'model', 'one').commit
     push({'config.json': b'{"a": 2}', 'model.safetensors': b'two'}, 'alice/model', 'model', 'two')
     folder = fetch_model('alice/model', revision=first)
-    assert fetch.revision_of('alice/model', folder) == first and (folder/'model.safetensors').read_bytes() == b'one'
-    assert (fetch_model('alice/model')/'model.safetensors').read_bytes() == b'two' and fetch.revision_of('./model', folder) is None
+    assert fetch.revision_of('alice/model', folder) == first
+    assert (folder/'model.safetensors').read_bytes() == b'one'
+    assert (fetch_model('alice/model')/'model.safetensors').read_bytes() == b'two'
+    assert fetch.revision_of('./model', folder) is None
 
 
 def test_the_base_model_is_of_one_commit(hub, tmp_path, monkeypatch):
@@ -206,17 +233,20 @@ def test_fetched_dataset_is_used_offline(hub, monkeypatch):
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
     monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', NOWHERE)
     task = load_task('alice/data')
-    assert task.revision == commit and task.train.text.tolist() == ['a', 'b']
+    assert task.revision == commit
+    assert task.train.text.tolist() == ['a', 'b']
 
 
 def test_fetched_model_is_used_when_the_hub_is_gone(hub, monkeypatch):
-    hub.push('bert-base-uncased', {'config.json': b'{}', 'model.safetensors': b'weights', 'pytorch_model.bin': b'pickle', 'modeling.py': b'code'})
+    hub.push('bert-base-uncased', {'config.json': b'{}', 'model.safetensors': b'weights',
+                                   'pytorch_model.bin': b'pickle', 'modeling.py': b'code'})
     folder = fetch_model('bert-base-uncased')  # a name without owner
     assert sorted(p.name for p in folder.iterdir()) == ['config.json', 'model.safetensors']
     monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', NOWHERE)
     assert fetch_model('bert-base-uncased') == folder
     message = fails(f'{NOWHERE} cannot be reached', fetch_model, 'bert-base-cased')
-    assert 'scratch' in message and './bert-base-cased' in message
+    assert 'scratch' in message
+    assert './bert-base-cased' in message
 
 
 def test_pickles_are_refused(hub):
@@ -280,7 +310,8 @@ def test_preflight_says_who_may_not(hub, monkeypatch):
     fails('may not make repos under alice', preflight, 'alice/new', 'dataset')
     hub.create('alice/x', 'dataset', private=True)
     preflight('alice/x', 'dataset')
-    assert set(hub.repos) == {('dataset', 'acme/x'), ('dataset', 'alice/x')} and not hub.asked('POST')
+    assert set(hub.repos) == {('dataset', 'acme/x'), ('dataset', 'alice/x')}
+    assert not hub.asked('POST')
 
 
 def test_a_public_repo_is_not_taken_for_a_private_one(hub):
@@ -317,7 +348,8 @@ def test_reading_what_is_not_there(hub, monkeypatch, tmp_path):
 def test_unreachable_hub_is_told_in_time(hub, monkeypatch, tmp_path):
     hub.login('alice')
     monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', NOWHERE)
-    for action in (lambda: preflight('alice/x', 'model'), lambda: load_splits('alice/x'), lambda: fetch_model('alice/x')):
+    for action in (lambda: preflight('alice/x', 'model'), lambda: load_splits('alice/x'),
+                   lambda: fetch_model('alice/x')):
         assert './x' in fails(f'{NOWHERE} cannot be reached', action)
     answer = threading.Event()
     hub.hold('HEAD', '^/$', answer, times=9)
@@ -329,13 +361,15 @@ def test_unreachable_hub_is_told_in_time(hub, monkeypatch, tmp_path):
 
 # Faults on the way
 
-@pytest.mark.parametrize('status, where', [(409, '/commit/'), (412, '/commit/'), (429, '/commit/'), (429, 'contracts$'), (429, '/repos/create'), (500, '/commit/'),
+@pytest.mark.parametrize('status, where', [(409, '/commit/'), (412, '/commit/'), (429, '/commit/'),
+                                           (429, 'contracts$'), (429, '/repos/create'), (500, '/commit/'),
                                            (503, '/repos/create'), (502, 'contracts$')])
 def test_passing_faults(hub, naps, status, where):
     hub.login('alice')
     hub.fail('GET|POST', where, status, headers={'Retry-After': '7'} if status == 429 else None)
     pushed = push(DATA, 'alice/contracts', 'dataset', 'first')
-    assert hub.commits('alice/contracts', 'dataset') == ['first'] and hub.files('alice/contracts', 'dataset') == DATA
+    assert hub.commits('alice/contracts', 'dataset') == ['first']
+    assert hub.files('alice/contracts', 'dataset') == DATA
     assert pushed.commit == hub.repo('alice/contracts', 'dataset').commits[-1].oid
     assert naps == [7 if status == 429 else 1]
 
@@ -345,7 +379,8 @@ def test_cut_connections(hub, naps, where):
     hub.login('alice')
     hub.cut('GET|POST', where)
     push(DATA, 'alice/contracts', 'dataset', 'first')
-    assert hub.commits('alice/contracts', 'dataset') == ['first'] and naps == [1]
+    assert hub.commits('alice/contracts', 'dataset') == ['first']
+    assert naps == [1]
 
 
 def test_lost_replies(hub, naps):
@@ -354,7 +389,8 @@ def test_lost_replies(hub, naps):
     hub.lose_reply('POST', '/repos/create')
     hub.lose_reply('POST', '/commit/')
     pushed = push(DATA, 'alice/contracts', 'dataset', 'first')
-    assert hub.commits('alice/contracts', 'dataset') == ['first'] and len(naps) == 2
+    assert hub.commits('alice/contracts', 'dataset') == ['first']
+    assert len(naps) == 2
     assert pushed.commit == hub.repo('alice/contracts', 'dataset').commits[-1].oid
     assert len(hub.asked('POST', '/commit/')) == 1
 
@@ -363,10 +399,12 @@ def test_large_files_are_sent_once(hub, bert, naps):
     hub.login('alice')
     hub.cut('POST', '/commit/')
     push(model_files(bert), 'alice/model', 'model', 'first')
-    assert len(hub.asked('PUT', '/lfs/')) == 1 and hub.commits('alice/model') == ['first']
+    assert len(hub.asked('PUT', '/lfs/')) == 1
+    assert hub.commits('alice/model') == ['first']
 
 
-@pytest.mark.parametrize('interrupted,parts', [('PUT .*/1$', 1), ('PUT .*/2$', 1), ('POST /complete', 0), ('POST /commit/', 0), ('POST objects/batch', 0)])
+@pytest.mark.parametrize('interrupted,parts', [('PUT .*/1$', 1), ('PUT .*/2$', 1), ('POST /complete', 0),
+                                               ('POST /commit/', 0), ('POST objects/batch', 0)])
 def test_bytes_sent_again(hub, bert, naps, monkeypatch, record_property, interrupted, parts):
     "After an upload that was cut, at most one part of a file goes again."
     hub.login('alice')
@@ -374,7 +412,8 @@ def test_bytes_sent_again(hub, bert, naps, monkeypatch, record_property, interru
     hub.part_size, size = 5_000_000, (bert/'model.safetensors').stat().st_size
     hub.cut(*interrupted.split())
     push(model_files(bert), 'alice/model', 'model', 'first')
-    assert hub.files('alice/model')['model.safetensors'] == (bert/'model.safetensors').read_bytes() and hub.commits('alice/model') == ['first']
+    assert hub.files('alice/model')['model.safetensors'] == (bert/'model.safetensors').read_bytes()
+    assert hub.commits('alice/model') == ['first']
     assert hub.received - size <= parts * hub.part_size
     record_property('bytes again', hub.received - size)
     record_property('bytes', size)
@@ -385,7 +424,8 @@ def test_unchanged_push_makes_no_commit(hub):
     first = push(DATA, 'alice/contracts', 'dataset', 'first')
     count = len(hub.asked('POST'))
     assert push(DATA, 'alice/contracts', 'dataset', 'again') == first
-    assert hub.commits('alice/contracts', 'dataset') == ['first'] and len(hub.asked('POST')) == count
+    assert hub.commits('alice/contracts', 'dataset') == ['first']
+    assert len(hub.asked('POST')) == count
     push(DATA | {'test.csv': b'text\n'}, 'alice/contracts', 'dataset', 'second')
     assert hub.commits('alice/contracts', 'dataset') == ['first', 'second']
 
@@ -394,19 +434,23 @@ def test_two_at_once(hub, naps):
     "Both land, whoever comes second builds on the first."
     token = hub.login('alice')
     for call in ('/repos/create', '/commit/'): hub.hold('POST', call, threading.Barrier(2), times=2)
-    jobs = [threading.Thread(target=push, args=({f'{n}.csv': b'a\n1\n'}, 'alice/both', 'dataset', n), kwargs=dict(token=token)) for n in 'ab']
+    jobs = [threading.Thread(target=push, args=({f'{n}.csv': b'a\n1\n'}, 'alice/both', 'dataset', n),
+                             kwargs=dict(token=token)) for n in 'ab']
     for job in jobs: job.start()
     for job in jobs: job.join()
-    assert sorted(hub.commits('alice/both', 'dataset')) == ['a', 'b'] and len(hub.files('alice/both', 'dataset')) == 2
+    assert sorted(hub.commits('alice/both', 'dataset')) == ['a', 'b']
+    assert len(hub.files('alice/both', 'dataset')) == 2
     assert sorted(status for _, _, status in hub.asked('POST', '/repos/create')) == [200, 409]
 
 
-@pytest.mark.parametrize('status, pattern', [(401, 'log in'), (403, 'may not do that.*loopback fault'), (404, 'no such repo'), (400, 'refused.*loopback fault')])
+@pytest.mark.parametrize('status, pattern', [(401, 'log in'), (403, 'may not do that.*loopback fault'),
+                                             (404, 'no such repo'), (400, 'refused.*loopback fault')])
 def test_lasting_faults_are_told_at_once(hub, naps, status, pattern):
     hub.login('alice')
     hub.fail('POST', '/commit/', status)
     fails(pattern, push, DATA, 'alice/contracts', 'dataset', 'first')
-    assert naps == [] and hub.commits('alice/contracts', 'dataset') == []
+    assert naps == []
+    assert hub.commits('alice/contracts', 'dataset') == []
 
 
 def test_a_hub_that_stays_down(hub, naps):
@@ -429,13 +473,15 @@ def test_tokens(hub, monkeypatch, tmp_path):
     (tmp_path/'token').write_text('hf_stored\n')
     assert find_token() == 'hf_stored'
     monkeypatch.setenv('HF_TOKEN', 'hf_env\n')
-    assert find_token() == 'hf_env' and find_token('\thf_given ') == 'hf_given'
+    assert find_token() == 'hf_env'
+    assert find_token('\thf_given ') == 'hf_given'
 
 
 @pytest.mark.parametrize('token', ['plain-secret-word', 'hf_with gap', 'hf_\u00e9', 'hf_two\nlines'])
 def test_no_token_in_messages(hub, monkeypatch, token):
     hub.fail('GET', '/', 400, times=99, message=f'what is Bearer {token.split()[0]}?' if token.isascii() else 'what?')
-    for action in (lambda: preflight('alice/x', 'dataset', token=token), lambda: load_splits('alice/x', token=token), lambda: fetch_model('alice/x', token=token)):
+    for action in (lambda: preflight('alice/x', 'dataset', token=token),
+                   lambda: load_splits('alice/x', token=token), lambda: fetch_model('alice/x', token=token)):
         with pytest.raises(InputError) as caught: action()
         assert not any(part in str(caught.value) for part in token.split()), str(caught.value)
         assert caught.value.__cause__ is None

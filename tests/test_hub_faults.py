@@ -1,6 +1,7 @@
-"""Every call that the two commands make to the Hub, spoilt in every way a Hub can spoil it. What may pass is tried again and the command ends well, with no commit twice;
-what may not is told in one line, nothing that was done is lost, and the line `libdocs push RUN` completes the publishing. SOAK in the environment spoils every
-call in every way instead of every third call in one."""
+"""Every call that the two commands make to the Hub, spoilt in every way a Hub can spoil it. What may pass is
+tried again and the command ends well, with no commit twice; what may not is told in one line, nothing that
+was done is lost, and the line `libdocs push RUN` completes the publishing. SOAK in the environment spoils
+every call in every way instead of every third call in one."""
 import os, re, shlex, shutil
 from pathlib import Path
 
@@ -14,7 +15,8 @@ FAULTS = (429, 'lose', 503, 'cut', 401, 'drip', 412, 403, 500, 'corrupt', 404, '
 LASTING = (401, 403, 404, 'gone')
 ROWS = documents(90)
 CLEAN = '-i data -f raw.jsonl -o out/letters --target-hf-dataset alice/letters'
-TRAIN = '--input-hf-dataset alice/data -o alice/model -m scratch --epochs 1 --device cpu --output-classify-file res/results.jsonl --wandb-output wb'
+TRAIN = ('--input-hf-dataset alice/data -o alice/model -m scratch --epochs 1 --device cpu '
+         '--output-classify-file res/results.jsonl --wandb-output wb')
 COMMANDS = {'clean': (cleaner_finetune.main, CLEAN), 'train': (classifier_model.main, TRAIN)}
 RUNS = {'clean': 'out/letters_run', 'train': 'models/alice/model_run'}
 MADE = {'clean': ('alice/letters', 'dataset'), 'train': ('alice/model', 'model')}
@@ -31,7 +33,8 @@ def work(hub, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path/'work')
     for sleep in ('libdocs.core.access.sleep', 'time.sleep'): monkeypatch.setattr(sleep, lambda seconds: None)
     hub.lfs_over = 2_000  # the splits travel as large files do
-    hub.push('alice/data', {'train.csv': csv_bytes(ROWS[:60]), 'test.csv': csv_bytes(ROWS[60:])}, 'dataset', private=True)
+    hub.push('alice/data', {'train.csv': csv_bytes(ROWS[:60]), 'test.csv': csv_bytes(ROWS[60:])},
+             'dataset', private=True)
     hub.login('alice')
     return tmp_path/'work'
 
@@ -45,11 +48,13 @@ def run(kind, capfd):
 
 def published(hub, kind):
     "What lies on the Hub, but for files that tell times."
-    return {name: b'' if name.endswith(('.md', '.html', 'metrics.json', 'libdocs.json')) else data for name, data in hub.files(*MADE[kind]).items()}
+    return {name: b'' if name.endswith(('.md', '.html', 'metrics.json', 'libdocs.json')) else data
+            for name, data in hub.files(*MADE[kind]).items()}
 
 
 def whole(kind, hub, work, capfd, keep):
-    "(The calls of an undisturbed run that has only publishing and what comes after it to do, what it published); `keep` is the folder that it begins with."
+    """(The calls of an undisturbed run that has only publishing and what comes after it to do, what it
+    published); `keep` is the folder that it begins with."""
     code, said = run(kind, capfd)
     assert code == 0, said
     for path in (work/RUNS[kind]).glob('publish*'): path.unlink() if path.is_file() else shutil.rmtree(path)
@@ -62,7 +67,9 @@ def whole(kind, hub, work, capfd, keep):
     hub.requests.clear()
     forget_cache()
     code, said = run(kind, capfd)
-    assert code == 0 and published(hub, kind) == first and len(hub.commits(*MADE[kind])) == COMMITS[kind], said
+    assert code == 0, said
+    assert published(hub, kind) == first, said
+    assert len(hub.commits(*MADE[kind])) == COMMITS[kind], said
     return [(method, path) for method, path, _ in hub.requests], first
 
 
@@ -80,7 +87,9 @@ def spoil(hub, calls, call, fault):
     elif fault == 'cut': hub.cut('.*', '', skip=call)
     elif fault == 'lose': hub.lose_reply('.*', '', skip=call)
     elif fault == 'drip': hub.drip('.*', '', 1, skip=call)
-    elif fault == 'corrupt': hub.corrupt(DOWNLOAD, skip=sum(method == 'GET' and bool(re.search(DOWNLOAD, path)) for method, path in calls[:call]))
+    elif fault == 'corrupt':
+        hub.corrupt(DOWNLOAD,
+                    skip=sum(method == 'GET' and bool(re.search(DOWNLOAD, path)) for method, path in calls[:call]))
     else: hub.fail('.*', '', fault, skip=call, headers={'Retry-After': '3'} if fault == 429 else None)
 
 
@@ -90,7 +99,8 @@ def fault_of(call, method, path, faults):
     return fitting[call // EVERY % len(fitting)] if fitting and call % EVERY == 0 else None
 
 
-@pytest.mark.parametrize('faults', [(f,) for f in FAULTS] if SOAK else [FAULTS], ids=lambda faults: str(faults[0]) if SOAK else 'by turns')
+@pytest.mark.parametrize('faults', [(f,) for f in FAULTS] if SOAK else [FAULTS],
+                         ids=lambda faults: str(faults[0]) if SOAK else 'by turns')
 @pytest.mark.parametrize('kind', COMMANDS)
 def test_every_call_spoilt(hub, work, kind, faults, capfd, tmp_path, tmp_path_factory, record_property):
     kept = tmp_path_factory.mktemp(kind)/'kept'
@@ -103,7 +113,8 @@ def test_every_call_spoilt(hub, work, kind, faults, capfd, tmp_path, tmp_path_fa
         begin_again(hub, kind, work, kept)
         spoil(hub, calls, call, fault)
         try: survives(hub, kind, work, capfd, fault, expected)
-        except AssertionError as error: raise AssertionError(f'{fault} at call {call}, {method} {path}: {error}') from error
+        except AssertionError as error:
+            raise AssertionError(f'{fault} at call {call}, {method} {path}: {error}') from error
         tried += 1
     record_property('faults', tried)
 
@@ -111,7 +122,8 @@ def test_every_call_spoilt(hub, work, kind, faults, capfd, tmp_path, tmp_path_fa
 def begin_again(hub, kind, work, kept):
     hub.faults.clear()
     hub.repos.pop((MADE[kind][1], MADE[kind][0]), None)
-    hub.lfs, hub.parts = {b.sha256: b.data for repo in hub.repos.values() for b in repo.commits[-1].files.values() if b.lfs}, {}
+    hub.lfs, hub.parts = {b.sha256: b.data for repo in hub.repos.values()
+                          for b in repo.commits[-1].files.values() if b.lfs}, {}
     forget_cache()
     shutil.rmtree(work)
     shutil.copytree(kept, work)
@@ -121,13 +133,17 @@ def begin_again(hub, kind, work, kept):
 def survives(hub, kind, work, capfd, fault, expected):
     code, said = run(kind, capfd)
     if code:
-        assert code == 2 and fault in LASTING, said
-        assert said.count('error: ') == 1 and 'Traceback' not in said and said.splitlines()[-1].startswith(('cleaner_finetune: error', 'classifier_model: error')), said
+        assert code == 2, said
+        assert fault in LASTING, said
+        assert said.count('error: ') == 1, said
+        assert 'Traceback' not in said, said
+        assert said.splitlines()[-1].startswith(('cleaner_finetune: error', 'classifier_model: error')), said
         hub.faults.clear()
         complete(hub, kind, work, capfd, said)
         again, said = run(kind, capfd)
         assert again == 0, said
-    assert len(hub.commits(*MADE[kind])) == COMMITS[kind] and published(hub, kind) == expected
+    assert len(hub.commits(*MADE[kind])) == COMMITS[kind]
+    assert published(hub, kind) == expected
 
 
 def complete(hub, kind, work, capfd, said):

@@ -49,13 +49,14 @@ def classifier(kind, words, layers=1):
                       norm_rel_ebd='layer_norm', position_biased_input=False, type_vocab_size=0, pooler_hidden_size=16)
         return speed_up(t.DebertaV2ForSequenceClassification(t.DebertaV2Config(**size, **places, **DROPOUT)))
     first, last = words.cls_token_id, words.sep_token_id
-    size |= dict(cls_token_id=first, sep_token_id=last, bos_token_id=first, eos_token_id=last, attn_implementation='sdpa')
+    size |= dict(cls_token_id=first, sep_token_id=last, bos_token_id=first, eos_token_id=last,
+                 attn_implementation='sdpa')
     return t.ModernBertForSequenceClassification(t.ModernBertConfig(**size, mlp_dropout=.2, classifier_dropout=.2))
 
 
 def undisturbed(run):
-    """(What is counted when nothing fails, what comes of it, how many operations the longest text takes alone); the second
-    time, when all is in place that is kept."""
+    """(What is counted when nothing fails, what comes of it, how many operations the longest text takes
+    alone); the second time, when all is in place that is kept."""
     run(Shortage())
     whole, alone = Shortage(), Shortage()
     run(alone, room=1)
@@ -84,7 +85,8 @@ def evaluation(request, words):
             patch.setattr(Forward, '_logits', short.during(Forward._logits))
             return forward(inputs)
     whole, scores, steps = undisturbed(run)
-    assert len(whole.batches) > 3 and whole.count > 100
+    assert len(whole.batches) > 3
+    assert whole.count > 100
     def same(found, place): np.testing.assert_allclose(found, scores, atol=close, err_msg=f'operation {place}')
     return SimpleNamespace(run=run, same=same, whole=whole, steps=steps, most=most)
 
@@ -96,7 +98,8 @@ def test_evaluation_with_any_operation_failing(evaluation, caplog, record_proper
         caplog.clear()
         short = Shortage(at(n), ERRORS[n % len(ERRORS):])
         evaluation.same(evaluation.run(short), n)
-        assert short.failed == 1 and len(short.batches) > len(evaluation.whole.batches), n
+        assert short.failed == 1, n
+        assert len(short.batches) > len(evaluation.whole.batches), n
         assert caplog.text.count('the memory of cpu ran out; batches have at most') == 1, n
 
 
@@ -106,7 +109,8 @@ def test_evaluation_with_room_for_one_text(evaluation):
         short = Shortage(beyond(LONGEST, step))
         evaluation.same(evaluation.run(short), step)
         too_large = [tokens for tokens, _ in short.batches if tokens > LONGEST]
-        assert 1 <= short.failed <= 3 and len(too_large) == short.failed, step
+        assert 1 <= short.failed <= 3, step
+        assert len(too_large) == short.failed, step
 
 
 def test_evaluation_on_two_cores(evaluation, monkeypatch):
@@ -122,14 +126,16 @@ def test_evaluation_names_the_text_that_does_not_fit(evaluation, words):
         with pytest.raises(InputError, match=NAMED), naming(words): evaluation.run(Shortage(beyond(LONGEST - 1, step)))
 
 
-OTHERS = pytest.mark.parametrize('error', [RuntimeError('tensor sizes must match'), ValueError('no'), KeyboardInterrupt()], ids=repr)
+OTHERS = pytest.mark.parametrize('error', [RuntimeError('tensor sizes must match'),
+                                           ValueError('no'), KeyboardInterrupt()], ids=repr)
 
 
 @OTHERS
 def test_evaluation_lets_other_errors_pass(evaluation, error):
     short = Shortage(at(evaluation.whole.count // 2), [error])
     with pytest.raises(type(error)) as caught: evaluation.run(short)
-    assert caught.value is error and short.failed == 1
+    assert caught.value is error
+    assert short.failed == 1
 
 
 # A step of training
@@ -176,14 +182,16 @@ def training(request, words, tmp_path_factory):
 
 
 def test_step_with_any_operation_failing(training, caplog, record_property):
-    assert len(training.whole.batches) > 3 and training.whole.count > 300
+    assert len(training.whole.batches) > 3
+    assert training.whole.count > 300
     tried = some(each(training.whole.count), 10**6 if training.kind == 'deberta' else 40)
     record_property('faults', len(tried))
     for n in tried:
         caplog.clear()
         short = Shortage(at(n), ERRORS[n % len(ERRORS):])
         training.same(training.step(short), n)
-        assert short.failed == 1 and training.trainer.tokens <= ROOM // 2, n
+        assert short.failed == 1, n
+        assert training.trainer.tokens <= ROOM // 2, n
         assert caplog.text.count('the memory of cpu ran out: a step is now taken in parts of at most') == 1, n
 
 
@@ -192,7 +200,8 @@ def test_step_with_room_for_one_text(training):
     for step in some(each(training.steps), 20):
         short = Shortage(beyond(LONGEST, step))
         training.same(training.step(short), step)
-        assert 1 <= short.failed <= 3 and short.tokens <= LONGEST, step
+        assert 1 <= short.failed <= 3, step
+        assert short.tokens <= LONGEST, step
 
 
 def test_step_with_more_allowed_than_there_is(words, tmp_path, caplog):
@@ -211,7 +220,8 @@ def test_step_that_computes_twice(training, caplog):
         fails = beyond(LONGEST - 1, step)
         short = Shortage(lambda short: not training.trainer.args.gradient_checkpointing and fails(short))
         training.same(training.step(short), step)
-        assert training.trainer.args.gradient_checkpointing and short.failed <= 5, step
+        assert training.trainer.args.gradient_checkpointing, step
+        assert short.failed <= 5, step
         assert 'layers recompute their activations on the way back' in caplog.text, step
 
 
@@ -225,7 +235,8 @@ def test_step_lets_other_errors_pass(training, error):
     for n in some(each(training.whole.count), 5):
         short = Shortage(at(n), [error])
         with pytest.raises(type(error)) as caught: training.step(short)
-        assert caught.value is error and short.failed == 1
+        assert caught.value is error
+        assert short.failed == 1
 
 
 # An evaluation while training
@@ -254,8 +265,8 @@ def test_validation_names_the_text_that_does_not_fit(training, words):
 # A whole training
 
 def trained(training, short):
-    """(The weights after two steps in which operations fail as `short` says, the numbers of the operations that belong to
-    a step's forward and backward)."""
+    """(The weights after two steps in which operations fail as `short` says, the numbers of the operations
+    that belong to a step's forward and backward)."""
     trainer, inside = training.begin(), set()
     usual = trainer.training_step
     def step(*args):
@@ -271,12 +282,13 @@ def torch_weights(model): return np.concatenate([w.detach().flatten().numpy() fo
 
 
 def test_training_with_any_operation_failing(training):
-    """In a step: the weights in the end are those of a training undisturbed. Outside, where nothing can be made smaller:
-    the error is that memory ran out, and nothing else."""
+    """In a step: the weights in the end are those of a training undisturbed. Outside, where nothing can be
+    made smaller: the error is that memory ran out, and nothing else."""
     whole = Shortage()
     weights, inside = trained(training, whole)
     outside = sorted({*each(whole.count)} - inside)
-    assert len(inside) > 300 and len(outside) > 20
+    assert len(inside) > 300
+    assert len(outside) > 20
     for n in some(sorted(inside), 8):
         found, _ = trained(training, Shortage(at(n)))
         np.testing.assert_allclose(found, weights, atol=1e-5, err_msg=f'operation {n}')

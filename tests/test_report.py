@@ -10,9 +10,11 @@ from libdocs.evaluation.metrics import evaluate
 from libdocs.report.sentences import percent
 from libdocs.report.pages import report_html
 
-HOSTILE = ['</style></title><script>window.hit = 1</script>', '<img src=x onerror="window.hit = 1">', '\u202eleft to right', '\x1b[31mred\x07', 'x'*400,
+HOSTILE = ['</style></title><script>window.hit = 1</script>',
+           '<img src=x onerror="window.hit = 1">', '\u202eleft to right', '\x1b[31mred\x07', 'x'*400,
            '" onmouseover="window.hit = 1', 'שלום', 'a & b', "javascript:window.hit=1", '合同'*40]
-HISTORY = [dict(loss=2/k, epoch=k/4) for k in range(1, 9)] + [dict(eval_loss=1/k, eval_top_1=.5 + k/5, epoch=float(k)) for k in (1, 2)] + [dict(train_runtime=1., epoch=2.)]
+HISTORY = [dict(loss=2/k, epoch=k/4) for k in range(1, 9)] + [
+    dict(eval_loss=1/k, eval_top_1=.5 + k/5, epoch=float(k)) for k in (1, 2)] + [dict(train_runtime=1., epoch=2.)]
 
 
 def corpus(labels:list, rows:int, right:float=.85):
@@ -24,7 +26,8 @@ def corpus(labels:list, rows:int, right:float=.85):
         ranking = [truth, *others] if rng.random() < right else [*others, truth]
         scores = sorted((rng.random() for _ in ranking), reverse=True)
         scores = [s/sum(scores) for s in scores]
-        out.append(dict(id=f'doc-{i}', text=f'{truth} & document {i} '*rng.choice([1, 30, 600]), label=truth, predictions=ranking, scores=scores))
+        out.append(dict(id=f'doc-{i}', text=f'{truth} & document {i} '*rng.choice([1, 30, 600]),
+                        label=truth, predictions=ranking, scores=scores))
     truth, answers = [r['label'] for r in out], [r['predictions'] for r in out]
     chances = probability_facts([r['scores'] for r in out], [r['predictions'].index(r['label']) for r in out])
     o = outcomes(truth, answers, chances)
@@ -32,10 +35,12 @@ def corpus(labels:list, rows:int, right:float=.85):
     metrics['natural']['test'] = 'capped'
     metrics['coverage'] = dict(chosen_on='test', at=coverage(o, confidence_thresholds(o)))
     weaker = {k: metrics[k]*.9 for k in ('top_1', 'top_2', 'top_3', 'macro_f1')}
-    return metrics | dict(baselines=dict(majority=dict(label=labels[0], mcnemar=dict(p=0.)) | {k: 1/len(labels) for k in weaker}, tfidf_linear=weaker | dict(mcnemar=dict(p=.01)))), out
+    return metrics | dict(baselines=dict(majority=dict(label=labels[0], mcnemar=dict(p=0.)) | {
+        k: 1/len(labels) for k in weaker}, tfidf_linear=weaker | dict(mcnemar=dict(p=.01)))), out
 
 
-CORPORA = {'2 labels': (['ham', 'spam'], 200), '8 labels': ([f'kind {k}' for k in 'abcdefgh'], 400), '150 labels': ([f'some_topic_{k}' for k in range(150)], 4500), 'hostile': (HOSTILE, 300)}
+CORPORA = {'2 labels': (['ham', 'spam'], 200), '8 labels': ([f'kind {k}' for k in 'abcdefgh'], 400),
+           '150 labels': ([f'some_topic_{k}' for k in range(150)], 4500), 'hostile': (HOSTILE, 300)}
 
 
 @pytest.fixture(scope='module', params=CORPORA)
@@ -44,7 +49,8 @@ def report(request, tmp_path_factory):
     labels, rows = CORPORA[request.param]
     metrics, rows = corpus(labels, rows)
     path = tmp_path_factory.mktemp('report')/'report.html'
-    path.write_text(report_html(metrics, rows, HISTORY, dict(model=labels[0], dataset='./data', seed=42, versions={'a': '1', labels[-1]: labels})), encoding='utf-8')
+    path.write_text(report_html(metrics, rows, HISTORY, dict(
+        model=labels[0], dataset='./data', seed=42, versions={'a': '1', labels[-1]: labels})), encoding='utf-8')
     return metrics, rows, path
 
 
@@ -54,7 +60,8 @@ def opened(browser, path, width:int, scheme:str):
     page.set_default_timeout(1000 * HANG)
     page.on('console', lambda message: faults.append(message.text))
     page.on('pageerror', lambda error: faults.append(str(error)))
-    page.on('request', lambda request: faults.append(request.url) if request.url not in (path.as_uri(), 'data:,') else None)
+    page.on('request', lambda request: faults.append(request.url)
+            if request.url not in (path.as_uri(), 'data:,') else None)
     page.goto(path.as_uri(), wait_until='load')
     return page, faults
 
@@ -64,14 +71,17 @@ def test_opens_cleanly_and_fits(browser, report, width, scheme):
     metrics, rows, path = report
     page, faults = opened(browser, path, width, scheme)
     shown = page.inner_text('body')
-    for key in ('top_1', 'top_2', 'top_3', 'macro_f1'): assert percent(metrics[key]) in shown, key
+    for key in ('top_1', 'top_2', 'top_3', 'macro_f1'):
+        assert percent(metrics[key]) in shown, key
     assert f'{percent(metrics["top_1"])} of {len(rows):,} test rows' in shown
     assert page.evaluate('window.hit') is None
     assert page.evaluate('document.documentElement.scrollWidth') <= width
     assert page.locator('main section').count() in (8, 9)
     assert page.locator('#learning svg').count() == 2
-    assert page.locator('script').count() == 1 and page.locator('img').count() == 0
-    assert all(page.locator('svg').evaluate_all('all => all.map(svg => svg.getAttribute("role") === "img" && Boolean(svg.getAttribute("aria-label")))'))
+    assert page.locator('script').count() == 1
+    assert page.locator('img').count() == 0
+    assert all(page.locator('svg').evaluate_all('all => all.map(svg => svg.getAttribute("role") === "img" '
+                                                '&& Boolean(svg.getAttribute("aria-label")))'))
     page.locator('details').first.click()
     assert not faults
     page.close()
@@ -82,22 +92,27 @@ def test_every_label_is_shown_as_it_is(browser, report):
     page, _ = opened(browser, path, 1280, 'light')
     shown = page.locator('#each-label tbody th').all_text_contents()
     assert len(shown) == len(metrics['per_label'])
-    for d in metrics['per_label']: assert d['label'].replace('\x1b', '␛').replace('\x07', '␇')[:40] in [s[:40] for s in shown]
+    for d in metrics['per_label']:
+        assert d['label'].replace('\x1b', '␛').replace('\x07', '␇')[:40] in [s[:40] for s in shown]
     page.close()
 
 
 def test_the_table_sorts(browser, report):
     metrics, _, path = report
     page, faults = opened(browser, path, 1280, 'light')
-    def column(n): return [float(v) for v in page.locator(f'#each-label tbody td:nth-child({n})').evaluate_all('cells => cells.map(cell => cell.dataset.v)')]
+    def column(n):
+        return [float(v) for v in page.locator(f'#each-label tbody td:nth-child({n})').evaluate_all(
+            'cells => cells.map(cell => cell.dataset.v)')]
     assert column(2) == sorted(column(2)), 'the worst label does not stand first'
     button = page.get_by_role('button', name='Rows')
     button.click()
     assert column(3) == sorted(column(3))
     button.press('Enter')
     assert column(3) == sorted(column(3), reverse=True)
-    assert page.locator('th[aria-sort]').count() == 1 and page.locator('th[aria-sort=descending]').count() == 1
-    assert sum(column(3)) == metrics['rows'] and not faults
+    assert page.locator('th[aria-sort]').count() == 1
+    assert page.locator('th[aria-sort=descending]').count() == 1
+    assert sum(column(3)) == metrics['rows']
+    assert not faults
     page.close()
 
 
@@ -107,9 +122,24 @@ def test_size(report):
 
 CONTRAST = '''() => {
   const parse = c => c.match(/[\\d.]+/g).map(Number)
-  const light = c => { const [r, g, b] = c.map(v => v/255).map(v => v <= .03928 ? v/12.92 : ((v + .055)/1.055)**2.4); return .2126*r + .7152*g + .0722*b }
-  const behind = e => { let layers = []; for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c.length === 3 || c[3] > 0) { layers.push(c); if (c.length === 3) break } }
-    return layers.reverse().reduce((under, c) => { const a = c.length === 3 ? 1 : c[3]; return under.map((v, i) => v*(1 - a) + c[i]*a) }, [255, 255, 255]) }
+  const linear = v => v <= .03928 ? v/12.92 : ((v + .055)/1.055)**2.4
+  const light = c => {
+    const [r, g, b] = c.map(v => linear(v/255))
+    return .2126*r + .7152*g + .0722*b
+  }
+  const behind = e => {
+    let layers = []
+    for (; e; e = e.parentElement) {
+      const c = parse(getComputedStyle(e).backgroundColor)
+      if (c.length === 3 || c[3] > 0) layers.push(c)
+      if (c.length === 3) break
+    }
+    const over = (under, c) => {
+      const a = c.length === 3 ? 1 : c[3]
+      return under.map((v, i) => v*(1 - a) + c[i]*a)
+    }
+    return layers.reverse().reduce(over, [255, 255, 255])
+  }
   let worst = [99, '']
   for (const e of document.querySelectorAll('main *, footer')) {
     if (e.closest('svg') || ![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue

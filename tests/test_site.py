@@ -41,8 +41,10 @@ def open_page(browser, address, name, width=1280):
     page.on('console', lambda message: faults.append(message.text) if message.type == 'error' else None)
     page.on('pageerror', lambda error: faults.append(str(error)))
     page.on('requestfailed', lambda request: faults.append(f'failed: {request.url}'))
-    page.on('request', lambda request: faults.append(f'leaves the site: {request.url}') if not request.url.startswith((address, 'data:')) else None)
-    page.on('response', lambda response: faults.append(f'{response.status}: {response.url}') if response.status >= 400 else None)
+    page.on('request', lambda request: faults.append(f'leaves the site: {request.url}')
+            if not request.url.startswith((address, 'data:')) else None)
+    page.on('response', lambda response: faults.append(f'{response.status}: {response.url}')
+            if response.status >= 400 else None)
     page.goto(address + name, wait_until='load')
     return page, faults
 
@@ -56,11 +58,13 @@ def test_every_notebook_is_a_page_in_the_sidebar(site):
     index = (site/'index.html').read_text(encoding='utf-8')
     for path in notebooks():
         assert (site/path.with_suffix('.html')).is_file(), path
-        if path.name != 'index.ipynb': assert f'href="{path.with_suffix(".html").as_posix()}"' in index, f'{path} is not in the sidebar'
+        if path.name != 'index.ipynb':
+            assert f'href="{path.with_suffix(".html").as_posix()}"' in index, f'{path} is not in the sidebar'
 
 
 def test_links_between_pages_lead_somewhere(site):
-    anchors = {page: set(re.findall(r'\bid="([^"]+)"', page.read_text(encoding='utf-8'))) for page in site.rglob('*.html')}
+    anchors = {page: set(re.findall(r'\bid="([^"]+)"', page.read_text(encoding='utf-8')))
+               for page in site.rglob('*.html')}
     for page in anchors:
         for target in re.findall(r'<a [^>]*href="([^"]+)"', page.read_text(encoding='utf-8')):
             if re.match(r'[a-z]+:', target): continue
@@ -85,11 +89,14 @@ def test_api_page_in_a_browser(address, browser, width):
     page, faults = open_page(browser, address, '10_core.records.html', width)
     assert page.title().startswith('Records')
     signature = page.locator('dt[id="libdocs.core.records.read_records"]')
-    assert 'read_records(' in signature.inner_text() and 'bad_rows' in signature.inner_text()
+    assert 'read_records(' in signature.inner_text()
+    assert 'bad_rows' in signature.inner_text()
     described = page.locator('dl', has=signature).last.inner_text()
-    assert 'the column that holds the document' in described and 'one row a record' in described
+    assert 'the column that holds the document' in described
+    assert 'one row a record' in described
     assert page.locator('table.dataframe').first.is_visible()
-    assert page.evaluate('document.documentElement.scrollWidth <= document.documentElement.clientWidth'), 'the page is wider than the window'
+    assert page.evaluate('document.documentElement.scrollWidth <= document.documentElement.clientWidth'), (
+        'the page is wider than the window')
     source = page.locator('details', has_text='def read_records').first
     assert not source.locator('pre').is_visible()
     source.locator('summary').click()
@@ -105,5 +112,6 @@ def test_search_finds_a_function(address, browser):
 
 
 def test_readme_is_what_the_index_says():
-    checked = subprocess.run([sys.executable, 'docs/readme.py', '--check'], cwd=ROOT, capture_output=True, text=True, timeout=HANG)
+    checked = subprocess.run([sys.executable, 'docs/readme.py', '--check'], cwd=ROOT,
+                             capture_output=True, text=True, timeout=HANG)
     assert checked.returncode == 0, checked.stdout + checked.stderr

@@ -10,11 +10,15 @@ ROOT = Path(__file__).parent.parent
 
 def test_the_lowest_versions_are_constraints_that_are_not_above_what_the_tests_run_with():
     done = subprocess.run([sys.executable, ROOT/'.ci/floors.py'], capture_output=True, text=True, check=True)
-    floors = {(floor := Requirement(line)).name: Version(next(iter(floor.specifier)).version) for line in done.stdout.splitlines()}
+    floors = {(floor := Requirement(line)).name: Version(next(iter(floor.specifier)).version)
+              for line in done.stdout.splitlines()}
     assert {'transformers', 'torch', 'numpy', 'datasets', 'peft'} <= set(floors)
-    assert floors['transformers'] >= Version('5.3')  # before, the Trainer kept no sum of the loss that a resumed training could go on with
-    assert floors['accelerate'] >= Version('1.15')  # before, a resumed training began its next epoch in the order of the first
-    exact = {name.lower().replace('_', '-'): Version(version) for name, version in re.findall(r'^([\w.-]+)==([\w.+]+)', (ROOT/'constraints.txt').read_text(encoding='utf-8'), re.M)}
+    # before, the Trainer kept no sum of the loss that a resumed training could go on with
+    assert floors['transformers'] >= Version('5.3')
+    # before, a resumed training began its next epoch in the order of the first
+    assert floors['accelerate'] >= Version('1.15')
+    exact = {name.lower().replace('_', '-'): Version(version) for name, version in re.findall(
+        r'^([\w.-]+)==([\w.+]+)', (ROOT/'constraints.txt').read_text(encoding='utf-8'), re.M)}
     for name, floor in floors.items():
         assert floor <= exact[name.lower().replace('_', '-')], name
         assert floor <= Version(importlib.metadata.version(name)), name

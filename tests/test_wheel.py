@@ -1,4 +1,5 @@
-"What users get: the wheel, built and installed into an empty environment, with every module, the commands, and no slow imports."
+"""What users get: the wheel, built and installed into an empty environment, with every module, the commands,
+and no slow imports."""
 import json, re, shutil, subprocess, sys, sysconfig, venv, zipfile
 from pathlib import Path
 
@@ -6,7 +7,8 @@ import pytest
 from warm import HANG
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = {'cleaner_finetune': 'libdocs.cleaner_finetune', 'classifier_model': 'libdocs.classifier_model', 'libdocs-pipeline': 'libdocs.pipelines'}
+COMMANDS = {'cleaner_finetune': 'libdocs.cleaner_finetune',
+            'classifier_model': 'libdocs.classifier_model', 'libdocs-pipeline': 'libdocs.pipelines'}
 
 
 def exported_modules():
@@ -30,7 +32,8 @@ def wheel(tmp_path_factory):
     # Built from a copy: setuptools leaves a build/ folder behind, and what lies in an old one would get into the wheel.
     folder = tmp_path_factory.mktemp('wheel')
     source = folder/'source'
-    for name in ('libdocs', 'nbs/pipelines'): shutil.copytree(ROOT/name, source/name, ignore=shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints'))
+    for name in ('libdocs', 'nbs/pipelines'):
+        shutil.copytree(ROOT/name, source/name, ignore=shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints'))
     for name in ('setup.py', 'settings.ini', 'pyproject.toml', 'README.md', 'LICENSE'): shutil.copy2(ROOT/name, source)
     run(sys.executable, '-m', 'build', '--wheel', '--no-isolation', '--outdir', folder/'dist', source)
     return next((folder/'dist').glob('*.whl'))
@@ -42,22 +45,29 @@ def installed(wheel, tmp_path_factory):
     folder = tmp_path_factory.mktemp('installed')/'venv'
     venv.create(folder, with_pip=False)
     python = folder/'bin'/'python'
-    run(sys.executable, '-m', 'pip', '--python', python, 'install', '--no-deps', '--no-index', '--quiet', '--disable-pip-version-check', wheel)
-    # The dependencies are not downloaded again: a .pth file puts the packages of this environment after those of the fresh one. Python does not read
-    # .pth files in a folder that came from a .pth file, so the editable libdocs of this environment cannot be found: libdocs comes from the wheel only.
+    run(sys.executable, '-m', 'pip', '--python', python, 'install', '--no-deps', '--no-index',
+        '--quiet', '--disable-pip-version-check', wheel)
+    # The dependencies are not downloaded again: a .pth file puts the packages of this environment after
+    # those of the fresh one. Python does not read
+    # .pth files in a folder that came from a .pth file, so the editable libdocs of this environment cannot
+    # be found: libdocs comes from the wheel only.
     packages = next((folder/'lib').glob('python*'))/'site-packages'
-    (packages/'dependencies.pth').write_text('\n'.join(sorted({sysconfig.get_path('purelib'), sysconfig.get_path('platlib')})) + '\n')
+    (packages/'dependencies.pth').write_text(
+        '\n'.join(sorted({sysconfig.get_path('purelib'), sysconfig.get_path('platlib')})) + '\n')
     return folder/'bin'
 
 
 def python(installed, code):
-    "What a program prints in the fresh environment, started where no source of libdocs is, with none of this one's settings."
+    """What a program prints in the fresh environment, started where no source of libdocs is, with none of this
+    one's settings."""
     return run(installed/'python', '-I', '-c', code, cwd=installed).strip()
 
 
 def brought(installed, code):
     "The packages that a program imports, but for those of Python itself."
-    whole = f"import sys; before = {{*sys.modules}}\n{code}\nprint(); print(*sorted({{name.split('.')[0] for name in {{*sys.modules}} - before}} - sys.stdlib_module_names))"
+    whole = (f"import sys; before = {{*sys.modules}}\n{code}\nprint(); "
+             f"print(*sorted({{name.split('.')[0] for name in {{*sys.modules}} - before}} - "
+             "sys.stdlib_module_names))")
     return python(installed, whole).splitlines()[-1].split()
 
 
@@ -72,13 +82,16 @@ def test_wheel_holds_every_module_and_pipeline(wheel):
 def test_wheel_says_what_it_needs(wheel):
     archive = zipfile.ZipFile(wheel)
     metadata = archive.read(next(n for n in archive.namelist() if n.endswith('METADATA'))).decode()
-    for line in ('Name: libdocs', 'License-Expression: Apache-2.0', 'Requires-Python: >=3.10', 'Requires-Dist: transformers', 'Provides-Extra: dev'): assert line in metadata
+    for line in ('Name: libdocs', 'License-Expression: Apache-2.0', 'Requires-Python: >=3.10',
+                 'Requires-Dist: transformers', 'Provides-Extra: dev'):
+        assert line in metadata
     assert 'extra == "dev"' in next(line for line in metadata.splitlines() if line.startswith('Requires-Dist: nbdev'))
 
 
 def test_every_module_is_imported_from_the_wheel(installed):
     code = f'import importlib\nfor name in {exported_modules()}: print(importlib.import_module(name).__file__)'
-    for path in python(installed, code).splitlines(): assert path.startswith(str(installed.parent)), path
+    for path in python(installed, code).splitlines():
+        assert path.startswith(str(installed.parent)), path
 
 
 @pytest.mark.parametrize('command', COMMANDS)
@@ -95,4 +108,5 @@ def test_help_as_a_module(installed, command):
 
 
 @pytest.mark.parametrize('module', ['libdocs', *COMMANDS.values()])
-def test_import_at_once(installed, module): assert brought(installed, f'import {module}') == ['libdocs']
+def test_import_at_once(installed, module):
+    assert brought(installed, f'import {module}') == ['libdocs']

@@ -1,9 +1,12 @@
-"""Processes that begin warm: one process imports what every job imports, which takes seconds, and forks for each job. A job has a process of its own, with its own folder,
-environment, limits and exit code, as if it had been started. There are two such first processes: one has imported everything, so that what the Hub's client and transformers
-read from the environment when they are imported (where the Hub is, for one) is settled; with `hub=True` they are left for the job to import.
+"""Processes that begin warm: one process imports what every job imports, which takes seconds, and forks for
+each job. A job has a process of its own, with its own folder, environment, limits and exit code, as if it
+had been started. There are two such first processes: one has imported everything, so that what the Hub's
+client and transformers read from the environment when they are imported (where the Hub is, for one) is
+settled; with `hub=True` they are left for the job to import.
 
-    done = run(PROGRAM, argv, cwd=folder, env={...})          # as subprocess.run(…, capture_output=True, text=True)
-    job = Job(PROGRAM, argv, cwd=folder, env={...})           # as subprocess.Popen(…, stderr=PIPE, text=True): pid, send_signal, stderr, wait
+    done = run(PROGRAM, argv, cwd=folder, env={...})  # as subprocess.run(…, capture_output=True, text=True)
+    job = Job(PROGRAM, argv, cwd=folder, env={...})  # as subprocess.Popen(…, stderr=PIPE, text=True);
+                                                     # it has pid, send_signal, stderr and wait
 """
 import atexit, json, os, signal, socket, subprocess, sys, tempfile, threading
 from pathlib import Path
@@ -13,7 +16,8 @@ HANG = 1800  # seconds after which what does not end is taken to hang; no test m
 MODULE = 'import runpy, sys; runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)'
 
 
-# Before MODULE: signal argv[1] is sent in the eighth step of training, and nothing more is done until it has come (`to`: an expression for the process that it is sent to)
+# Before MODULE: signal argv[1] is sent in the eighth step of training, and nothing more is done until it
+# has come (`to`: an expression for the process that it is sent to)
 def asked(to='os.getpid()'): return f"""
 import os, signal, sys, time
 from libdocs.finetune.trainer import ClassifierTrainer
@@ -37,7 +41,8 @@ class Job:
         os.mkfifo(err)
         self.link = socket.socket(socket.AF_UNIX)
         self.link.connect(_server(hub))
-        self.link.sendall(json.dumps(dict(program=program, argv=[str(word) for word in argv], cwd=str(cwd), env=env, out=out, err=err, file_size=file_size)).encode() + b'\n')
+        self.link.sendall(json.dumps(dict(program=program, argv=[str(word) for word in argv], cwd=str(cwd),
+                                          env=env, out=out, err=err, file_size=file_size)).encode() + b'\n')
         self.answers, self.out = self.link.makefile(), Path(out)
         self.stderr = open(err, encoding='utf-8', errors='backslashreplace')
         self.pid = int(self.answers.readline())
@@ -71,8 +76,10 @@ def _server(hub):
     with _lock:
         if (key := (os.getpid(), hub)) not in _servers:
             folder = tempfile.mkdtemp()
-            quiet = dict(TRANSFORMERS_VERBOSITY='error', DATASETS_VERBOSITY='error', HF_HUB_DISABLE_PROGRESS_BARS='1', TOKENIZERS_PARALLELISM='true', OMP_NUM_THREADS='1', HF_HOME=f'{folder}/hf')
-            process = subprocess.Popen([sys.executable, __file__, f'{folder}/socket', str(int(hub))], env=ENVIRONMENT | quiet, stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+            quiet = dict(TRANSFORMERS_VERBOSITY='error', DATASETS_VERBOSITY='error', HF_HUB_DISABLE_PROGRESS_BARS='1',
+                         TOKENIZERS_PARALLELISM='true', OMP_NUM_THREADS='1', HF_HOME=f'{folder}/hf')
+            process = subprocess.Popen([sys.executable, __file__, f'{folder}/socket', str(int(hub))],
+                                       env=ENVIRONMENT | quiet, stdout=subprocess.PIPE, stdin=subprocess.PIPE)
             while process.stdout.readline() not in (b'ready\n', b''): pass  # libraries greet too
             _servers[key] = f'{folder}/socket'
             atexit.register(process.kill)
@@ -85,7 +92,9 @@ def serve(address, hub):
     import numba, pandas, pyarrow.parquet, scipy.stats, sklearn.linear_model, torch
     if not hub:
         import datasets
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer, ModernBertForSequenceClassification, Trainer  # what is found only when it is asked for
+        # what is found only when it is asked for
+        from transformers import (AutoModelForSequenceClassification, AutoTokenizer,
+                                  ModernBertForSequenceClassification, Trainer)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen(16)
@@ -120,7 +129,8 @@ def work(asked):
     for number, name in ((1, 'out'), (2, 'err')): os.dup2(os.open(asked[name], os.O_WRONLY | os.O_CREAT), number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     tempfile.tempdir = None
-    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, 'w', encoding='utf-8'), os.fdopen(2, 'w', buffering=1, encoding='utf-8', errors='backslashreplace')
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(0), os.fdopen(1, 'w', encoding='utf-8'),
+                                         os.fdopen(2, 'w', buffering=1, encoding='utf-8', errors='backslashreplace'))
     sys.argv, sys.path[0] = asked['argv'], asked['cwd']
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if asked['file_size']:
