@@ -73,10 +73,12 @@ def wrong(path):
 
 @pytest.mark.parametrize('path', MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_options_exist(path):
+    "Every option that a module names in its strings is one of the commands that say it."
     assert list(wrong(path)) == []
 
 
 def test_wrong_advice_is_found(tmp_path, monkeypatch):
+    "A misspelt option, an option of another command, and one that only one of two commands has."
     import sys
     monkeypatch.setattr(sys.modules[__name__], 'ROOT', tmp_path)
     (tmp_path/'cleaner_finetune.py').write_text('f"{1} rows; see --threshhold"\n"give --threshold, then '

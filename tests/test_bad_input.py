@@ -477,6 +477,7 @@ def test_cap_only_if_asked_for(clean):
 
 
 def test_all_rows_unique(clean):
+    "Of a corpus without copies, every row is kept."
     _, out = clean(GOOD)
     assert out['removed'] == []
     assert len(out['train']) + len(out['test']) == len(ROWS)
@@ -555,6 +556,7 @@ def test_rows_that_lack_something(clean):
 
 
 def test_nothing_to_reject(clean):
+    "The file of rejected rows is there, and empty."
     _, out = clean(GOOD, '--bad-rows', 'reject')
     assert out['rejected'] == []
 
@@ -573,6 +575,7 @@ def test_earlier_output_outlives_a_failure(tmp_path):
 
 
 def test_dry_run_writes_nothing(tmp_path):
+    "The numbers are printed; no file and no folder appears."
     put(tmp_path, {'data/raw.jsonl': GOOD})
     before = sorted(tmp_path.rglob('*'))
     done = succeeds(command('cleaner_finetune', *CLEAN, '--target-hf-dataset', './ds', '--dry-run',
@@ -587,6 +590,7 @@ def test_dry_run_writes_nothing(tmp_path):
 
 @pytest.mark.parametrize('bad', CLEANER + CLASSIFIER)
 def test_one_line(outcomes, run_inside, request, bad):
+    "One line of error that says what is wrong, exit code 2, and every file as it was."
     done, before, after = outcomes[request.node.callspec.id] if bad.own else run_inside(bad)
     one_line(done, bad.name, bad.says)
     assert after == before, ('files changed or appeared: '

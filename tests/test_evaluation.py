@@ -175,6 +175,7 @@ def test_figures_with_intervals_at_both_frequencies(noisy):
 
 
 def test_card_has_metrics_and_confusion_matrix(noisy):
+    "Intervals, natural frequencies, calibration, thresholds, and the counts of the matrix."
     card = (noisy.folder/'model'/'README.md').read_text()
     for told in ('95% interval', 'At the frequencies of the source', 'Rows are the truth, columns the answers',
                  'Expected calibration error', 'Minimum probability'):
@@ -184,6 +185,7 @@ def test_card_has_metrics_and_confusion_matrix(noisy):
 
 
 def test_abstains(noisy):
+    "With a minimum confidence exactly the rows below it get no answer."
     from libdocs.classifiers.deberta import DebertaZeroShot
     classifier, results = DebertaZeroShot(str(noisy.folder/'model'),
                                           device='cpu'), read_jsonl(noisy.folder/'res'/'results.jsonl')
@@ -246,6 +248,7 @@ def test_labels_that_the_model_does_not_know(noisy):
 
 
 def test_a_file_of_other_labels_is_refused(noisy):
+    "If no label is known there is nothing to measure, and that is said."
     done = examples(noisy.folder, [r | dict(label='memo') for r in documents(6)])
     assert done.returncode == 2
     assert "the model knows none of the labels of the test data: no label 'memo'" in done.stderr
@@ -253,6 +256,7 @@ def test_a_file_of_other_labels_is_refused(noisy):
 
 
 def test_the_rungs_learn_from_the_rows_of_the_model(noisy):
+    "The baselines too are trained on the rows that were held out for validation."
     from libdocs.evaluation.baselines import linear_predictions
     train, test = (pd.read_csv(noisy.folder/'data'/f'{name}.csv', dtype=str) for name in ('train', 'test'))
     answers = linear_predictions(train, test.text)  # it was trained once more on all rows
@@ -337,6 +341,7 @@ def test_lora_refit_after_an_interruption(tmp_path, monkeypatch):
 
 
 def test_lora_without_peft_says_so(monkeypatch):
+    "With the command that installs it."
     from libdocs.finetune.lora import with_lora
     from libdocs.core.errors import InputError
     monkeypatch.setitem(sys.modules, 'peft', None)
@@ -346,6 +351,7 @@ def test_lora_without_peft_says_so(monkeypatch):
 # Phase 1 with a natural test split
 
 def test_natural_test(tmp_path):
+    "The test split keeps the frequencies of the source; only the train split is capped."
     rows = documents(300, labels=('invoice',)) + documents(60, labels=('contract',), seed=1)
     put(tmp_path, {'raw/rows.jsonl': jsonl([dict(text=r['text'], label=r['label']) for r in rows])})
     done = command('cleaner_finetune', '-i', 'raw', '-f', 'rows.jsonl', '-o', 'out/x', '--target-hf-dataset', './ds',

@@ -130,6 +130,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
 
 @pytest.mark.parametrize('name', [name for name in FAMILIES if name != 'mra'])
 def test_family(name, tmp_path):
+    "The head is new, the rest is the base model's; padding, LoRA, calibration and long texts work."
     torch.manual_seed(0)
     config, cls = FAMILIES[name]
     nli = cls(small(name, num_labels=2))

@@ -64,6 +64,7 @@ FILES = {ending + how: packed(data, how) for ending, data in CORPORA.items()
 
 @pytest.mark.parametrize('ending', FILES)
 def test_records(tmp_path, ending):
+    "Whatever the bytes, rows come out as they can be written and read again, or one line of error."
     from libdocs.core.records import read_records, write_jsonl
     path = tmp_path/f'corpus{ending}'
     def read(data):
@@ -186,6 +187,7 @@ def test_results(tmp_path):
 
 
 def test_dataset_cards(tmp_path):
+    "Whatever a card or a file of frequencies holds, a dataset is read or refused with one line."
     from libdocs.finetune.data import load_task
     folder = tmp_path/'data'
     folder.mkdir()
@@ -201,6 +203,7 @@ def test_dataset_cards(tmp_path):
 
 
 def test_model_configs(tmp_path):
+    "Whatever a config holds, a model is loaded or refused with one line."
     from libdocs.classifiers.deberta import DebertaZeroShot
     whole = tiny_bert(tmp_path/'model', [row['text'] for row in ROWS], ['contract', 'invoice', 'minutes'])
     names = ['config.json', 'tokenizer_config.json']

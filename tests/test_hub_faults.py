@@ -103,6 +103,7 @@ def fault_of(call, method, path, faults):
                          ids=lambda faults: str(faults[0]) if SOAK else 'by turns')
 @pytest.mark.parametrize('kind', COMMANDS)
 def test_every_call_spoilt(hub, work, kind, faults, capfd, tmp_path, tmp_path_factory, record_property):
+    "Each call of a command fails in some way; the command ends well or can be given again."
     kept = tmp_path_factory.mktemp(kind)/'kept'
     calls, expected = whole(kind, hub, work, capfd, kept)
     assert len(calls) >= CALLS[kind], calls

@@ -92,6 +92,7 @@ def evaluation(request, words):
 
 
 def test_evaluation_with_any_operation_failing(evaluation, caplog, record_property):
+    "Memory that runs out at any operation changes no answer."
     tried = some(each(evaluation.whole.count), evaluation.most)
     record_property('faults', len(tried))
     for n in tried:
@@ -122,6 +123,7 @@ def test_evaluation_on_two_cores(evaluation, monkeypatch):
 
 
 def test_evaluation_names_the_text_that_does_not_fit(evaluation, words):
+    "If one text alone does not fit, the error names it."
     for step in some(each(evaluation.steps), 20):
         with pytest.raises(InputError, match=NAMED), naming(words): evaluation.run(Shortage(beyond(LONGEST - 1, step)))
 
@@ -132,6 +134,7 @@ OTHERS = pytest.mark.parametrize('error', [RuntimeError('tensor sizes must match
 
 @OTHERS
 def test_evaluation_lets_other_errors_pass(evaluation, error):
+    "Only a lack of memory is caught; other errors come through as they are."
     short = Shortage(at(evaluation.whole.count // 2), [error])
     with pytest.raises(type(error)) as caught: evaluation.run(short)
     assert caught.value is error
@@ -182,6 +185,7 @@ def training(request, words, tmp_path_factory):
 
 
 def test_step_with_any_operation_failing(training, caplog, record_property):
+    "Memory that runs out at any operation of a step changes no gradient."
     assert len(training.whole.batches) > 3
     assert training.whole.count > 300
     tried = some(each(training.whole.count), 10**6 if training.kind == 'deberta' else 40)
@@ -226,12 +230,14 @@ def test_step_that_computes_twice(training, caplog):
 
 
 def test_step_names_the_text_that_does_not_fit(training, words):
+    "If one text alone does not fit, the error names it."
     for step in some(each(training.steps), 8):
         with pytest.raises(InputError, match=NAMED), naming(words): training.step(Shortage(beyond(LONGEST - 1, step)))
 
 
 @OTHERS
 def test_step_lets_other_errors_pass(training, error):
+    "Only a lack of memory is caught; other errors come through as they are."
     for n in some(each(training.whole.count), 5):
         short = Shortage(at(n), [error])
         with pytest.raises(type(error)) as caught: training.step(short)
@@ -249,6 +255,7 @@ def validation(training, short):
 
 
 def test_validation_with_any_operation_failing(training):
+    "Memory that runs out at any operation of a batch changes no figure."
     whole = Shortage()
     expected = validation(training, whole)
     # of a batch: what is outside of its parts (the loss, the order of the rows) has nothing that could be made smaller
@@ -259,6 +266,7 @@ def test_validation_with_any_operation_failing(training):
 
 
 def test_validation_names_the_text_that_does_not_fit(training, words):
+    "If one text alone does not fit, the error names it."
     with pytest.raises(InputError, match=NAMED), naming(words): validation(training, Shortage(beyond(LONGEST - 1, 1)))
 
 

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_the_lowest_versions_are_constraints_that_are_not_above_what_the_tests_run_with():
+    "They are read from settings.ini."
     done = subprocess.run([sys.executable, ROOT/'.ci/floors.py'], capture_output=True, text=True, check=True)
     floors = {(floor := Requirement(line)).name: Version(next(iter(floor.specifier)).version)
               for line in done.stdout.splitlines()}
