@@ -326,14 +326,14 @@ def test_lora_publishes_an_ordinary_model(one_thread, tmp_path):
 
 def test_lora_refit_after_an_interruption(tmp_path, monkeypatch):
     "The products begin alike whether the refit follows the training at once or in another process."
-    from libdocs.finetune import finetune as room
+    import libdocs.finetune.finetune as module
     data = dataset(tmp_path/'data', documents(300), documents(15, seed=1))
     options = dict(base_model=str(tiny_bert(tmp_path/'base', [r['text'] for r in documents(90)])),
                    epochs=1, lora=True, max_length=16, refit='on')
     tuned(tmp_path, data, 'whole', **options)
     def interrupted(*given): raise KeyboardInterrupt
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(room, '_refitted', interrupted)
+        patch.setattr(module, '_refitted', interrupted)
         tuned(tmp_path, data, 'parts', **options)
     tuned(tmp_path, data, 'parts', **options)
     whole, parts = ((tmp_path/f'{name}_run'/'refit'/'model.safetensors').read_bytes() for name in ('whole', 'parts'))
