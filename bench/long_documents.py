@@ -28,13 +28,13 @@ def late(rows: int, seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     words = np.array([f'{a}{b}{c}' for a in 'bdfgklmnprst' for b in 'aeiou' for c in ('n', 'ra', 'sti', 'lo', 'm')])
     common = 1 / np.arange(1, len(words) + 1)
-    def text(label):
-        found = list(rng.choice(words, rng.integers(120, 241), p=common / common.sum()))
-        at = rng.integers(len(found) // 2, len(found) - 3)
-        found[at:at + 3] = [f'{label}{k}' for k in rng.integers(0, 5, 3)]
-        return ' '.join(found)
+    def text_of(label):
+        text = list(rng.choice(words, rng.integers(120, 241), p=common / common.sum()))
+        at = rng.integers(len(text) // 2, len(text) - 3)
+        text[at:at + 3] = [f'{label}{k}' for k in rng.integers(0, 5, 3)]
+        return ' '.join(text)
     labels = [('invoice', 'contract', 'minutes', 'memo')[i % 4] for i in range(rows)]
-    return pd.DataFrame(dict(text=[text(label) for label in labels], label=labels))
+    return pd.DataFrame(dict(text=[text_of(label) for label in labels], label=labels))
 
 
 def cuad(data: Path) -> tuple:
@@ -53,9 +53,9 @@ def figures(corpus: str, train: pd.DataFrame, test: pd.DataFrame, way: str, seed
     from libdocs.classifiers.reading import read_tokens
     start, options = time.perf_counter(), options | WAYS[way]
     if options.get('long') != 'windows': options.pop('overlap')
-    found, classifier = tuned(train, test, seed, **options)
+    metrics, classifier = tuned(train, test, seed, **options)
     _, total, lost = read_tokens(classifier.tokenizer, list(test['text']), classifier.reading)
-    result = dict(corpus=corpus, way=way, seed=seed, top_1=found['top_1'], macro_f1=found['macro_f1'],
+    result = dict(corpus=corpus, way=way, seed=seed, top_1=metrics['top_1'], macro_f1=metrics['macro_f1'],
                   lost=lost.sum() / total.sum(), seconds=time.perf_counter() - start)
     print(result, flush=True)
     return result

@@ -67,13 +67,13 @@ def differences(path: Path, outputs: dict) -> list:
     "Of the stored and the new outputs, the lines that differ, cell by cell."
     changing, _ = CHANGING.get(path.relative_to(NBS).as_posix(), ('(?!)', ''))
     def text(outputs): return re.sub(changing, '…', text_of(outputs)).splitlines()
-    told = []
+    report = []
     for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
         if not cell.get('outputs') or cell['id'] not in outputs: continue
         before, after = text(cell['outputs']), text(outputs[cell['id']])
         lines = list(difflib.unified_diff(before, after, 'stored', 'new', n=0, lineterm=''))
-        if lines: told += [f'cell {cell["id"]}: {"".join(cell["source"])[:80]!r}', *(line[:200] for line in lines)]
-    return told
+        if lines: report += [f'cell {cell["id"]}: {"".join(cell["source"])[:80]!r}', *(line[:200] for line in lines)]
+    return report
 
 
 def check(path: Path) -> tuple:

@@ -531,9 +531,10 @@ def test_bad_rows_are_set_aside(clean):
     assert 'WARNING: 7 bad rows skipped; the first: raw.jsonl line 31: broken JSON' in done.stderr
     assert [(r['file'], r['line']) for r in out['rejected']] == [('raw.jsonl', 31 + i) for i in range(7)]
     assert [r['raw'] for r in out['rejected']] == [line.decode('utf-8', 'backslashreplace') for line in bad]
-    for found, reason in zip(out['rejected'], ['broken JSON', 'invalid UTF-8', 'text is not a string',
-                                               'invalid Unicode', 'NUL byte', 'label is a list', 'not a JSON object']):
-        assert reason in found['reason']
+    for rejected, reason in zip(out['rejected'],
+                                ['broken JSON', 'invalid UTF-8', 'text is not a string',
+                                 'invalid Unicode', 'NUL byte', 'label is a list', 'not a JSON object']):
+        assert reason in rejected['reason']
     assert len(out['train']) + len(out['test']) + len(out['removed']) == len(ROWS)
     assert f'{len(ROWS) + 7:>9,}  read' in done.stdout
     assert f'{7:>9,}  removed: rejected when read' in done.stdout

@@ -160,10 +160,10 @@ def test_calibration_is_in_the_weights(noisy):
 def test_figures_with_intervals_at_both_frequencies(noisy):
     "Every headline figure has an interval that holds it, and stands a second time at the frequencies of the source."
     m = noisy.metrics
-    for found in (m, m['natural'], *(v for v in m['baselines'].values() if v)):
-        for figure, (low, high) in found['intervals'].items():
-            assert low <= found[figure] <= high or figure in ('log_loss', 'brier'), figure
-        assert set(found['intervals']) >= {'top_1', 'top_2', 'top_3', 'macro_f1', 'weighted_f1', 'balanced_accuracy'}
+    for figures in (m, m['natural'], *(v for v in m['baselines'].values() if v)):
+        for figure, (low, high) in figures['intervals'].items():
+            assert low <= figures[figure] <= high or figure in ('log_loss', 'brier'), figure
+        assert set(figures['intervals']) >= {'top_1', 'top_2', 'top_3', 'macro_f1', 'weighted_f1', 'balanced_accuracy'}
     recall = {d['label']: d['recall'] for d in m['per_label']}
     assert m['natural']['top_1'] == pytest.approx(
         .8 * recall['contract'] + .1 * recall['invoice'] + .1 * recall['minutes'])
@@ -177,9 +177,9 @@ def test_figures_with_intervals_at_both_frequencies(noisy):
 def test_card_has_metrics_and_confusion_matrix(noisy):
     "Intervals, natural frequencies, calibration, thresholds, and the counts of the matrix."
     card = (noisy.folder/'model'/'README.md').read_text()
-    for told in ('95% interval', 'At the frequencies of the source', 'Rows are the truth, columns the answers',
-                 'Expected calibration error', 'Minimum probability'):
-        assert told in card, told
+    for phrase in ('95% interval', 'At the frequencies of the source', 'Rows are the truth, columns the answers',
+                   'Expected calibration error', 'Minimum probability'):
+        assert phrase in card, phrase
     counts = noisy.metrics['confusion']['counts']
     assert f'| contract | {counts[0][0]} | {counts[0][1]} | {counts[0][2]} |' in card
 
@@ -235,9 +235,9 @@ def test_labels_that_the_model_does_not_know(noisy):
     assert without['log_loss'] > 0
     assert m['brier'] > without['brier']
     assert {d['label']: d['f1'] for d in m['per_label']}.items() >= dict(memo=0, receipt=0).items()
-    told = ("3 of 60 test rows (5.0%) have labels that the model does not know, so that every answer to "
-            "them is wrong: 'memo' (2), 'receipt' (1).")
-    assert told in done.stdout
+    warning = ("3 of 60 test rows (5.0%) have labels that the model does not know, so that every answer to "
+               "them is wrong: 'memo' (2), 'receipt' (1).")
+    assert warning in done.stdout
     assert '3 of 60 rows have a label that the model does not know' in done.stderr
     page = (noisy.folder/'own'/'report.html').read_text()
     assert 'have labels that the model does not know' in page
@@ -359,9 +359,9 @@ def test_natural_test(tmp_path):
     succeeds(done)
     test, train = (pd.Series([r['label'] for r in read_jsonl(tmp_path/'out'/f'x_{split}.jsonl')]).value_counts()
                    for split in ('test', 'train'))
-    told = json.loads((tmp_path/'ds'/'label_frequencies.json').read_text())
-    assert told['test'] == 'natural'
-    assert test['invoice'] / told['labels']['invoice'] == pytest.approx(.2, abs=.02)
+    frequencies = json.loads((tmp_path/'ds'/'label_frequencies.json').read_text())
+    assert frequencies['test'] == 'natural'
+    assert test['invoice'] / frequencies['labels']['invoice'] == pytest.approx(.2, abs=.02)
     assert train['invoice'] == 2 * train['contract']
     assert 'as frequent as they were after cleaning' in (tmp_path/'ds'/'README.md').read_text()
 

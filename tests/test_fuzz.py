@@ -31,9 +31,9 @@ def damaged(draw, originals):
     return data
 
 
-def fuzz(target, data, found=()):
-    "Give `target` what was `found` to break it once, and what `data` draws."
-    for value in found: target(value)
+def fuzz(target, data, known=()):
+    "Give `target` what was `known` to break it once, and what `data` draws."
+    for value in known: target(value)
     def tried(value): target(value)
     begun = time.monotonic()
     for n in count():
@@ -69,11 +69,11 @@ def test_records(tmp_path, ending):
     path = tmp_path/f'corpus{ending}'
     def read(data):
         path.write_bytes(data)
-        try: found = read_records(path, bad_rows='reject')
+        try: records = read_records(path, bad_rows='reject')
         except InputError as error: return one_line(error)
-        back = read_records(write_jsonl(tmp_path/'back.jsonl', found.df))
-        assert back.df[['id', 'text', 'label']].values.tolist() == found.df[['id', 'text', 'label']].values.tolist()
-        write_jsonl(tmp_path/'rejected.jsonl', found.rejected)
+        back = read_records(write_jsonl(tmp_path/'back.jsonl', records.df))
+        assert back.df[['id', 'text', 'label']].values.tolist() == records.df[['id', 'text', 'label']].values.tolist()
+        write_jsonl(tmp_path/'rejected.jsonl', records.rejected)
     fuzz(read, damaged([FILES[ending]]) if '.' not in ending[1:] else st.one_of(damaged([FILES[ending]]), damaged(
         [CORPORA[ending.rsplit('.', 1)[0]]]).map(lambda data: packed(data, '.' + ending.rsplit('.', 1)[1]))))
 
@@ -95,8 +95,8 @@ def test_csv_as_it_was_written(tmp_path):
     def read(given):
         rows, delimiter, quoting = given
         (tmp_path/'a.csv').write_text(csv_of(rows, delimiter=delimiter, quoting=quoting), newline='')
-        found = list(iter_rows(tmp_path/'a.csv', columns=('text', 'label')))
-        assert [list(row.values()) for _, _, row, _ in found] == rows
+        given_back = list(iter_rows(tmp_path/'a.csv', columns=('text', 'label')))
+        assert [list(row.values()) for _, _, row, _ in given_back] == rows
     fuzz(read, st.tuples(st.lists(st.tuples(CELLS, KINDS, CELLS).map(list), min_size=1, max_size=12),
                          st.sampled_from(',;\t|'), st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])))
 
@@ -130,9 +130,9 @@ def test_a_stray_quote_takes_no_row_away(tmp_path):
             cells[cell] = cells[cell] + '"' if end else '"' + cells[cell]
             damaged[line] = ','.join(cells) + '\r\n'
         (tmp_path/'a.csv').write_text(''.join(damaged), newline='')
-        found = list(iter_rows(tmp_path/'a.csv', columns=('text', 'label')))
-        assert b''.join(raw for _, raw, *_ in found) == ''.join(damaged[1:]).encode(), found
-        assert {row['text'].strip('"') for _, _, row, _ in found if row} <= {text for text, *_ in rows}
+        given_back = list(iter_rows(tmp_path/'a.csv', columns=('text', 'label')))
+        assert b''.join(raw for _, raw, *_ in given_back) == ''.join(damaged[1:]).encode(), given_back
+        assert {row['text'].strip('"') for _, _, row, _ in given_back if row} <= {text for text, *_ in rows}
     fuzz(read, st.lists(st.tuples(st.integers(1, 12), st.integers(0, 2), st.booleans()), min_size=1, max_size=3))
 
 

@@ -93,13 +93,13 @@ POINTS = [('to_json_line', 20), ('replace', 1), ('to_json_line', 130), ('fsync',
 def killed_cleaner(root, jobs):
     "For each point, in one folder, the files after a kill there; then after a run that was left alone."
     put(root, {'data/raw.jsonl': RAW})
-    found = []
+    kills = []
     for where, count in POINTS:
         process = subprocess.run([sys.executable, '-c', KILLED, where, str(count), *CLEAN], cwd=root,
                                  env=environment(root.with_name('home')), capture_output=True, timeout=HANG)
-        found.append((process.returncode, snapshot(root)))
+        kills.append((process.returncode, snapshot(root)))
     done = command('cleaner_finetune', *CLEAN, cwd=root, env=environment(root.with_name('home')))
-    return SimpleNamespace(kills=found, done=done, end=snapshot(root))
+    return SimpleNamespace(kills=kills, done=done, end=snapshot(root))
 
 
 def test_killed_cleaner_leaves_no_half_file(killed_cleaner, prepared):

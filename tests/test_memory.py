@@ -87,7 +87,7 @@ def evaluation(request, words):
     whole, scores, steps = undisturbed(run)
     assert len(whole.batches) > 3
     assert whole.count > 100
-    def same(found, place): np.testing.assert_allclose(found, scores, atol=close, err_msg=f'operation {place}')
+    def same(answers, place): np.testing.assert_allclose(answers, scores, atol=close, err_msg=f'operation {place}')
     return SimpleNamespace(run=run, same=same, whole=whole, steps=steps, most=most)
 
 
@@ -175,8 +175,8 @@ class Training:
             loss = trainer.training_step(trainer.model, collate([self.rows[i] for i in range(len(self.rows))]))
         return np.concatenate([[loss.item()], *(p.grad.flatten().numpy() for p in trainer.model.parameters())])
 
-    def same(self, found, place):
-        np.testing.assert_allclose(found, self.numbers, atol=1e-5, err_msg=f'operation {place}')
+    def same(self, numbers, place):
+        np.testing.assert_allclose(numbers, self.numbers, atol=1e-5, err_msg=f'operation {place}')
 
 
 @pytest.fixture(params=KINDS, scope='module')
@@ -261,8 +261,8 @@ def test_validation_with_any_operation_failing(training):
     # of a batch: what is outside of its parts (the loss, the order of the rows) has nothing that could be made smaller
     within = [n for n in each(whole.batches[0][1] + 2 * whole.steps) if n > whole.batches[0][1]]
     for n in some(within, 20):
-        found = validation(training, Shortage(at(n)))
-        np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=f'operation {n}')
+        figures = validation(training, Shortage(at(n)))
+        np.testing.assert_allclose(figures, expected, atol=1e-5, err_msg=f'operation {n}')
 
 
 def test_validation_names_the_text_that_does_not_fit(training, words):
@@ -298,8 +298,8 @@ def test_training_with_any_operation_failing(training):
     assert len(inside) > 300
     assert len(outside) > 20
     for n in some(sorted(inside), 8):
-        found, _ = trained(training, Shortage(at(n)))
-        np.testing.assert_allclose(found, weights, atol=1e-5, err_msg=f'operation {n}')
+        changed, _ = trained(training, Shortage(at(n)))
+        np.testing.assert_allclose(changed, weights, atol=1e-5, err_msg=f'operation {n}')
     for n in some(outside, 8):
         with pytest.raises((MemoryError, RuntimeError)) as caught: trained(training, Shortage(at(n)))
         assert is_out_of_memory(caught.value), caught.value

@@ -139,14 +139,14 @@ def packed(form):
 @slow
 def formats(root, jobs):
     "form -> the local files made of it."
-    found = {}
+    outputs = {}
     for form in ('jsonl', 'parquet', 'glob'):
         pattern, files = packed(form)
         put(root/form, files)
         argv = ['-i', '.', '-f', pattern, '-t', 'body', '-s', 'topic', '-o', 'out/x']
         succeeds(command('cleaner_finetune', *argv, cwd=root/form, env=environment(root/'home')))
-        found[form] = snapshot(root/form/'out')
-    return found
+        outputs[form] = snapshot(root/form/'out')
+    return outputs
 
 
 @pytest.mark.parametrize('form', ['parquet', 'glob'])

@@ -27,13 +27,13 @@ def run(tmp_path, monkeypatch, capfd):
     return lambda name, *argv: (commands[name](list(argv)), *capfd.readouterr())
 
 
-def refused(done, *told):
+def refused(done, *phrases):
     "One line, exit code 2."
     code, _, said = done
     assert code == 2, said
     assert said.count('error: ') == 1, said
     assert 'Traceback' not in said, said
-    for words in told:
+    for words in phrases:
         assert words in said, said
 
 
@@ -188,10 +188,10 @@ def test_hostile_labels(run, tmp_path):
         succeeds(done)
         # libraries have escape sequences of their own
         assert not re.search('\x07|\x1b\\]|\x1b\\[31m|\x1b\\[2K', done[1] + done[2]), done
-    code, said, told = run('cleaner_finetune', *clean, '-o', 'other/letters', '--labels-to-filter', *EVIL)
-    assert code == 2, told
-    assert told.count('error: ') == 1, told
-    assert not re.search('\x07|\x1b\\]|\x1b\\[31m', told), told
+    code, said, stderr = run('cleaner_finetune', *clean, '-o', 'other/letters', '--labels-to-filter', *EVIL)
+    assert code == 2, stderr
+    assert stderr.count('error: ') == 1, stderr
+    assert not re.search('\x07|\x1b\\]|\x1b\\[31m', stderr), stderr
     for path in (tmp_path/'ds'/'train.csv', tmp_path/'ds'/'test.csv'):
         for row in csv.reader(path.open(newline='', encoding='utf-8')):
             assert not [cell for cell in row if cell.startswith(('=', '+', '-', '@', '\t', '\r'))]
@@ -240,13 +240,13 @@ def test_tokens_in_children_and_checkpoints(hub, tmp_path):
     os.waitid(os.P_PID, job.pid, os.WSTOPPED)
     seen = children(job.pid)
     for sent in (signal.SIGTERM, signal.SIGCONT): job.send_signal(sent)
-    told = job.communicate(timeout=warm.HANG)[1]
+    stderr = job.communicate(timeout=warm.HANG)[1]
     server.close()
-    assert job.returncode == 143, told
-    assert server.requests, told
-    assert any(b'wandb' in words for words in seen), told
+    assert job.returncode == 143, stderr
+    assert server.requests, stderr
+    assert any(b'wandb' in words for words in seen), stderr
     assert not [words for words in seen if b'CANARY' in words]
-    assert 'CANARY' not in told.replace(' '.join(line), '')
+    assert 'CANARY' not in stderr.replace(' '.join(line), '')
     files = [p for p in tmp_path.rglob('*') if p.is_file()]
     assert [p for p in files if p.name == 'training_args.bin']
     assert not [p for p in files if b'CANARY' in p.read_bytes()]

@@ -17,7 +17,7 @@ def exported_modules():
     for path in (ROOT/'nbs').rglob('*.ipynb'):
         if '.ipynb_checkpoints' in path.parts: continue
         cells = (''.join(cell['source']) for cell in json.loads(path.read_text(encoding='utf-8'))['cells'])
-        names |= {f'libdocs.{found[1]}' for cell in cells if (found := re.match(r'#\|\s*default_exp\s+(\S+)', cell))}
+        names |= {f'libdocs.{match[1]}' for cell in cells if (match := re.match(r'#\|\s*default_exp\s+(\S+)', cell))}
     return sorted(names)
 
 
