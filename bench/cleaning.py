@@ -15,7 +15,7 @@ each contender does:
 Times are wall seconds from the list of Python strings to the result, without imports and after one call on
 two short texts (which loads libdocs's compiled code); medians of --runs runs in turns, with the range. The
 rows "1,000,000" and "worst" are `cluster_texts`, from a Parquet file read in batches and from lists; peak
-memory is that of the whole process."""
+memory is that of the complete process."""
 import argparse, json, os, resource, statistics, subprocess, sys, tempfile, time
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def exact(texts: list, **how) -> tuple:
 
 
 def exact_with_our_words(texts: list) -> tuple:
-    "The peer with libdocs's definition of a word: to tell a difference of words from one of search."
+    "The peer with libdocs's definition of a word: to distinguish a difference of words from one of search."
     from libdocs.utils.data_cleaner.words import words
     return exact(texts, analyzer=words)
 

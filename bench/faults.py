@@ -6,7 +6,7 @@ Runs those of the tests that make faults and counts them by kind; a test that sp
 counts once for each call and way of spoiling it. Survived means what the test says it must: the same files
 in the end, nothing twice, nothing half, one line that says what to do. With --soak each command is killed
 at twenty places and every call is spoilt in every way (half an hour, two tests at a time). Seconds are
-those of the same command without a fault, and of the command that goes on after it was killed, start-up
+those of the same command without a fault, and of the command that resumes after it was killed, start-up
 included."""
 import argparse
 import os
@@ -20,7 +20,7 @@ import numpy as np
 from main_job import machine, write
 
 HERE = Path(__file__).parent
-KINDS = {  # what is told: the tests that do it
+KINDS = {  # fault: the tests that make it
     'killed (SIGKILL) at a change of a file': ['test_killed_and_given_again'],
     'asked to end in training: Ctrl-C, SIGTERM, SIGTERM to torchrun': ['test_asked_to_end'],
     'given again when all is done': ['test_given_again'],
@@ -73,7 +73,7 @@ def table(outcomes: list) -> str:
 
 
 def costs(outcomes: list) -> str:
-    "What going on takes."
+    "What resuming takes."
     lines = ['| to go on | cost |', '|---|---|']
     for kind, job in (('clean', 'preparation'), ('train', 'training and evaluation')):
         whole = [more['seconds whole'] for name, _, more in outcomes if f'nothing_is_done[{kind}]' in name

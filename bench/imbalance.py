@@ -2,9 +2,9 @@
 
     python bench/imbalance.py DATA [--seeds 5] [--jobs 2] [--only CORPUS] [--write]
 
-Three corpora: sms_spam.jsonl (two labels, 7:1), split anew for each seed; clinc150_imbalanced_train.jsonl
+Three corpora: sms_spam.jsonl (two labels, 7:1), split again for each seed; clinc150_imbalanced_train.jsonl
 (150 labels of 25 to 100 rows), tested on clinc150_test.jsonl; and a long tail made of
-banking77_train.jsonl, in which label number i of 77, in an order drawn anew for each seed, keeps 100 ·
+banking77_train.jsonl, in which label number i of 77, in an order drawn again for each seed, keeps 100 ·
 100^(-i/76) rows, from 100 down to 1, tested on banking77_test.jsonl. All train rows have had their copies
 removed. The base model is `scratch`, 4, 6 and 10 epochs, everything else by default; a seed sets the rows,
 the weights, the order and the validation rows. Each cell is the mean over the seeds, with the standard

@@ -3,7 +3,7 @@
     python bench/long_documents.py DATA [--seeds 5] [--only late|cuad] [--jobs 2] [--write]
 
 late: 480 made-up documents of four labels (and 200 to test on), 120 to 240 words that say nothing, and
-three words that tell the label somewhere in the second half; the input holds 64 tokens, 10 epochs. cuad:
+three words that show the label somewhere in the second half; the input holds 64 tokens, 10 epochs. cuad:
 cuad_contracts.jsonl, cleaned, labels with at least 9 rows, split by libdocs with seed 42; the input holds
 512 tokens, 8 epochs. The base model is `scratch`; head-tail reads a quarter from the beginning, windows
 overlap by 64 tokens (16 in late). Each cell is the mean over the seeds (of weights, order and validation
@@ -24,7 +24,7 @@ WAYS = {'head': {}, 'head-tail': dict(long='head-tail'), 'windows, mean': dict(l
 
 
 def late(rows: int, seed: int) -> pd.DataFrame:
-    "Documents whose label is told late."
+    "Documents whose label shows late."
     rng = np.random.default_rng(seed)
     words = np.array([f'{a}{b}{c}' for a in 'bdfgklmnprst' for b in 'aeiou' for c in ('n', 'ra', 'sti', 'lo', 'm')])
     common = 1 / np.arange(1, len(words) + 1)

@@ -93,7 +93,7 @@ def import_slow():
 
 
 def slow_first(path: Path) -> tuple:
-    "For sorting, so that no long one is left for the end: the whole way on the first page, then by size."
+    "A key for sorting, so that no slow notebook is left for the end: the index runs the complete job."
     return path.name != 'index.ipynb', -path.stat().st_size
 
 

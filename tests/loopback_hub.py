@@ -5,7 +5,7 @@ can talk to.
     python tests/loopback_hub.py --port 8765        # by hand: HF_ENDPOINT=http://127.0.0.1:8765 HF_TOKEN=loopback-alice
 
 It speaks plain LFS (set HF_HUB_DISABLE_XET=1, as `env` does), knows users, organizations and roles, keeps
-every request and commit, and can be told to fail: `fail`, `cut`, `lose_reply`, `delay`, `drip`, `corrupt`."""
+every request and commit, and fails on demand: `fail`, `cut`, `lose_reply`, `delay`, `drip`, `corrupt`."""
 import argparse, base64, hashlib, json, re, secrets, socket, tempfile, threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,7 +33,7 @@ class Blob:
 class Commit:
     oid: str
     message: str
-    files: dict  # path -> Blob, the whole tree
+    files: dict  # path -> Blob, the complete tree
 
 
 @dataclass

@@ -41,7 +41,7 @@ def weights(folder):
 
 
 def check_tuned(model, labels=3):
-    "It scores its own labels, in float32, and a text's scores do not hang on what it is classified with."
+    "It scores its own labels, in float32, and a text's scores do not depend on what it is classified with."
     import torch
     assert not model.is_nli
     assert model.labels == ('contract', 'invoice', 'minutes')[:labels]

@@ -9,7 +9,7 @@ from warm import HANG
 
 @slow
 def published(root, jobs):
-    "Both commands with a token, and what a plain client reads with it; `hub.asked` tells what was asked when."
+    "Both commands with a token, and what a plain client reads with it; `asked` has the requests of the second command."
     hub = LoopbackHub()
     token = hub.add_user('alice')
     env = hub.env(token, root/'home'/'hf')

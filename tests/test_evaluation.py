@@ -13,7 +13,7 @@ FILLER = [f'filler{i}' for i in range(60)]
 
 
 def late(n, seed, words=60, at=-6):
-    "Rows whose label is told by a few words near the end, behind `words` words that say nothing."
+    "Rows whose label shows in a few words near the end, behind `words` words that say nothing."
     rng = np.random.default_rng(seed)
     rows = []
     for i in range(n):
@@ -50,7 +50,7 @@ def windows(tmp_path_factory):
 
 
 def test_windows_find_a_late_signal(windows):
-    "The first tokens cannot tell the label; the last ones, and windows, can."
+    "The first tokens do not show the label; the last ones, and windows, do."
     models, _ = windows
     top = {name: result.metrics['top_1'] for name, (result, _) in models.items()}
     assert top['head'] <= .75, top
@@ -187,8 +187,8 @@ def test_card_has_metrics_and_confusion_matrix(noisy):
 def test_abstains(noisy):
     "With a minimum confidence exactly the rows below it get no answer."
     from libdocs.classifiers.deberta import DebertaZeroShot
-    classifier, results = DebertaZeroShot(str(noisy.folder/'model'),
-                                          device='cpu'), read_jsonl(noisy.folder/'res'/'results.jsonl')
+    classifier = DebertaZeroShot(str(noisy.folder/'model'), device='cpu')
+    results = read_jsonl(noisy.folder/'res'/'results.jsonl')
     middle = float(np.median([r['scores'][0] for r in results]))
     answers = classifier.classify([r['text'] for r in results], min_confidence=middle)
     assert [bool(a) for a in answers] == [r['scores'][0] >= middle for r in results]
@@ -212,7 +212,7 @@ def test_validation_split_of_the_dataset(one_thread, tmp_path):
         tuned(tmp_path, data)
 
 
-# Rows of one's own
+# A file of your own
 
 def examples(folder, rows, *argv):
     put(folder, {'own.jsonl': ''.join(json.dumps(row) + '\n' for row in rows).encode()})
@@ -266,7 +266,7 @@ def test_the_rungs_learn_from_the_rows_of_the_model(noisy):
 
 
 def test_two_evaluations_at_once(noisy):
-    "The second is told who holds the folder, and changes nothing; when the first is done, it may."
+    "The second names the process that holds the folder, and changes nothing; when the first is done, it may."
     code = '''if True:
         import sys, pandas as pd
         from libdocs.finetune.run import run
@@ -319,8 +319,8 @@ def test_lora_publishes_an_ordinary_model(one_thread, tmp_path):
     assert not any('lora' in name for name in after)
     name = 'bert.embeddings.word_embeddings.weight'
     assert (before[name] == after[name]).all()
-    assert (before['bert.encoder.layer.0.output.dense.weight'] != after[
-        'bert.encoder.layer.0.output.dense.weight']).any()
+    name = 'bert.encoder.layer.0.output.dense.weight'
+    assert (before[name] != after[name]).any()
     assert len(classifier.classify('invoice1')[0]) == 3
 
 

@@ -234,7 +234,7 @@ def test_full_disk(whole, tmp_path, kind, share):
     assert made(work) == expected
 
 
-# Memory that is short: see test_memory.py for every operation; here one of them, in the whole job
+# Memory that is short: see test_memory.py for every operation; here one of them, in the complete job
 
 HEAVY = ['--input-hf-dataset', './ds', '-o', './model', '-m', './base', '--epochs', '3', '--device',
          'cpu', '--dtype', 'float32', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']

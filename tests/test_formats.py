@@ -1,4 +1,4 @@
-"""Files as other programs write them: read as they are meant, told in the log, and published so that others
+"""Files as other programs write them: read as they are meant, named in the log, and published so that others
 can open them."""
 import json, logging
 

@@ -74,8 +74,9 @@ def test_records(tmp_path, ending):
         back = read_records(write_jsonl(tmp_path/'back.jsonl', records.df))
         assert back.df[['id', 'text', 'label']].values.tolist() == records.df[['id', 'text', 'label']].values.tolist()
         write_jsonl(tmp_path/'rejected.jsonl', records.rejected)
-    fuzz(read, damaged([FILES[ending]]) if '.' not in ending[1:] else st.one_of(damaged([FILES[ending]]), damaged(
-        [CORPORA[ending.rsplit('.', 1)[0]]]).map(lambda data: packed(data, '.' + ending.rsplit('.', 1)[1]))))
+    hostile, (form, dot, packing) = damaged([FILES[ending]]), ending[1:].partition('.')
+    if dot: hostile = st.one_of(hostile, damaged([CORPORA[f'.{form}']]).map(lambda data: packed(data, f'.{packing}')))
+    fuzz(read, hostile)
 
 
 CELLS = st.lists(st.sampled_from(['pay', 'the "bill"', 'now,', 'Springfield, IL', '\n', '\r\n', '"',

@@ -337,7 +337,7 @@ def test_a_public_repo_is_not_taken_for_a_private_one(hub):
 
 
 def test_reading_what_is_not_there(hub, monkeypatch, tmp_path):
-    "The error tells a repo from a folder and from an illegal name."
+    "The error distinguishes a repo, a folder and an illegal name."
     monkeypatch.chdir(tmp_path)
     for read in (load_splits, fetch_model):
         fails('no such repo', read, 'alice/nothing')

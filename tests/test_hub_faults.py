@@ -1,5 +1,5 @@
 """Every call that the two commands make to the Hub, spoilt in every way a Hub can spoil it. What may pass is
-tried again and the command ends well, with no commit twice; what may not is told in one line, nothing that
+tried again and the command ends well, with no commit twice; what may not is reported in one line, nothing that
 was done is lost, and the line `libdocs push RUN` completes the publishing. SOAK in the environment spoils
 every call in every way instead of every third call in one."""
 import os, re, shlex, shutil
@@ -47,7 +47,7 @@ def run(kind, capfd):
 
 
 def published(hub, kind):
-    "What lies on the Hub, but for files that tell times."
+    "What lies on the Hub, but for files that state times."
     return {name: b'' if name.endswith(('.md', '.html', 'metrics.json', 'libdocs.json')) else data
             for name, data in hub.files(*MADE[kind]).items()}
 

@@ -103,7 +103,7 @@ def killed_cleaner(root, jobs):
 
 
 def test_killed_cleaner_leaves_no_half_file(killed_cleaner, prepared):
-    "Whatever is there under its final name is whole, wherever the kill came."
+    "Whatever is there under its final name is complete, wherever the kill came."
     reference = snapshot(prepared.folder)
     for (where, count), (code, files) in zip(POINTS, killed_cleaner.kills):
         assert code == -signal.SIGKILL, (where, count)

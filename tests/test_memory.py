@@ -270,7 +270,7 @@ def test_validation_names_the_text_that_does_not_fit(training, words):
     with pytest.raises(InputError, match=NAMED), naming(words): validation(training, Shortage(beyond(LONGEST - 1, 1)))
 
 
-# A whole training
+# A complete training
 
 def trained(training, short):
     """(The weights after two steps in which operations fail as `short` says, the numbers of the operations

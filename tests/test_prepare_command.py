@@ -66,7 +66,7 @@ def test_phase_1_split(prepared):
 
 
 def test_phase_1_csv_is_the_same_rows(prepared):
-    "pandas, told that all are strings, gives back what is in the local files; the card names their sha256."
+    "pandas, reading everything as strings, gives back what is in the local files; the card names their sha256."
     import hashlib
     card = (prepared.folder/'ds'/'README.md').read_text()
     for name in ('train', 'test'):
@@ -89,7 +89,7 @@ def test_phase_1_same_seed_same_bytes(prepared, prepared_again):
 
 @slow
 def optioned(root, jobs):
-    "All that phase 1 can be told, with labels in other spellings."
+    "Every option of cleaning and splitting, with labels in other spellings."
     other = [r | {'id': f'v{i}', 'topic': ('Contract', ' contract ', 'ＣＯＮＴＲＡＣＴ')[i]}
              for i, r in enumerate({'body': r['text']} for r in documents(3, ['variant'], 5))]
     return clean(root, '--labels-to-filter', '001', '--reduce-majority-to', '0.75', '--test-size', '0.25',

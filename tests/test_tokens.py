@@ -58,7 +58,7 @@ def test_public(with_tokens):
 
 
 def test_wandb_out_of_reach(with_tokens):
-    "It is told, tracking goes on in files, and the report is there."
+    "A warning says so, tracking continues in files, and the report is there."
     assert 'WARNING: W&B at http://127.0.0.1' in with_tokens.runs[1].stderr
     assert 'does not answer' in with_tokens.runs[1].stderr
     names = snapshot(with_tokens.folder/'wb')

@@ -25,7 +25,7 @@ sys.argv.pop(0)
 
 
 def said(work, patient, **env):
-    "What a whole job said, which has to end well."
+    "The stderr of a complete job, which has to end well."
     put(work, {'ds/train.csv': csv_bytes(ROWS[:90]), 'ds/test.csv': csv_bytes(ROWS[90:])})
     command = ['-c', PATIENT, 'libdocs.classifier_model'] if patient else ['-m', 'libdocs.classifier_model']
     done = subprocess.run([sys.executable, *command, *TRAIN], cwd=work,
