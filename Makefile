@@ -19,7 +19,7 @@ help: ## what can be made
 
 venv: .venv/made ## the virtual environment, for development
 
-demo: .venv/made ## the whole job, offline: a dirty corpus to a published, evaluated classifier
+demo: .venv/made ## the complete job, offline: a dirty corpus to a published, evaluated classifier
 	@rm -rf demo
 	$(BIN)/python -m libdocs.demo demo/raw/corpus.jsonl
 	$(BIN)/cleaner_finetune --input-dir demo/raw --input-filename corpus.jsonl --text body --subject topic --output-filename demo/prepared/letters \

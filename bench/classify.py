@@ -117,10 +117,10 @@ def compared(model: Path, args) -> list:
     worst, off = (max((abs(a[k] - b[k]) for a, b in both(what) for k in a), default=None)
                   for what in ('answers', 'logits'))
     logits = '' if off is None else f', of two logits {off:.1e}'
-    told = (f'libdocs is {statistics.median(ratios):.2f} times as fast ({min(ratios):.2f} to '
-            f'{max(ratios):.2f}); same answers {same:.1%}, largest difference of two probabilities '
-            f'{worst:.1e}{logits}. One large multiplication: {peak / 1e9:,.0f} GFLOP/s.')
-    return ['| contender | texts/s | tokens/s | peak MB | utilisation |', '|---|---|---|---|---|', *rows, '', told]
+    summary = (f'libdocs is {statistics.median(ratios):.2f} times as fast ({min(ratios):.2f} to '
+               f'{max(ratios):.2f}); same answers {same:.1%}, largest difference of two probabilities '
+               f'{worst:.1e}{logits}. One large multiplication: {peak / 1e9:,.0f} GFLOP/s.')
+    return ['| contender | texts/s | tokens/s | peak MB | utilisation |', '|---|---|---|---|---|', *rows, '', summary]
 
 
 def main():

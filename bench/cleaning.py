@@ -15,7 +15,7 @@ each contender does:
 Times are wall seconds from the list of Python strings to the result, without imports and after one call on
 two short texts (which loads libdocs's compiled code); medians of --runs runs in turns, with the range. The
 rows "1,000,000" and "worst" are `cluster_texts`, from a Parquet file read in batches and from lists; peak
-memory is that of the whole process."""
+memory is that of the complete process."""
 import argparse, json, os, resource, statistics, subprocess, sys, tempfile, time
 from pathlib import Path
 
@@ -37,15 +37,15 @@ def exact(texts: list, **how) -> tuple:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sparse_dot_topn import sp_matmul_topn
     rows = TfidfVectorizer(sublinear_tf=True, token_pattern=r'(?u)[^\W_]+', **how).fit_transform(texts).tocsr()
-    found = sp_matmul_topn(rows, rows.T.tocsr(), top_n=min(len(texts), 2000), threshold=.9 - 1e-9,
-                           n_threads=threads).tocoo()
-    pairs = np.column_stack([found.row, found.col])[found.row < found.col].astype(np.int64)
+    products = sp_matmul_topn(rows, rows.T.tocsr(), top_n=min(len(texts), 2000), threshold=.9 - 1e-9,
+                              n_threads=threads).tocoo()
+    pairs = np.column_stack([products.row, products.col])[products.row < products.col].astype(np.int64)
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
     return len(pairs), hash(pairs.tobytes())
 
 
 def exact_with_our_words(texts: list) -> tuple:
-    "The peer with libdocs's definition of a word: to tell a difference of words from one of search."
+    "The peer with libdocs's definition of a word: to distinguish a difference of words from one of search."
     from libdocs.utils.data_cleaner.words import words
     return exact(texts, analyzer=words)
 
@@ -73,8 +73,8 @@ def datasketch(texts: list) -> tuple:
 def stream(path: str) -> tuple:
     import pyarrow.parquet as pq
     from libdocs.utils.data_cleaner.tfidf import cluster_texts
-    found = cluster_texts(batch.column(0) for batch in pq.ParquetFile(path).iter_batches(5000, columns=['text']))
-    return len(found.texts) - len(np.unique(found.cluster)), None
+    clusters = cluster_texts(batch.column(0) for batch in pq.ParquetFile(path).iter_batches(5000, columns=['text']))
+    return len(clusters.texts) - len(np.unique(clusters.cluster)), None
 
 
 def clusters(texts: list) -> tuple:
@@ -150,24 +150,24 @@ def seconds(runs: list) -> tuple:
     return middle, f'{middle:.2f} s ({min(times):.2f} – {max(times):.2f})'
 
 
-def agreement(source: str, found: dict, same: bool) -> str:
+def agreement(source: str, measured: dict, same: bool) -> str:
     "Whether the exact peer found the same pairs, and if not, whether it does with the same words."
     if same: return 'the same pairs'
     again = in_turns(['exact_with_our_words'], source, 1)['exact_with_our_words'][0]
-    return f'{found["exact"][0][1]:,} pairs; with the words of libdocs ' + (
-        'the same pairs' if again[2] == found['libdocs'][0][2] else f'{again[1]:,} pairs: NOT THE SAME')
+    return f'{measured["exact"][0][1]:,} pairs; with the words of libdocs ' + (
+        'the same pairs' if again[2] == measured['libdocs'][0][2] else f'{again[1]:,} pairs: NOT THE SAME')
 
 
 def compare(name: str, source: str, contenders: list, runs: int) -> list:
     "Table lines of libdocs beside its peers."
-    found = in_turns(['libdocs', *contenders], source, runs)
-    ours, text = seconds(found['libdocs'])
-    lines = [f'| {name} | libdocs | {text} | | {found["libdocs"][0][1]:,} pairs |']
+    measured = in_turns(['libdocs', *contenders], source, runs)
+    ours, text = seconds(measured['libdocs'])
+    lines = [f'| {name} | libdocs | {text} | | {measured["libdocs"][0][1]:,} pairs |']
     for contender in contenders:
-        theirs, text = seconds(found[contender])
-        same = {r[2] for r in found[contender] + found['libdocs']}
-        what = agreement(source, found, len(same) == 1) if contender == 'exact' else {
-            'rensa': 'signatures only', 'datasketch': f'{found[contender][0][1]:,} pairs, approximate'}[contender]
+        theirs, text = seconds(measured[contender])
+        same = {r[2] for r in measured[contender] + measured['libdocs']}
+        what = agreement(source, measured, len(same) == 1) if contender == 'exact' else {
+            'rensa': 'signatures only', 'datasketch': f'{measured[contender][0][1]:,} pairs, approximate'}[contender]
         lines.append(f'| | {contender} | {text} | **{theirs / ours:.1f} ×** | {what} |')
     return lines
 

@@ -31,9 +31,9 @@ def articles(path: Path) -> list:
     truth = {(i, j) for i in range(len(rows)) for j in range(i + 1, len(rows)) if groups[i] and groups[i] == groups[j]}
     lines = ['| threshold | pairs found | precision | recall |', '|---|---|---|---|']
     for t in THRESHOLDS:
-        found = set(map(tuple, near_duplicates(X, t).rows.tolist()))
-        right = len(found & truth)
-        lines.append(f'| {t:g} | {len(found)} | {right / len(found) if found else 1:.3f} | {right / len(truth):.3f} |')
+        pairs = set(map(tuple, near_duplicates(X, t).rows.tolist()))
+        right = len(pairs & truth)
+        lines.append(f'| {t:g} | {len(pairs)} | {right / len(pairs) if pairs else 1:.3f} | {right / len(truth):.3f} |')
     return [f'neardup_articles_1000: {len(truth)} true pairs.', '', *lines]
 
 
@@ -108,8 +108,8 @@ def shingles(text: str) -> set:
 def nearest_by_shingles(train: list, test: list) -> tuple:
     "(best Jaccard similarity, its train row) of each test text."
     sets, having = [shingles(t) for t in train], {}
-    for row, found in enumerate(sets):
-        for s in found: having.setdefault(s, []).append(row)
+    for row, shingles in enumerate(sets):
+        for s in shingles: having.setdefault(s, []).append(row)
     best, who = np.zeros(len(test)), np.zeros(len(test), int)
     for k, text in enumerate(test):
         mine = shingles(text)

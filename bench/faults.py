@@ -6,7 +6,7 @@ Runs those of the tests that make faults and counts them by kind; a test that sp
 counts once for each call and way of spoiling it. Survived means what the test says it must: the same files
 in the end, nothing twice, nothing half, one line that says what to do. With --soak each command is killed
 at twenty places and every call is spoilt in every way (half an hour, two tests at a time). Seconds are
-those of the same command without a fault, and of the command that goes on after it was killed, start-up
+those of the same command without a fault, and of the command that resumes after it was killed, start-up
 included."""
 import argparse
 import os
@@ -20,7 +20,7 @@ import numpy as np
 from main_job import machine, write
 
 HERE = Path(__file__).parent
-KINDS = {  # what is told: the tests that do it
+KINDS = {  # fault: the tests that make it
     'killed (SIGKILL) at a change of a file': ['test_killed_and_given_again'],
     'asked to end in training: Ctrl-C, SIGTERM, SIGTERM to torchrun': ['test_asked_to_end'],
     'given again when all is done': ['test_given_again'],
@@ -50,43 +50,43 @@ def cases(soak: bool) -> list:
     "(name, survived, properties) of each test that ran."
     names = [name for tests in KINDS.values() for name in tests]
     with tempfile.TemporaryDirectory() as folder:
-        found = Path(folder)/'found.xml'
+        results = Path(folder)/'found.xml'
         env = dict(os.environ, OMP_NUM_THREADS='1') | (dict(SOAK='20') if soak else {})
         subprocess.run([sys.executable, '-m', 'pytest', '-q', *(['-n', '2'] if soak else []), '-p',
-                        'no:cacheprovider', '--timeout', '14400', '-k', ' or '.join(names), f'--junitxml={found}',
+                        'no:cacheprovider', '--timeout', '14400', '-k', ' or '.join(names), f'--junitxml={results}',
                         'tests', *(['tests/soak_memory.py'] if soak else [])], cwd=HERE.parent, env=env)
-        tests = list(ElementTree.parse(found).iter('testcase'))
+        tests = list(ElementTree.parse(results).iter('testcase'))
     def numbers(test): return {p.get('name'): float(p.get('value')) for p in test.iter('property')}
     return [(f'{test.get("classname")}.{test.get("name")}', not list(test.iter('failure'))
              and not list(test.iter('error')), numbers(test)) for test in tests if not list(test.iter('skipped'))]
 
 
-def table(found: list) -> str:
+def table(outcomes: list) -> str:
     lines = ['| fault | tried | survived |', '|---|---|---|']
     total = np.zeros(2, int)
-    for told, names in KINDS.items():
-        mine = [(ok, int(more.get('faults', 1))) for name, ok, more in found if any(part in name for part in names)]
+    for fault, names in KINDS.items():
+        mine = [(ok, int(more.get('faults', 1))) for name, ok, more in outcomes if any(part in name for part in names)]
         counts = np.array([sum(n for _, n in mine), sum(n for ok, n in mine if ok)])
         total += counts
-        lines.append(f'| {told} | {counts[0]:,} | {counts[1]:,} |')
+        lines.append(f'| {fault} | {counts[0]:,} | {counts[1]:,} |')
     return '\n'.join([*lines, f'| all | {total[0]:,} | {total[1]:,} |'])
 
 
-def costs(found: list) -> str:
-    "What going on takes."
+def costs(outcomes: list) -> str:
+    "What resuming takes."
     lines = ['| to go on | cost |', '|---|---|']
-    for kind, told in (('clean', 'preparation'), ('train', 'training and evaluation')):
-        whole = [more['seconds whole'] for name, _, more in found if f'nothing_is_done[{kind}]' in name
+    for kind, job in (('clean', 'preparation'), ('train', 'training and evaluation')):
+        whole = [more['seconds whole'] for name, _, more in outcomes if f'nothing_is_done[{kind}]' in name
                  and 'seconds whole' in more]
-        mine = [more for name, _, more in found if 'test_killed' in name and f'{kind}]' in name
+        mine = [more for name, _, more in outcomes if 'test_killed' in name and f'{kind}]' in name
                 and 'seconds again' in more]
         if not mine: continue
         again, both = (np.array([m['seconds again'] for m in mine]),
                        np.array([m['seconds again'] + m['seconds before'] for m in mine]))
-        lines.append(f'| {told}, killed at {len(mine)} places | {np.median(again):.1f} s '
+        lines.append(f'| {job}, killed at {len(mine)} places | {np.median(again):.1f} s '
                      f'({again.min():.1f} – {again.max():.1f}) after the kill; {np.median(both):.1f} s '
                      'with what came before it' + (f'; {whole[0]:.1f} s undisturbed' if whole else '') + ' |')
-    sent = [more for _, _, more in found if 'bytes again' in more]
+    sent = [more for _, _, more in outcomes if 'bytes again' in more]
     again = ', '.join(f'{more["bytes again"] / 1e6:.1f}' for more in sent)
     if sent:
         lines.append(f'| an upload of {sent[0]["bytes"] / 1e6:.1f} MB in parts of 5 MB, interrupted at '
@@ -99,8 +99,8 @@ def main():
     p.add_argument('--soak', action='store_true', help='many more places and ways')
     p.add_argument('--write', action='store_true', help='put the tables into bench/RESULTS.md')
     args = p.parse_args()
-    found = cases(args.soak)
-    text = f'{machine()}{", soak" if args.soak else ""}\n\n{table(found)}\n\n{costs(found)}'
+    outcomes = cases(args.soak)
+    text = f'{machine()}{", soak" if args.soak else ""}\n\n{table(outcomes)}\n\n{costs(outcomes)}'
     print(text)
     if args.write: write(text, 'faults.py')
 

@@ -2,9 +2,9 @@
 
     python bench/imbalance.py DATA [--seeds 5] [--jobs 2] [--only CORPUS] [--write]
 
-Three corpora: sms_spam.jsonl (two labels, 7:1), split anew for each seed; clinc150_imbalanced_train.jsonl
+Three corpora: sms_spam.jsonl (two labels, 7:1), split again for each seed; clinc150_imbalanced_train.jsonl
 (150 labels of 25 to 100 rows), tested on clinc150_test.jsonl; and a long tail made of
-banking77_train.jsonl, in which label number i of 77, in an order drawn anew for each seed, keeps 100 ·
+banking77_train.jsonl, in which label number i of 77, in an order drawn again for each seed, keeps 100 ·
 100^(-i/76) rows, from 100 down to 1, tested on banking77_test.jsonl. All train rows have had their copies
 removed. The base model is `scratch`, 4, 6 and 10 epochs, everything else by default; a seed sets the rows,
 the weights, the order and the validation rows. Each cell is the mean over the seeds, with the standard
@@ -51,7 +51,7 @@ def split(df: pd.DataFrame, seed: int) -> tuple:
 
 def corpora(data: Path, only: str | None) -> dict:
     "name → (seed → (train split, test split), epochs)."
-    found = {}
+    ready = {}
     sources = (('sms_spam', 'sms_spam/sms_spam', None, split, 4),
                ('clinc150 imbalanced', 'clinc150/clinc150_imbalanced_train',
                 'clinc150/clinc150_test', lambda df, seed: df, 6),
@@ -61,8 +61,8 @@ def corpora(data: Path, only: str | None) -> dict:
         if not (data/f'{source}.jsonl').exists(): print(f'skipped {name}: {source}.jsonl is not there'); continue
         df, test = cleaned(data/f'{source}.jsonl'), test and read(data/f'{test}.jsonl')
         def both(seed, df=df, test=test, make=make): return make(df, seed) if test is None else (make(df, seed), test)
-        found[name] = both, epochs
-    return found
+        ready[name] = both, epochs
+    return ready
 
 
 def figures(name: str, train: pd.DataFrame, test: pd.DataFrame, balance: str, epochs: int, seed: int) -> dict:
@@ -70,12 +70,13 @@ def figures(name: str, train: pd.DataFrame, test: pd.DataFrame, balance: str, ep
     from libdocs.evaluation.outcomes import figures as figures_of
     from libdocs.evaluation.intervals import natural_weights
     counts = train['label'].value_counts()
-    if balance == 'TF-IDF + linear': found = linear_answered(train, test, seed)
-    else: found, _ = answered(train, test, seed, balance=balance, epochs=epochs)
-    even, as_trained = (figures_of(found, natural_weights(found, world))
+    if balance == 'TF-IDF + linear': outcomes = linear_answered(train, test, seed)
+    else: outcomes, _ = answered(train, test, seed, balance=balance, epochs=epochs)
+    even, as_trained = (figures_of(outcomes, natural_weights(outcomes, world))
                         for world in (dict.fromkeys(counts.index, 1), counts.to_dict()))
-    rare = [found.names.index(label) for label in counts.index[-max(1, len(counts) // 3):] if label in found.names]
-    tail = np.mean([found.right[found.truth == label].mean() for label in rare])
+    rare = [outcomes.names.index(label) for label in counts.index[-max(1, len(counts) // 3):]
+            if label in outcomes.names]
+    tail = np.mean([outcomes.right[outcomes.truth == label].mean() for label in rare])
     result = dict(corpus=name, balance=balance, seed=seed, tail=float(tail))
     for world, figure in (('even', even), ('natural', as_trained)):
         result |= {f'{world}_{k}': figure[k] for k in ('macro_f1', 'top_1', 'ece')}
@@ -100,10 +101,10 @@ def main():
     p.add_argument('--only', metavar='CORPUS', help='one corpus, by the beginning of its name')
     p.add_argument('--write', action='store_true', help='put the table into bench/RESULTS.md')
     args = p.parse_args()
-    found = corpora(args.data, args.only)
-    if not found: raise SystemExit('nothing to measure')
+    ready = corpora(args.data, args.only)
+    if not ready: raise SystemExit('nothing to measure')
     results = pd.DataFrame(Parallel(args.jobs)(delayed(figures)(name, *make(seed), balance, epochs, seed)
-                                               for name, (make, epochs) in found.items() for balance in (
+                                               for name, (make, epochs) in ready.items() for balance in (
                                                    *BALANCES, 'TF-IDF + linear') for seed in range(args.seeds)))
     headings = {'macro-F1': 'macro_f1', 'top-1': 'top_1', 'ece': 'ece'}
     even, natural = ({heading: f'{world}_{k}' for heading, k in headings.items()} for world in ('even', 'natural'))

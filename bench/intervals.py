@@ -74,8 +74,9 @@ def capped(o: Outcomes, of: np.ndarray, starts: np.ndarray, rows: int, rng) -> t
 def percentile(o: Outcomes, groups: np.ndarray, rng, draws: int = 400) -> dict:
     "The usual bootstrap interval of each figure."
     n = groups.max() + 1
-    found = pd.DataFrame([figures(o, np.bincount(rng.integers(0, n, n), minlength=n)[groups]) for _ in range(draws)])
-    return {k: found[k].quantile([.025, .975]).tolist() for k in SHOWN}
+    resampled = pd.DataFrame([figures(o, np.bincount(rng.integers(0, n, n), minlength=n)[groups])
+                              for _ in range(draws)])
+    return {k: resampled[k].quantile([.025, .975]).tolist() for k in SHOWN}
 
 
 def covered(labels: int, recall: float, skew: float, rows: int, samples: int) -> tuple:
@@ -101,7 +102,8 @@ def covered_capped(labels: int, recall: float, ratio: float, rows: int, copies: 
     return truth, pd.DataFrame(held).mean()
 
 
-def holds(found: dict, truth: dict) -> dict: return {k: found[k][0] <= truth[k] <= found[k][1] for k in SHOWN}
+def holds(intervals: dict, truth: dict) -> dict:
+    return {k: intervals[k][0] <= truth[k] <= intervals[k][1] for k in SHOWN}
 
 
 def table(first: str, rows: list) -> list:

@@ -77,8 +77,8 @@ def in_groups(df: pd.DataFrame, groups: int) -> pd.DataFrame:
 
 def ours(df: pd.DataFrame) -> tuple:
     "(likely rows, ranking by the probability of the given label)."
-    found = label_issues(df)
-    return found.likely['row'].to_numpy(), found.outliers.sort_values('confidence', kind='stable')['row'].to_numpy()
+    issues = label_issues(df)
+    return issues.likely['row'].to_numpy(), issues.outliers.sort_values('confidence', kind='stable')['row'].to_numpy()
 
 
 def stock(df: pd.DataFrame) -> tuple:
@@ -95,9 +95,9 @@ def stock(df: pd.DataFrame) -> tuple:
             np.argsort(get_label_quality_scores(given, P), kind='stable'))
 
 
-def score(found: tuple, wrong: np.ndarray) -> tuple:
+def score(listed: tuple, wrong: np.ndarray) -> tuple:
     "(precision at the number planted, precision, recall, F1)."
-    suspects, ranking = found
+    suspects, ranking = listed
     right = wrong[suspects].sum()
     precision, recall = right / max(1, len(suspects)), right / wrong.sum()
     return (wrong[ranking[:wrong.sum()]].mean(), precision, recall,
@@ -106,9 +106,9 @@ def score(found: tuple, wrong: np.ndarray) -> tuple:
 
 def levels_line(name: str, how: str, seed: int, df: pd.DataFrame, wrong: np.ndarray) -> str:
     "What the list of libdocs is worth, and what it says it is worth."
-    found = label_issues(df)
+    issues = label_issues(df)
     cells = []
-    for part in (found.suspects, found.likely, found.suspects[found.suspects['level'] == 'possible']):
+    for part in (issues.suspects, issues.likely, issues.suspects[issues.suspects['level'] == 'possible']):
         right, expected = wrong[part['row'].to_numpy(int)], part['probability_wrong'].mean()
         cells.append(f'{len(part):,}, {right.sum() / max(1, wrong.sum()):.2f}, {right.mean():.2f} ({expected:.2f})'
                      if len(part) else '0')
@@ -131,22 +131,22 @@ def levels_table(tables: dict, seeds: int) -> list:
 
 def corpus(name: str, train: pd.DataFrame, test: pd.DataFrame, seeds: int) -> tuple:
     "(lines of the first table, lines of the last)."
-    found, effect = [], [f'{linear_figures(train, test)["top_1"]:.4f}']
+    rows, effect = [], [f'{linear_figures(train, test)["top_1"]:.4f}']
     for seed in range(seeds):
         dirty, wrong = planted(train, seed)
         for way in (ours, stock):
             start = time.perf_counter()
             result = way(dirty)
             figures = ' | '.join(f'{x:.3f}' for x in score(result, wrong))
-            found.append(f'| {name} | {seed} | {"libdocs" if way is ours else "stock"} | {figures} | '
-                         f'{time.perf_counter() - start:.1f} s |')
-            print(found[-1], flush=True)
+            rows.append(f'| {name} | {seed} | {"libdocs" if way is ours else "stock"} | {figures} | '
+                        f'{time.perf_counter() - start:.1f} s |')
+            print(rows[-1], flush=True)
         left = dirty.drop(index=to_drop(label_issues(dirty), dirty['label']))
         effect.append(f'{linear_figures(dirty, test)["top_1"]:.4f} → {linear_figures(left, test)["top_1"]:.4f}')
     own = label_issues(train)
     left = train.drop(index=to_drop(own, train['label']))
-    return found, [f'| {name} | {" | ".join(effect)} | {len(own.likely)} of {len(train):,}: '
-                   f'{linear_figures(left, test)["top_1"]:.4f} |']
+    return rows, [f'| {name} | {" | ".join(effect)} | {len(own.likely)} of {len(train):,}: '
+                  f'{linear_figures(left, test)["top_1"]:.4f} |']
 
 
 def fifty_thousand(tables: list) -> str:
@@ -180,7 +180,7 @@ def main():
            for n, groups in (('clinc150', 6), ('banking77', 4)) if n in tables}
     lines = [machine(), '', '| corpus | seed | method | precision at the number planted | precision | '
              'recall | F1 | time |', '|---|---|---|---|---|---|---|---|',
-             *[line for found, _ in parts for line in found], '',
+             *[line for rows, _ in parts for line in rows], '',
              'What the list is worth, and what it says it is worth.', '',
              *levels_table({n: train for n, (train, _) in tables.items()} | few, args.seeds), '',
              'Top-1 accuracy of the baseline on the untouched test file, before → after dropping the '

@@ -124,10 +124,10 @@ def main():
     args = p.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         corpus(Path(folder)/'rows.jsonl', args.rows)
-        seen, told = dict(prepare=prepare, evaluate=evaluate)[args.work](Path(folder), args.rows)
+        seen, summary = dict(prepare=prepare, evaluate=evaluate)[args.work](Path(folder), args.rows)
         print((Path(folder)/'log.txt').read_text()[-1500:])
     picture(seen, HERE/f'load_{args.work}.svg', f'{args.work}: {args.rows:,} rows')
-    lines = [machine(), '', *table(seen), '', f'{told} The most: {max(mb for _, mb, _ in seen):,.0f} MB.',
+    lines = [machine(), '', *table(seen), '', f'{summary} The most: {max(mb for _, mb, _ in seen):,.0f} MB.',
              '', f'![memory over time](load_{args.work}.svg)']
     print('\n'.join(lines))
     if args.write: write('\n'.join(lines), f'load.py --work {args.work}')

@@ -3,7 +3,7 @@
     python bench/long_documents.py DATA [--seeds 5] [--only late|cuad] [--jobs 2] [--write]
 
 late: 480 made-up documents of four labels (and 200 to test on), 120 to 240 words that say nothing, and
-three words that tell the label somewhere in the second half; the input holds 64 tokens, 10 epochs. cuad:
+three words that show the label somewhere in the second half; the input holds 64 tokens, 10 epochs. cuad:
 cuad_contracts.jsonl, cleaned, labels with at least 9 rows, split by libdocs with seed 42; the input holds
 512 tokens, 8 epochs. The base model is `scratch`; head-tail reads a quarter from the beginning, windows
 overlap by 64 tokens (16 in late). Each cell is the mean over the seeds (of weights, order and validation
@@ -24,17 +24,17 @@ WAYS = {'head': {}, 'head-tail': dict(long='head-tail'), 'windows, mean': dict(l
 
 
 def late(rows: int, seed: int) -> pd.DataFrame:
-    "Documents whose label is told late."
+    "Documents whose label shows late."
     rng = np.random.default_rng(seed)
     words = np.array([f'{a}{b}{c}' for a in 'bdfgklmnprst' for b in 'aeiou' for c in ('n', 'ra', 'sti', 'lo', 'm')])
     common = 1 / np.arange(1, len(words) + 1)
-    def text(label):
-        found = list(rng.choice(words, rng.integers(120, 241), p=common / common.sum()))
-        at = rng.integers(len(found) // 2, len(found) - 3)
-        found[at:at + 3] = [f'{label}{k}' for k in rng.integers(0, 5, 3)]
-        return ' '.join(found)
+    def text_of(label):
+        text = list(rng.choice(words, rng.integers(120, 241), p=common / common.sum()))
+        at = rng.integers(len(text) // 2, len(text) - 3)
+        text[at:at + 3] = [f'{label}{k}' for k in rng.integers(0, 5, 3)]
+        return ' '.join(text)
     labels = [('invoice', 'contract', 'minutes', 'memo')[i % 4] for i in range(rows)]
-    return pd.DataFrame(dict(text=[text(label) for label in labels], label=labels))
+    return pd.DataFrame(dict(text=[text_of(label) for label in labels], label=labels))
 
 
 def cuad(data: Path) -> tuple:
@@ -53,9 +53,9 @@ def figures(corpus: str, train: pd.DataFrame, test: pd.DataFrame, way: str, seed
     from libdocs.classifiers.reading import read_tokens
     start, options = time.perf_counter(), options | WAYS[way]
     if options.get('long') != 'windows': options.pop('overlap')
-    found, classifier = tuned(train, test, seed, **options)
+    metrics, classifier = tuned(train, test, seed, **options)
     _, total, lost = read_tokens(classifier.tokenizer, list(test['text']), classifier.reading)
-    result = dict(corpus=corpus, way=way, seed=seed, top_1=found['top_1'], macro_f1=found['macro_f1'],
+    result = dict(corpus=corpus, way=way, seed=seed, top_1=metrics['top_1'], macro_f1=metrics['macro_f1'],
                   lost=lost.sum() / total.sum(), seconds=time.perf_counter() - start)
     print(result, flush=True)
     return result

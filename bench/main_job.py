@@ -7,12 +7,12 @@ files of `text` and `label`; DATA/../weights/stories260K, where it is there, is 
 What is missing is skipped, and said. `--write` puts the tables into bench/RESULTS.md between the markers of
 this program. Everything runs on the CPU, one command after another.
 
-The ladder: each classifier on the same test rows, with its 95 % interval; p is of the model against TF-IDF
+Baselines: each classifier on the same test rows, with its 95 % interval; p is of the model against TF-IDF
 + linear, by the sign-flip test of groups of copies (McNemar's exact test where there are no copies).
 Calibration: log-loss and expected calibration error on the test rows with the temperature taken out again
 (before) and as published (after); then what the model answers when it has to be right so often, the
 thresholds being those of the validation rows. Out of scope: area under the ROC curve by which the clinc150
-test rows are told from those of clinc150_oos_test.jsonl, by the largest probability and by the energy
+test rows are distinguished from those of clinc150_oos_test.jsonl, by the largest probability and by the energy
 (logsumexp of the logits, Liu et al. 2020)."""
 import argparse
 import json
@@ -147,11 +147,11 @@ def table(rows: list) -> str:
             lines.append(f"| {name}, {m['rows']:,} | {f(m['top_1'])} | {f(m['top_2'])} | {f(m['top_3'])} | "
                          f"{f(m['macro_f1'])} | {base(m, 'majority')} | {base(m, 'tfidf_linear')} | "
                          f"{r['training']['truncated_share']:.0%} | {r['training']['seconds']:.0f} |")
-    return '\n'.join([*lines, '', *ladder(rows), '', *trust(rows)])
+    return '\n'.join([*lines, '', *baselines(rows), '', *trust(rows)])
 
 
-def ladder(rows: list) -> list:
-    "Every rung with its intervals."
+def baselines(rows: list) -> list:
+    "The model and each baseline, with their intervals."
     def cell(m, key): return f'{m[key]:.4f} ({m["intervals"][key][0]:.3f} – {m["intervals"][key][1]:.3f})'
     lines = ['| corpus, test rows | classifier | top-1 | macro-F1 | top-1 at natural frequencies | p |',
              '|---|---|---|---|---|---|']
@@ -159,10 +159,10 @@ def ladder(rows: list) -> list:
         for name, m in [(f"{r['name']}, {r['metrics']['rows']:,}", r['metrics'])] + (
             [(f"{r['name']}, {r['extra']['name']}, {r['extra']['metrics']['rows']:,}",
               r['extra']['metrics'])] if 'extra' in r else []):
-            rungs = [(k, v) for k, v in m['baselines'].items() if v] + [('fine-tuned', m)]
-            for k, v in rungs:
+            classifiers = [(k, v) for k, v in m['baselines'].items() if v] + [('fine-tuned', m)]
+            for k, v in classifiers:
                 lines.append(
-                    f"| {name if v is rungs[0][1] else ''} | {k.replace('_', '-')} | {cell(v, 'top_1')} | "
+                    f"| {name if v is classifiers[0][1] else ''} | {k.replace('_', '-')} | {cell(v, 'top_1')} | "
                     f"{cell(v, 'macro_f1')} | {cell(v['natural'], 'top_1') if v.get('natural') else '–'} | "
                     + (f"{m['baselines']['tfidf_linear']['mcnemar']['p']:.2g}" if k == 'fine-tuned' else '') + ' |')
     return lines

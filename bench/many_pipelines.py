@@ -2,9 +2,9 @@
 
     python bench/many_pipelines.py [--runs 100] [--write]
 
-One process runs the pipeline notebook `prepare` on a corpus of 60 rows again and again, each time anew, as
-a service would. After each run it counts its own resident memory, its open files, threads and children, and
-the files in its temporary folder (one of its own, for it and the kernels)."""
+One process runs the pipeline notebook `prepare` on a corpus of 60 rows again and again, from the beginning
+each time, as a service would. After each run it counts its own resident memory, its open files, threads and
+children, and the files in its temporary folder (one of its own, for it and the kernels)."""
 import argparse
 import json
 import os
@@ -33,14 +33,14 @@ def runs(work: Path, temporary: Path, n: int) -> list:
             for i in range(20) for label in ('contract', 'invoice', 'minutes')]
     (work/'raw.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
     os.chdir(work)
-    found = []
+    counts = []
     for i in range(n):
         shutil.rmtree(work/'out', ignore_errors=True)
         run_pipeline('prepare', dict(input_dir='.', input_filename='raw.jsonl', output_filename='out/letters',
                                      target_hf_dataset='./ds'), 'executed.ipynb')
-        found.append(counted(temporary))
-        print(i + 1, *(f'{x:,.0f}' for x in found[-1]), flush=True)
-    return found
+        counts.append(counted(temporary))
+        print(i + 1, *(f'{x:,.0f}' for x in counts[-1]), flush=True)
+    return counts
 
 
 def main():
@@ -51,14 +51,14 @@ def main():
     with tempfile.TemporaryDirectory() as work, tempfile.TemporaryDirectory() as temporary:
         tempfile.tempdir = os.environ['TMPDIR'] = temporary
         begun = time.perf_counter()
-        found = runs(Path(work), Path(temporary), args.runs)
+        counts = runs(Path(work), Path(temporary), args.runs)
         seconds = time.perf_counter() - begun
         os.chdir('/')
         tempfile.tempdir = None
     at = sorted({max(1, round(k * args.runs / 10)) for k in range(11)})
     lines = [f'{machine()}', '', f'{args.runs} runs, {seconds / args.runs:.1f} s each.', '',
              '| after run | ' + ' | '.join(map(str, at)) + ' |', '|---' * (1 + len(at)) + '|']
-    lines += [f'| {name} | ' + ' | '.join(f'{found[n - 1][i]:,.0f}' for n in at) + ' |'
+    lines += [f'| {name} | ' + ' | '.join(f'{counts[n - 1][i]:,.0f}' for n in at) + ' |'
               for i, name in enumerate(COLUMNS)]
     print('\n'.join(lines))
     if args.write: write('\n'.join(lines), 'many_pipelines.py')

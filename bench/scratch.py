@@ -43,10 +43,10 @@ def main():
         simple = timed(linear_figures, train, test)
         lines.append(f'| {name}, {len(train):,} / {len(test):,} | TF-IDF + linear | {simple[0]:.4f} | '
                      f'{simple[1]:.4f} | {simple[2]:.0f} |')
-        found = np.array([timed(lambda: tuned(train, test, seed, threads=os.cpu_count(), epochs=args.epochs)[0])
-                          for seed in range(args.seeds)])
+        measured = np.array([timed(lambda: tuned(train, test, seed, threads=os.cpu_count(), epochs=args.epochs)[0])
+                             for seed in range(args.seeds)])
         lines.append('| | scratch | ' + ' | '.join(f'{v.mean():{form}} ({v.min():{form}} – {v.max():{form}})'
-                                                   for v, form in zip(found.T, ('.4f', '.4f', '.0f'))) + ' |')
+                                                   for v, form in zip(measured.T, ('.4f', '.4f', '.0f'))) + ' |')
     print('\n'.join(lines))
     if args.write: write('\n'.join(lines), 'scratch.py')
 

@@ -148,10 +148,10 @@ def losses(data: Path, contender: str, seed: int) -> list:
     inputs, labels = read_tokens(tokenizer, list(df['text']), Reading())[0], encode(schema, df['label'])
     transformers.set_seed(seed)
     model = scratch_model(schema, tokenizer)
-    found = []
+    curve = []
     class Keep(transformers.TrainerCallback):
         def on_log(self, args, state, control, logs=None, **kwargs):
-            if 'loss' in logs: found.append(float(logs['loss']))
+            if 'loss' in logs: curve.append(float(logs['loss']))
     with tempfile.TemporaryDirectory() as folder:
         args = argparse.Namespace(device='cpu', batch=32)
         options = arguments(folder, args, max_steps=200, learning_rate=1e-3, logging_strategy='steps',
@@ -168,15 +168,15 @@ def losses(data: Path, contender: str, seed: int) -> list:
         made.remove_callback(transformers.PrinterCallback)
         made.add_callback(Keep())
         made.train()
-    return found
+    return curve
 
 
 def curves(data: Path) -> list:
     "The rows of the table of losses."
-    found = {name: np.array([losses(data, name, seed) for seed in range(3)]) for name in ('libdocs', 'Trainer')}
+    curves = {name: np.array([losses(data, name, seed) for seed in range(3)]) for name in ('libdocs', 'Trainer')}
     lines = ['| steps | libdocs | Trainer |', '|---|---|---|']
     for at in range(0, 200, 50):
-        means = [f[:, at:at + 50].mean(axis=1) for f in found.values()]
+        means = [f[:, at:at + 50].mean(axis=1) for f in curves.values()]
         lines.append(f'| {at + 1} to {at + 50} | '
                      + ' | '.join(f'{m.mean():.4f} ± {m.std(ddof=1):.4f}' for m in means) + ' |')
     return lines

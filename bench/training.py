@@ -31,8 +31,8 @@ def answered(train, test, seed: int, threads: int = 1, **options) -> tuple:
 def tuned(*args, **options) -> tuple:
     "(figures, classifier) as `answered` gives them."
     from libdocs.evaluation.metrics import evaluate
-    found, classifier = answered(*args, **options)
-    return evaluate(found), classifier
+    outcomes, classifier = answered(*args, **options)
+    return evaluate(outcomes), classifier
 
 
 def linear_answered(train, test, seed: int = 42):

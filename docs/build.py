@@ -21,8 +21,8 @@ DEFS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 def directives(source: str) -> dict:
     "The `#| name value` lines of a cell, as `{name: value}`."
-    found = re.findall(r'^#\|\s*([\w-]+):?[ \t]*(.*?)\s*$', source, flags=re.M)
-    return dict(found)
+    pairs = re.findall(r'^#\|\s*([\w-]+):?[ \t]*(.*?)\s*$', source, flags=re.M)
+    return dict(pairs)
 
 
 def without_directives(source: str) -> str:
@@ -193,9 +193,9 @@ def describe(node, obj, symbols: dict, inside: bool = False) -> list:
         signature = '' if kind == 'property' else arguments(node, obj) + (f' -> {returns}' if returns else '')
         if kind == 'property' and returns: options = [f':type: {returns}']
         if any(getattr(d, 'id', '') == 'classmethod' for d in node.decorator_list): options = [':classmethod:']
-    told = as_markdown(ast.get_docstring(node) or '', symbols)
+    text = as_markdown(ast.get_docstring(node) or '', symbols)
     documented = parameters(obj, symbols) if kind != 'property' else []
-    return [f'{fence}{{py:{kind}}} {owner(node)}{node.name}{signature}', *options, '', told, '',
+    return [f'{fence}{{py:{kind}}} {owner(node)}{node.name}{signature}', *options, '', text, '',
             *documented, *inner, fence]
 
 

@@ -28,8 +28,8 @@ def make_readme() -> tuple:
     cells = visible_cells(nb)
     for cell in cells:
         cell['metadata'] = {}
-        cell['source'] = from_root(cell['source']) if cell[
-            'cell_type'] == 'markdown' else without_directives(cell['source'])
+        prepare = from_root if cell['cell_type'] == 'markdown' else without_directives
+        cell['source'] = prepare(cell['source'])
     page = nbformat.reads(json.dumps(nb | {'cells': cells, 'metadata': {'language_info': {'name': 'python'}}}), 4)
     text, resources = MarkdownExporter().from_notebook_node(
         page, {'output_files_dir': 'nbs/images', 'unique_key': 'index'})

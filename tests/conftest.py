@@ -1,12 +1,15 @@
 """What every test may use. One loopback Hub serves the whole session, because the Hub's clients read
 HF_ENDPOINT when they are imported; the fixture `hub` hands it out empty. So no test can reach the real Hub,
 and no test sees the login or the cache of who runs it."""
-import atexit, logging, os, shutil, signal, sys, tempfile
+import atexit, functools, logging, os, shutil, signal, sys, tempfile
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite('commands', 'corpora')
+from commands import clean, RECIPES, slow, train
+from corpora import Jobs
 from loopback_hub import LoopbackHub
 
 HUB = LoopbackHub()
@@ -61,6 +64,39 @@ def hub(monkeypatch):
     yield HUB
     HUB.reset()
 
+
+# Slow commands, for the tests that look at what came of them
+
+@pytest.fixture(scope='session')
+def all_jobs(tmp_path_factory):
+    "The results of slow commands: each runs once in a process of pytest, when it is first asked for."
+    jobs = Jobs({})
+    jobs.recipes |= {name: functools.partial(recipe, tmp_path_factory.mktemp(name), jobs)
+                     for name, recipe in RECIPES.items()}
+    yield jobs
+    jobs.close()
+
+
+@pytest.fixture(scope='module')
+def jobs(request, all_jobs):
+    "The same; those that the tests of this file need are started together."
+    used = {name for item in request.session.items if item.path == request.path for name in item.fixturenames}
+    return all_jobs.start(name for name in RECIPES if name in used)
+
+
+@slow
+def prepared(root, jobs):
+    "cleaner_finetune into folders, undisturbed."
+    return clean(root, env={'PYTHONHASHSEED': '1'})
+
+
+@slow
+def trained(root, jobs):
+    "classifier_model on what it made, undisturbed."
+    return train(root, jobs['prepared'].folder/'ds', env={'PYTHONHASHSEED': '1'})
+
+
+# A browser
 
 BROWSER = next((path for name in ('chromium', 'chromium-browser', 'google-chrome',
                                   'google-chrome-stable') if (path := shutil.which(name))), None)

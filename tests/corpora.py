@@ -35,7 +35,7 @@ configs:
 
 
 def documents(n, labels=LABELS, seed=0):
-    "`n` rows with a text whose words tell the label, no two alike; ids d0, d1, …"
+    "`n` rows with a text whose words give the label away, no two alike; ids d0, d1, …"
     draw = random.Random(seed)
     def text(i, label): return ' '.join(draw.choices([f'{label}{k}' for k in range(12)], k=8)) + f' number {i}'
     return [{'id': f'd{i}', 'text': text(i, labels[i % len(labels)]),
@@ -79,7 +79,7 @@ DECODER = dict(unk_token='<unk>', bos_token='<s>', eos_token='</s>')  # none to 
 
 
 def tokenizer(texts, tokens=BERT):
-    "A fast tokenizer of the whole words of `texts`, with the special `tokens` as the first of its vocabulary."
+    "A fast tokenizer of the words of `texts`, with the special `tokens` as the first of its vocabulary."
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
     words = sorted({word for text in texts for word in text.split()})

@@ -5,7 +5,7 @@ can talk to.
     python tests/loopback_hub.py --port 8765        # by hand: HF_ENDPOINT=http://127.0.0.1:8765 HF_TOKEN=loopback-alice
 
 It speaks plain LFS (set HF_HUB_DISABLE_XET=1, as `env` does), knows users, organizations and roles, keeps
-every request and commit, and can be told to fail: `fail`, `cut`, `lose_reply`, `delay`, `drip`, `corrupt`."""
+every request and commit, and fails on demand: `fail`, `cut`, `lose_reply`, `delay`, `drip`, `corrupt`."""
 import argparse, base64, hashlib, json, re, secrets, socket, tempfile, threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,7 +33,7 @@ class Blob:
 class Commit:
     oid: str
     message: str
-    files: dict  # path -> Blob, the whole tree
+    files: dict  # path -> Blob, the complete tree
 
 
 @dataclass
@@ -163,10 +163,10 @@ def tree(hub, request, kind, name, revision, path=''):
     here = lambda p: deep or '/' not in p.removeprefix(path).strip('/')
     dirs = [{'type': 'directory', 'path': d, 'oid': hashlib.sha1(d.encode()).hexdigest(), 'size': 0}
             for d in sorted(folders(inside)) if d != path and d.startswith(path) and here(d)]
-    found = dirs + [entry(p, b) for p, b in inside.items() if here(p)]
+    entries = dirs + [entry(p, b) for p, b in inside.items() if here(p)]
     start = int(request.query.get('cursor', ['0'])[0])
-    reply = as_json(found[start:start + hub.page])
-    if start + hub.page < len(found):
+    reply = as_json(entries[start:start + hub.page])
+    if start + hub.page < len(entries):
         reply.headers['Link'] = f'<{hub.url}{request.path}?recursive={deep}&cursor={start + hub.page}>; rel="next"'
     return reply
 
@@ -447,10 +447,10 @@ class Handler(BaseHTTPRequestHandler):
             if planned: raise planned
             for methods, pattern, function in ROUTES:
                 if request.method in methods and (match := pattern.fullmatch(request.path)):
-                    found = {k: v for k, v in match.groupdict().items() if v is not None}
+                    fields = {k: v for k, v in match.groupdict().items() if v is not None}
                     if pattern.pattern.startswith((API, FILE)):
-                        found['kind'] = 'dataset' if found.get('kind', '').startswith('dataset') else 'model'
-                    with self.hub.lock: return function(self.hub, request, **found)
+                        fields['kind'] = 'dataset' if fields.get('kind', '').startswith('dataset') else 'model'
+                    with self.hub.lock: return function(self.hub, request, **fields)
             raise Fault(404, f'no such address: {request.method} {request.path}')
         except Fault as fault:
             # a 409 must carry a url

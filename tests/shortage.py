@@ -8,7 +8,7 @@ whatever the machine has.
 What is counted are operations that may need memory, forward and backward; views need none."""
 import functools, itertools
 
-ERRORS = ('CUDA', 'Python', 'torch', 'oneDNN', 'C++')  # who may tell that memory ran out, each in its own words
+ERRORS = ('CUDA', 'Python', 'torch', 'oneDNN', 'C++')  # who may report that memory ran out, each in its own words
 
 
 def out_of_memory(who):

@@ -23,13 +23,13 @@ SAID_BY = {  # module, or package: the commands that print what it says, each of
 
 def options(command):
     parser = importlib.import_module(COMMANDS[command]).parser()
-    found, parsers = set(), [parser]
+    names, parsers = set(), [parser]
     for p in parsers:
-        found |= set(p._option_string_actions)
+        names |= set(p._option_string_actions)
         for action in p._actions:
             if isinstance(action.choices, dict):
                 parsers += [sub for sub in action.choices.values() if hasattr(sub, '_option_string_actions')]
-    return found
+    return names
 
 
 def texts(tree):
@@ -66,23 +66,25 @@ def wrong(path):
             if program in OTHERS: continue
             if program: lacking = [] if option in known[program] else [program]
             elif owner: lacking = [name for name in SAID_BY[owner] if option not in known[name]]
-            else: lacking = [] if any(option in found for found in known.values()) else ['any command']
+            else: lacking = [] if any(option in options for options in known.values()) else ['any command']
             if lacking:
                 yield f'{path.relative_to(ROOT)}:{line}: {option} is no option of {", ".join(lacking)}: {text[:80]!r}'
 
 
 @pytest.mark.parametrize('path', MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_options_exist(path):
+    "Every option that a module names in its strings is one of the commands that say it."
     assert list(wrong(path)) == []
 
 
 def test_wrong_advice_is_found(tmp_path, monkeypatch):
+    "A misspelt option, an option of another command, and one that only one of two commands has."
     import sys
     monkeypatch.setattr(sys.modules[__name__], 'ROOT', tmp_path)
     (tmp_path/'cleaner_finetune.py').write_text('f"{1} rows; see --threshhold"\n"give --threshold, then '
                                                 'classifier_model --epochs 3 or --epoch"\n"torchrun --nproc 2"\n')
-    assert [re.match(r'\S+ (\S+)', found)[1]
-            for found in wrong(tmp_path/'cleaner_finetune.py')] == ['--threshhold', '--epoch']
+    assert [re.match(r'\S+ (\S+)', fault)[1]
+            for fault in wrong(tmp_path/'cleaner_finetune.py')] == ['--threshhold', '--epoch']
     (tmp_path/'core').mkdir()
     (tmp_path/'core'/'records.py').write_text('"fix it, or pass --merge-labels"\n')
     assert len(list(wrong(tmp_path/'core'/'records.py'))) == 1

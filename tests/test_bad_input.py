@@ -11,7 +11,7 @@ from loopback_hub import LoopbackHub
 
 ROWS = documents(60)
 GOOD = jsonl(ROWS)
-BROKEN = GOOD + b'{"text": "cut off'  # told only by who reads to the end
+BROKEN = GOOD + b'{"text": "cut off'  # noticed only when read to the end
 SPLITS = {'ds/train.csv': csv_bytes(ROWS[:45]), 'ds/test.csv': csv_bytes(ROWS[45:])}
 LATIN = (
     '{"text": "Sehr geehrte Damen und Herren, für die Prüfung der Größe fehlt noch das Maß", "label": "Brief"}'.encode(
@@ -196,7 +196,7 @@ CLEANER = [
             setup=lambda folder: (folder/'out'/'x_test.jsonl').mkdir(parents=True), own=True),
     cleaner('the input is the output', ['-f', 'raw_train.jsonl', '-o', 'data/raw'],
             'raw_train.jsonl: is an input file', files={'data/raw_train.jsonl': BROKEN}, own=True),
-    cleaner('the input is the output, by its whole name', ['-o', 'data/raw.jsonl'],
+    cleaner('the input is the output, by its full name', ['-o', 'data/raw.jsonl'],
             'raw.jsonl: is an input file', raw=BROKEN),
     cleaner('the input is the output, through a link', ['-o', 'link/raw', '-f', 'raw_test.jsonl'],
             'raw_test.jsonl: is an input file', files={'data/raw_test.jsonl': BROKEN},
@@ -370,8 +370,8 @@ def outcomes(request, tmp_path_factory, bert):
     hub = LoopbackHub()
     tokens = {role: hub.add_user('alice', role=role) for role in ('read', 'write')}
     def outcome(bad, root):
-        folder, env = prepared(bad, root, bert), environment(
-            root, **hub.env(tokens[bad.user['role']] if bad.user else None, root/'hf')) | bad.env
+        folder, token = prepared(bad, root, bert), tokens[bad.user['role']] if bad.user else None
+        env = environment(root, **hub.env(token, root/'hf')) | bad.env
         before = snapshot(folder)
         return command(bad.name, *bad.argv, cwd=folder, env=env), before, snapshot(folder)
     cases = {item.callspec.id: item.callspec.params['bad']
@@ -423,7 +423,7 @@ def one_line(done, name, says):
     assert done.returncode == 2, (done.returncode, line)
     assert done.stdout == ''
     assert len(line) < 700
-    assert 'hf_' not in done.stderr, 'a token was told'
+    assert 'hf_' not in done.stderr, 'a token was printed'
 
 
 # What looks bad and works
@@ -440,7 +440,7 @@ def clean(tmp_path, main_here):
 
 
 def test_label_with_one_row(clean):
-    "It is dropped, or kept in train where the user says so; both are told."
+    "It is dropped, or kept in train where the user says so; both are logged."
     rows = jsonl([*ROWS, {'id': 'lone', 'text': 'a single memo', 'label': 'memo'}])
     done, out = clean(rows)
     assert "WARNING: dropped 1 label with fewer than 2 rows: 'memo'" in done.stderr
@@ -452,8 +452,8 @@ def test_label_with_one_row(clean):
 
 
 def test_cap_only_if_asked_for(clean):
-    """A tiny label costs nothing by default; with the cap its price is told, and the way to the least, which
-    keeps what was said."""
+    """A tiny label costs nothing by default; with the cap its price is logged, and the option that
+    keeps the most rows, which keeps as many as it promises."""
     rng = Random(0)
     rows = jsonl([{'id': f'{label}{i}', 'text': ' '.join(f'{label}{rng.randrange(10**6)}' for _ in range(4)),
                    'label': label}
@@ -477,6 +477,7 @@ def test_cap_only_if_asked_for(clean):
 
 
 def test_all_rows_unique(clean):
+    "Of a corpus without copies, every row is kept."
     _, out = clean(GOOD)
     assert out['removed'] == []
     assert len(out['train']) + len(out['test']) == len(ROWS)
@@ -494,7 +495,7 @@ def test_texts_that_differ_in_a_symbol(clean):
 
 
 def test_commands_that_differ_in_one_word(clean):
-    """Near copies with different labels stay, which is told with the way out; so do texts that differ in the
+    """Near copies with different labels stay, which is logged with the way out; so do texts that differ in the
     order of their words."""
     order, transfer = ('please could you be so kind and turn {} the big light in the {} for me now',
                        'move the money from my {} account to my {} account')
@@ -530,16 +531,17 @@ def test_bad_rows_are_set_aside(clean):
     assert 'WARNING: 7 bad rows skipped; the first: raw.jsonl line 31: broken JSON' in done.stderr
     assert [(r['file'], r['line']) for r in out['rejected']] == [('raw.jsonl', 31 + i) for i in range(7)]
     assert [r['raw'] for r in out['rejected']] == [line.decode('utf-8', 'backslashreplace') for line in bad]
-    for found, reason in zip(out['rejected'], ['broken JSON', 'invalid UTF-8', 'text is not a string',
-                                               'invalid Unicode', 'NUL byte', 'label is a list', 'not a JSON object']):
-        assert reason in found['reason']
+    for rejected, reason in zip(out['rejected'],
+                                ['broken JSON', 'invalid UTF-8', 'text is not a string',
+                                 'invalid Unicode', 'NUL byte', 'label is a list', 'not a JSON object']):
+        assert reason in rejected['reason']
     assert len(out['train']) + len(out['test']) + len(out['removed']) == len(ROWS)
     assert f'{len(ROWS) + 7:>9,}  read' in done.stdout
     assert f'{7:>9,}  removed: rejected when read' in done.stdout
 
 
 def test_rows_that_lack_something(clean):
-    "Empty texts and rows without a label are removed, counted and told; they stop nothing, and nothing is lost."
+    "Empty texts and rows without a label are removed, counted and logged; they stop nothing, and nothing is lost."
     lacks = [b'{"text": null, "label": "invoice"}', b'{"text": " \\n", "label": "invoice"}',
              b'{"text": NaN, "label": "invoice"}', b'{"text": "a b", "label": ""}', b'{"text": "a c", "label": NaN}',
              b'{"text": "a d", "label": null}', b'{"text": "a e", "label": "\xe2\x80\x8b"}',
@@ -555,6 +557,7 @@ def test_rows_that_lack_something(clean):
 
 
 def test_nothing_to_reject(clean):
+    "The file of rejected rows is there, and empty."
     _, out = clean(GOOD, '--bad-rows', 'reject')
     assert out['rejected'] == []
 
@@ -573,6 +576,7 @@ def test_earlier_output_outlives_a_failure(tmp_path):
 
 
 def test_dry_run_writes_nothing(tmp_path):
+    "The numbers are printed; no file and no folder appears."
     put(tmp_path, {'data/raw.jsonl': GOOD})
     before = sorted(tmp_path.rglob('*'))
     done = succeeds(command('cleaner_finetune', *CLEAN, '--target-hf-dataset', './ds', '--dry-run',
@@ -587,6 +591,7 @@ def test_dry_run_writes_nothing(tmp_path):
 
 @pytest.mark.parametrize('bad', CLEANER + CLASSIFIER)
 def test_one_line(outcomes, run_inside, request, bad):
+    "One line of error that says what is wrong, exit code 2, and every file as it was."
     done, before, after = outcomes[request.node.callspec.id] if bad.own else run_inside(bad)
     one_line(done, bad.name, bad.says)
     assert after == before, ('files changed or appeared: '

@@ -13,7 +13,7 @@ FILLER = [f'filler{i}' for i in range(60)]
 
 
 def late(n, seed, words=60, at=-6):
-    "Rows whose label is told by a few words near the end, behind `words` words that say nothing."
+    "Rows whose label shows in a few words near the end, behind `words` words that say nothing."
     rng = np.random.default_rng(seed)
     rows = []
     for i in range(n):
@@ -50,7 +50,7 @@ def windows(tmp_path_factory):
 
 
 def test_windows_find_a_late_signal(windows):
-    "The first tokens cannot tell the label; the last ones, and windows, can."
+    "The first tokens do not show the label; the last ones, and windows, do."
     models, _ = windows
     top = {name: result.metrics['top_1'] for name, (result, _) in models.items()}
     assert top['head'] <= .75, top
@@ -160,10 +160,10 @@ def test_calibration_is_in_the_weights(noisy):
 def test_figures_with_intervals_at_both_frequencies(noisy):
     "Every headline figure has an interval that holds it, and stands a second time at the frequencies of the source."
     m = noisy.metrics
-    for found in (m, m['natural'], *(v for v in m['baselines'].values() if v)):
-        for figure, (low, high) in found['intervals'].items():
-            assert low <= found[figure] <= high or figure in ('log_loss', 'brier'), figure
-        assert set(found['intervals']) >= {'top_1', 'top_2', 'top_3', 'macro_f1', 'weighted_f1', 'balanced_accuracy'}
+    for figures in (m, m['natural'], *(v for v in m['baselines'].values() if v)):
+        for figure, (low, high) in figures['intervals'].items():
+            assert low <= figures[figure] <= high or figure in ('log_loss', 'brier'), figure
+        assert set(figures['intervals']) >= {'top_1', 'top_2', 'top_3', 'macro_f1', 'weighted_f1', 'balanced_accuracy'}
     recall = {d['label']: d['recall'] for d in m['per_label']}
     assert m['natural']['top_1'] == pytest.approx(
         .8 * recall['contract'] + .1 * recall['invoice'] + .1 * recall['minutes'])
@@ -175,18 +175,20 @@ def test_figures_with_intervals_at_both_frequencies(noisy):
 
 
 def test_card_has_metrics_and_confusion_matrix(noisy):
+    "Intervals, natural frequencies, calibration, thresholds, and the counts of the matrix."
     card = (noisy.folder/'model'/'README.md').read_text()
-    for told in ('95% interval', 'At the frequencies of the source', 'Rows are the truth, columns the answers',
-                 'Expected calibration error', 'Minimum probability'):
-        assert told in card, told
+    for phrase in ('95% interval', 'At the frequencies of the source', 'Rows are the truth, columns the answers',
+                   'Expected calibration error', 'Minimum probability'):
+        assert phrase in card, phrase
     counts = noisy.metrics['confusion']['counts']
     assert f'| contract | {counts[0][0]} | {counts[0][1]} | {counts[0][2]} |' in card
 
 
 def test_abstains(noisy):
+    "With a minimum confidence exactly the rows below it get no answer."
     from libdocs.classifiers.deberta import DebertaZeroShot
-    classifier, results = DebertaZeroShot(str(noisy.folder/'model'),
-                                          device='cpu'), read_jsonl(noisy.folder/'res'/'results.jsonl')
+    classifier = DebertaZeroShot(str(noisy.folder/'model'), device='cpu')
+    results = read_jsonl(noisy.folder/'res'/'results.jsonl')
     middle = float(np.median([r['scores'][0] for r in results]))
     answers = classifier.classify([r['text'] for r in results], min_confidence=middle)
     assert [bool(a) for a in answers] == [r['scores'][0] >= middle for r in results]
@@ -210,7 +212,7 @@ def test_validation_split_of_the_dataset(one_thread, tmp_path):
         tuned(tmp_path, data)
 
 
-# Rows of one's own
+# A file of your own
 
 def examples(folder, rows, *argv):
     put(folder, {'own.jsonl': ''.join(json.dumps(row) + '\n' for row in rows).encode()})
@@ -233,9 +235,9 @@ def test_labels_that_the_model_does_not_know(noisy):
     assert without['log_loss'] > 0
     assert m['brier'] > without['brier']
     assert {d['label']: d['f1'] for d in m['per_label']}.items() >= dict(memo=0, receipt=0).items()
-    told = ("3 of 60 test rows (5.0%) have labels that the model does not know, so that every answer to "
-            "them is wrong: 'memo' (2), 'receipt' (1).")
-    assert told in done.stdout
+    warning = ("3 of 60 test rows (5.0%) have labels that the model does not know, so that every answer to "
+               "them is wrong: 'memo' (2), 'receipt' (1).")
+    assert warning in done.stdout
     assert '3 of 60 rows have a label that the model does not know' in done.stderr
     page = (noisy.folder/'own'/'report.html').read_text()
     assert 'have labels that the model does not know' in page
@@ -246,6 +248,7 @@ def test_labels_that_the_model_does_not_know(noisy):
 
 
 def test_a_file_of_other_labels_is_refused(noisy):
+    "If no label is known there is nothing to measure, and that is said."
     done = examples(noisy.folder, [r | dict(label='memo') for r in documents(6)])
     assert done.returncode == 2
     assert "the model knows none of the labels of the test data: no label 'memo'" in done.stderr
@@ -253,6 +256,7 @@ def test_a_file_of_other_labels_is_refused(noisy):
 
 
 def test_the_rungs_learn_from_the_rows_of_the_model(noisy):
+    "The baselines too are trained on the rows that were held out for validation."
     from libdocs.evaluation.baselines import linear_predictions
     train, test = (pd.read_csv(noisy.folder/'data'/f'{name}.csv', dtype=str) for name in ('train', 'test'))
     answers = linear_predictions(train, test.text)  # it was trained once more on all rows
@@ -262,7 +266,7 @@ def test_the_rungs_learn_from_the_rows_of_the_model(noisy):
 
 
 def test_two_evaluations_at_once(noisy):
-    "The second is told who holds the folder, and changes nothing; when the first is done, it may."
+    "The second names the process that holds the folder, and changes nothing; when the first is done, it may."
     code = '''if True:
         import sys, pandas as pd
         from libdocs.finetune.run import run
@@ -315,21 +319,21 @@ def test_lora_publishes_an_ordinary_model(one_thread, tmp_path):
     assert not any('lora' in name for name in after)
     name = 'bert.embeddings.word_embeddings.weight'
     assert (before[name] == after[name]).all()
-    assert (before['bert.encoder.layer.0.output.dense.weight'] != after[
-        'bert.encoder.layer.0.output.dense.weight']).any()
+    name = 'bert.encoder.layer.0.output.dense.weight'
+    assert (before[name] != after[name]).any()
     assert len(classifier.classify('invoice1')[0]) == 3
 
 
 def test_lora_refit_after_an_interruption(tmp_path, monkeypatch):
     "The products begin alike whether the refit follows the training at once or in another process."
-    from libdocs.finetune import finetune as room
+    import libdocs.finetune.finetune as module
     data = dataset(tmp_path/'data', documents(300), documents(15, seed=1))
     options = dict(base_model=str(tiny_bert(tmp_path/'base', [r['text'] for r in documents(90)])),
                    epochs=1, lora=True, max_length=16, refit='on')
     tuned(tmp_path, data, 'whole', **options)
     def interrupted(*given): raise KeyboardInterrupt
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(room, '_refitted', interrupted)
+        patch.setattr(module, '_refitted', interrupted)
         tuned(tmp_path, data, 'parts', **options)
     tuned(tmp_path, data, 'parts', **options)
     whole, parts = ((tmp_path/f'{name}_run'/'refit'/'model.safetensors').read_bytes() for name in ('whole', 'parts'))
@@ -337,6 +341,7 @@ def test_lora_refit_after_an_interruption(tmp_path, monkeypatch):
 
 
 def test_lora_without_peft_says_so(monkeypatch):
+    "With the command that installs it."
     from libdocs.finetune.lora import with_lora
     from libdocs.core.errors import InputError
     monkeypatch.setitem(sys.modules, 'peft', None)
@@ -346,6 +351,7 @@ def test_lora_without_peft_says_so(monkeypatch):
 # Phase 1 with a natural test split
 
 def test_natural_test(tmp_path):
+    "The test split keeps the frequencies of the source; only the train split is capped."
     rows = documents(300, labels=('invoice',)) + documents(60, labels=('contract',), seed=1)
     put(tmp_path, {'raw/rows.jsonl': jsonl([dict(text=r['text'], label=r['label']) for r in rows])})
     done = command('cleaner_finetune', '-i', 'raw', '-f', 'rows.jsonl', '-o', 'out/x', '--target-hf-dataset', './ds',
@@ -353,9 +359,9 @@ def test_natural_test(tmp_path):
     succeeds(done)
     test, train = (pd.Series([r['label'] for r in read_jsonl(tmp_path/'out'/f'x_{split}.jsonl')]).value_counts()
                    for split in ('test', 'train'))
-    told = json.loads((tmp_path/'ds'/'label_frequencies.json').read_text())
-    assert told['test'] == 'natural'
-    assert test['invoice'] / told['labels']['invoice'] == pytest.approx(.2, abs=.02)
+    frequencies = json.loads((tmp_path/'ds'/'label_frequencies.json').read_text())
+    assert frequencies['test'] == 'natural'
+    assert test['invoice'] / frequencies['labels']['invoice'] == pytest.approx(.2, abs=.02)
     assert train['invoice'] == 2 * train['contract']
     assert 'as frequent as they were after cleaning' in (tmp_path/'ds'/'README.md').read_text()
 

@@ -80,8 +80,10 @@ AROUND = {'xlnet': '$A:0 </s>:0 <s>:2', 'funnel': '<s>:2 $A:0 </s>:0'}  # the ot
 
 
 def is_decoder(name):
-    return 'CausalLM' in str(AutoModelForCausalLM._model_mapping.get(FAMILIES[name][0], '')) and FAMILIES[
-        name][0] not in AutoModelForMaskedLM._model_mapping.keys() and not small(name).is_encoder_decoder
+    config = FAMILIES[name][0]
+    generates = 'CausalLM' in str(AutoModelForCausalLM._model_mapping.get(config, ''))
+    fills_gaps = config in AutoModelForMaskedLM._model_mapping.keys()
+    return generates and not fills_gaps and not small(name).is_encoder_decoder
 
 
 def tokenizer_of(name):
@@ -130,6 +132,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
 
 @pytest.mark.parametrize('name', [name for name in FAMILIES if name != 'mra'])
 def test_family(name, tmp_path):
+    "The head is new, the rest is the base model's; padding, LoRA, calibration and long texts work."
     torch.manual_seed(0)
     config, cls = FAMILIES[name]
     nli = cls(small(name, num_labels=2))
@@ -155,7 +158,7 @@ def test_family(name, tmp_path):
 
 
 def lora(model, padding, inputs, before):
-    "LoRA trains no layer of the head by products, and the head whole; merged, the model is an ordinary one."
+    "LoRA trains no layer of the head by products, and the head as it is; merged, the model is an ordinary one."
     layers, head = lora_parts(model)
     if not layers:  # I-BERT and SqueezeBERT have no linear layers but those of their heads
         with pytest.raises(InputError, match='has no linear layers that LoRA could train beside'): with_lora(model)

@@ -111,6 +111,7 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize('kind', COMMANDS)
 @pytest.mark.parametrize('place', range(PLACES))
 def test_killed_and_given_again(whole, tmp_path, kind, place, record_property):
+    "Killed at a change of a file and given again, a command makes the same files."
     expected, changes, _ = whole[kind]
     assert changes > 30
     put(tmp_path/'work', INPUTS[kind])
@@ -128,6 +129,7 @@ def test_killed_and_given_again(whole, tmp_path, kind, place, record_property):
 
 @pytest.mark.parametrize('kind', COMMANDS)
 def test_given_again_nothing_is_done(whole, kind, record_property):
+    "A job that is done is not done again: each stage is found, no file is touched."
     expected, _, work = whole[kind]
     record_property('seconds whole', (work.parent/'seconds').read_text())
     before = {p: p.stat().st_mtime_ns for p in work.rglob('*') if p.is_file()
@@ -150,6 +152,7 @@ def asked_to_end(work, sent, kind='train'):
 
 @pytest.mark.parametrize('sent,code', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_asked_to_end_in_training(whole, tmp_path, sent, code):
+    "A checkpoint is kept, the log says how to resume, and the resumed training ends with the same files."
     work = tmp_path/'work'
     done = asked_to_end(work, sent)
     assert done.returncode == code, done.stderr
@@ -163,6 +166,7 @@ def test_asked_to_end_in_training(whole, tmp_path, sent, code):
 
 
 def test_damaged_checkpoints_are_found(whole, tmp_path):
+    "A flipped bit is noticed; the training starts without that checkpoint and ends the same."
     work = tmp_path/'work'
     asked_to_end(work, signal.SIGTERM)
     for checkpoint in (work/'model_run'/'train.part'/'checkpoints').iterdir():
@@ -183,6 +187,7 @@ def test_damaged_checkpoints_are_found(whole, tmp_path):
                           ('train', 'model_run/tokenize/train.arrow', 'tokenize'),
                           ('train', 'model_run/train.json', 'train'), ('train', 'res/results.jsonl', 'evaluate')])
 def test_what_was_damaged_is_done_again(whole, tmp_path, kind, name, stage):
+    "The stage that made a damaged file runs again, those whose inputs are the same do not."
     expected, _, work = whole[kind]
     shutil.copytree(work, tmp_path/'work')
     path = tmp_path/'work'/name
@@ -197,6 +202,7 @@ def test_what_was_damaged_is_done_again(whole, tmp_path, kind, name, stage):
 
 @pytest.mark.parametrize('kind,folder', [('clean', 'out/letters_run'), ('train', 'model_run')])
 def test_one_at_a_time(whole, kind, folder):
+    "A second job on a run folder in use ends at once, with one line, and touches nothing."
     from libdocs.core.runs import held
     expected, _, work = whole[kind]
     with held(work/folder): done = start(work, kind)
@@ -228,7 +234,7 @@ def test_full_disk(whole, tmp_path, kind, share):
     assert made(work) == expected
 
 
-# Memory that is short: see test_memory.py for every operation; here one of them, in the whole job
+# Memory that is short: see test_memory.py for every operation; here one of them, in the complete job
 
 HEAVY = ['--input-hf-dataset', './ds', '-o', './model', '-m', './base', '--epochs', '3', '--device',
          'cpu', '--dtype', 'float32', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
@@ -274,6 +280,7 @@ def same_answers(one, other):
 
 @pytest.mark.parametrize('when', ['train', 'evaluate'])
 def test_smaller_batches_when_memory_is_short(roomy, tmp_path, when):
+    "The job ends with the same answers, and says that memory ran out."
     work = undone(roomy, tmp_path/'work', when)
     done = well(short_of_memory(work, when, 2 * LONG))
     assert 'the memory of cpu ran out' in done.stderr, done.stderr
@@ -285,6 +292,7 @@ NAMED = r"error: a text of \d+ tokens does not fit into the memory of cpu: .* It
 
 @pytest.mark.parametrize('when', ['train', 'evaluate'])
 def test_one_text_that_does_not_fit_is_named(roomy, tmp_path, when):
+    "If even one text alone does not fit, the error says which."
     done = short_of_memory(undone(roomy, tmp_path/'work', when), when, LONG - 1)
     assert done.returncode == 2, done.stderr
     assert re.search(NAMED, done.stderr), done.stderr
@@ -312,6 +320,7 @@ def test_strange_surroundings(whole, tmp_path, kind, inputs):
 
 @pytest.mark.parametrize('kind,outputs', [('clean', 'out'), ('clean', 'ds'), ('train', 'model'), ('train', 'res')])
 def test_outputs_that_cannot_be_written(tmp_path, kind, outputs):
+    "One line that says why, exit code 2, no traceback."
     put(tmp_path/'work', INPUTS[kind])
     done = warm.run(READ_ONLY, ['-c', outputs, *COMMANDS[kind]], tmp_path/'work', environment(tmp_path/'home'))
     assert done.returncode == 2, done.stderr

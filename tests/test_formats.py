@@ -1,4 +1,4 @@
-"""Files as other programs write them: read as they are meant, told in the log, and published so that others
+"""Files as other programs write them: read as they are meant, named in the log, and published so that others
 can open them."""
 import json, logging
 
@@ -36,11 +36,13 @@ WRITTEN = {  # name -> bytes
 
 @pytest.mark.parametrize('name', WRITTEN)
 def test_read_as_it_is_meant(tmp_path, name):
+    "However the rows are written, the same texts and labels come out."
     (tmp_path/name).write_bytes(WRITTEN[name])
     assert read_records(tmp_path/name).df[['text', 'label']].values.tolist() == frame().values.tolist()
 
 
 def test_what_is_not_plain_is_told(tmp_path, caplog):
+    "The log names what was detected: encoding, delimiter, format, a column without a name."
     caplog.set_level(logging.INFO, 'libdocs')
     expected = {
         'array.json': 'one JSON text', 'utf16.jsonl': 'UTF-16', 'semicolons.csv': "separated by ';'",
@@ -54,6 +56,7 @@ def test_what_is_not_plain_is_told(tmp_path, caplog):
 
 
 def test_a_given_delimiter(tmp_path):
+    "It is taken instead of the one that would be detected."
     (tmp_path/'a.csv').write_text('text,label;other\nof a,b;c\n')
     with pytest.raises(InputError, match='other'):
         read_records(tmp_path/'a.csv', text='text', label='missing', delimiter='semicolon')
@@ -76,6 +79,7 @@ def test_labels_of_any_type_are_the_same_in_every_format(tmp_path, values):
 
 
 def test_class_names_of_datasets(tmp_path):
+    "Numbers of a ClassLabel column become their names; a missing one becomes empty."
     import datasets
     features = datasets.Features(text=datasets.Value('string'),
                                  label=datasets.ClassLabel(names=['complaint', 'invoice']))
@@ -99,6 +103,7 @@ def test_a_nameless_column_can_be_published(tmp_path):
 
 
 def test_numbers_of_two_files_are_one_label(tmp_path):
+    "With merge_labels, 1 and 1.0 are one label."
     from libdocs.phases.preparation import prepare
     for name, labels in (('part1.csv', ['0', '1']), ('part2.csv', ['0.0', '1.0'])):
         part = ROWS[:12] if name == 'part1.csv' else ROWS[12:]

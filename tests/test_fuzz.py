@@ -31,9 +31,9 @@ def damaged(draw, originals):
     return data
 
 
-def fuzz(target, data, found=()):
-    "Give `target` what was `found` to break it once, and what `data` draws."
-    for value in found: target(value)
+def fuzz(target, data, known=()):
+    "Give `target` what was `known` to break it once, and what `data` draws."
+    for value in known: target(value)
     def tried(value): target(value)
     begun = time.monotonic()
     for n in count():
@@ -64,17 +64,19 @@ FILES = {ending + how: packed(data, how) for ending, data in CORPORA.items()
 
 @pytest.mark.parametrize('ending', FILES)
 def test_records(tmp_path, ending):
+    "Whatever the bytes, rows come out as they can be written and read again, or one line of error."
     from libdocs.core.records import read_records, write_jsonl
     path = tmp_path/f'corpus{ending}'
     def read(data):
         path.write_bytes(data)
-        try: found = read_records(path, bad_rows='reject')
+        try: records = read_records(path, bad_rows='reject')
         except InputError as error: return one_line(error)
-        back = read_records(write_jsonl(tmp_path/'back.jsonl', found.df))
-        assert back.df[['id', 'text', 'label']].values.tolist() == found.df[['id', 'text', 'label']].values.tolist()
-        write_jsonl(tmp_path/'rejected.jsonl', found.rejected)
-    fuzz(read, damaged([FILES[ending]]) if '.' not in ending[1:] else st.one_of(damaged([FILES[ending]]), damaged(
-        [CORPORA[ending.rsplit('.', 1)[0]]]).map(lambda data: packed(data, '.' + ending.rsplit('.', 1)[1]))))
+        back = read_records(write_jsonl(tmp_path/'back.jsonl', records.df))
+        assert back.df[['id', 'text', 'label']].values.tolist() == records.df[['id', 'text', 'label']].values.tolist()
+        write_jsonl(tmp_path/'rejected.jsonl', records.rejected)
+    hostile, (form, dot, packing) = damaged([FILES[ending]]), ending[1:].partition('.')
+    if dot: hostile = st.one_of(hostile, damaged([CORPORA[f'.{form}']]).map(lambda data: packed(data, f'.{packing}')))
+    fuzz(read, hostile)
 
 
 CELLS = st.lists(st.sampled_from(['pay', 'the "bill"', 'now,', 'Springfield, IL', '\n', '\r\n', '"',
@@ -94,8 +96,8 @@ def test_csv_as_it_was_written(tmp_path):
     def read(given):
         rows, delimiter, quoting = given
         (tmp_path/'a.csv').write_text(csv_of(rows, delimiter=delimiter, quoting=quoting), newline='')
-        found = list(iter_rows(tmp_path/'a.csv', columns=('text', 'label')))
-        assert [list(row.values()) for _, _, row, _ in found] == rows
+        given_back = list(iter_rows(tmp_path/'a.csv', columns=('text', 'label')))
+        assert [list(row.values()) for _, _, row, _ in given_back] == rows
     fuzz(read, st.tuples(st.lists(st.tuples(CELLS, KINDS, CELLS).map(list), min_size=1, max_size=12),
                          st.sampled_from(',;\t|'), st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])))
 
@@ -129,9 +131,9 @@ def test_a_stray_quote_takes_no_row_away(tmp_path):
             cells[cell] = cells[cell] + '"' if end else '"' + cells[cell]
             damaged[line] = ','.join(cells) + '\r\n'
         (tmp_path/'a.csv').write_text(''.join(damaged), newline='')
-        found = list(iter_rows(tmp_path/'a.csv', columns=('text', 'label')))
-        assert b''.join(raw for _, raw, *_ in found) == ''.join(damaged[1:]).encode(), found
-        assert {row['text'].strip('"') for _, _, row, _ in found if row} <= {text for text, *_ in rows}
+        given_back = list(iter_rows(tmp_path/'a.csv', columns=('text', 'label')))
+        assert b''.join(raw for _, raw, *_ in given_back) == ''.join(damaged[1:]).encode(), given_back
+        assert {row['text'].strip('"') for _, _, row, _ in given_back if row} <= {text for text, *_ in rows}
     fuzz(read, st.lists(st.tuples(st.integers(1, 12), st.integers(0, 2), st.booleans()), min_size=1, max_size=3))
 
 
@@ -186,6 +188,7 @@ def test_results(tmp_path):
 
 
 def test_dataset_cards(tmp_path):
+    "Whatever a card or a file of frequencies holds, a dataset is read or refused with one line."
     from libdocs.finetune.data import load_task
     folder = tmp_path/'data'
     folder.mkdir()
@@ -201,6 +204,7 @@ def test_dataset_cards(tmp_path):
 
 
 def test_model_configs(tmp_path):
+    "Whatever a config holds, a model is loaded or refused with one line."
     from libdocs.classifiers.deberta import DebertaZeroShot
     whole = tiny_bert(tmp_path/'model', [row['text'] for row in ROWS], ['contract', 'invoice', 'minutes'])
     names = ['config.json', 'tokenizer_config.json']

@@ -71,6 +71,7 @@ def fails(pattern, action, *args, **options):
 # Datasets up and back
 
 def test_dataset_round_trip(hub):
+    "Made private, in one commit, and read back exactly, also by the plain client."
     hub.login('alice')
     preflight('alice/contracts', 'dataset')
     assert not hub.repos, 'preflight made a repo'
@@ -96,6 +97,7 @@ def test_plain_load_dataset_with_card(hub):
 
 
 def test_folder_of_the_same_name_is_not_taken(hub, tmp_path, monkeypatch):
+    "`alice/contracts` is on the Hub, `./alice/contracts` is a folder."
     monkeypatch.chdir(tmp_path)
     hub.login('alice')
     push(DATA, 'alice/contracts', 'dataset', 'first')
@@ -105,6 +107,7 @@ def test_folder_of_the_same_name_is_not_taken(hub, tmp_path, monkeypatch):
 
 
 def test_changed_dataset_is_read_anew(hub):
+    "The cache does not hide a newer commit."
     hub.login('alice')
     for text in ('old', 'new'):
         push({'train.csv': csv_bytes([['1', text, 'x']])}, 'alice/contracts', 'dataset', text)
@@ -156,6 +159,7 @@ def test_nothing_is_printed(hub, tmp_path):
 # Models up and back
 
 def test_model_round_trip_through_lfs(hub, bert, monkeypatch):
+    "Weights go up in parts, come down complete, and load in plain transformers."
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     hub.login('alice')
@@ -238,6 +242,7 @@ def test_fetched_dataset_is_used_offline(hub, monkeypatch):
 
 
 def test_fetched_model_is_used_when_the_hub_is_gone(hub, monkeypatch):
+    "Without weights in other formats and without code, and from the cache."
     hub.push('bert-base-uncased', {'config.json': b'{}', 'model.safetensors': b'weights',
                                    'pytorch_model.bin': b'pickle', 'modeling.py': b'code'})
     folder = fetch_model('bert-base-uncased')  # a name without owner
@@ -250,6 +255,7 @@ def test_fetched_model_is_used_when_the_hub_is_gone(hub, monkeypatch):
 
 
 def test_pickles_are_refused(hub):
+    "They are not even downloaded; a repo without a config is no model."
     hub.push('alice/old', {'config.json': b'{}', 'pytorch_model.bin': b'pickle'})
     fails('pytorch_model.bin.*pickle can run code', fetch_model, 'alice/old')
     assert not hub.asked('GET', 'pytorch_model.bin')
@@ -258,6 +264,7 @@ def test_pickles_are_refused(hub):
 
 
 def test_corrupt_download_is_fetched_again(hub):
+    "Once; a file that is damaged twice is an error."
     files = {'config.json': b'{"a": 1}', 'model.safetensors': b'weights' * 1000}
     commit = hub.push('alice/model', files)
     hub.corrupt(f'/lfs/|resolve/{commit.oid}/config.json', times=2)
@@ -284,6 +291,7 @@ def test_a_file_is_checked_by_who_asks_for_it(hub, monkeypatch):
 
 
 def test_private_repos(hub, monkeypatch):
+    "Only who may read them can; others learn no more than that there may be none."
     token = hub.login('alice')
     push(DATA, 'alice/secret', 'dataset', 'first')
     assert load_splits('alice/secret')['test'].values.tolist() == HARD[:3]
@@ -295,6 +303,7 @@ def test_private_repos(hub, monkeypatch):
 
 
 def test_preflight_says_who_may_not(hub, monkeypatch):
+    "No token, a wrong one, one that may only read, an organization without the right to write."
     fails('there is no token', preflight, 'alice/x', 'dataset')
     hub.login('alice', role='read')
     fails('may only read', preflight, 'alice/x', 'dataset')
@@ -315,6 +324,7 @@ def test_preflight_says_who_may_not(hub, monkeypatch):
 
 
 def test_a_public_repo_is_not_taken_for_a_private_one(hub):
+    "Nothing is published there unless it is asked for."
     hub.login('alice')
     hub.create('alice/open', 'dataset', private=False)
     fails('give private=False to publish there', preflight, 'alice/open', 'dataset')
@@ -327,6 +337,7 @@ def test_a_public_repo_is_not_taken_for_a_private_one(hub):
 
 
 def test_reading_what_is_not_there(hub, monkeypatch, tmp_path):
+    "The error distinguishes a repo, a folder and an illegal name."
     monkeypatch.chdir(tmp_path)
     for read in (load_splits, fetch_model):
         fails('no such repo', read, 'alice/nothing')
@@ -346,6 +357,7 @@ def test_reading_what_is_not_there(hub, monkeypatch, tmp_path):
 
 
 def test_unreachable_hub_is_told_in_time(hub, monkeypatch, tmp_path):
+    "A server that does not answer is not waited for long, and a folder is offered instead."
     hub.login('alice')
     monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', NOWHERE)
     for action in (lambda: preflight('alice/x', 'model'), lambda: load_splits('alice/x'),
@@ -365,6 +377,7 @@ def test_unreachable_hub_is_told_in_time(hub, monkeypatch, tmp_path):
                                            (429, 'contracts$'), (429, '/repos/create'), (500, '/commit/'),
                                            (503, '/repos/create'), (502, 'contracts$')])
 def test_passing_faults(hub, naps, status, where):
+    "A server that is busy or broken for a moment is asked again, and nothing is done twice."
     hub.login('alice')
     hub.fail('GET|POST', where, status, headers={'Retry-After': '7'} if status == 429 else None)
     pushed = push(DATA, 'alice/contracts', 'dataset', 'first')
@@ -376,6 +389,7 @@ def test_passing_faults(hub, naps, status, where):
 
 @pytest.mark.parametrize('where', ['/api/repos/create', '/commit/', '/api/datasets/alice/contracts$'])
 def test_cut_connections(hub, naps, where):
+    "The call is made once more, and makes one commit."
     hub.login('alice')
     hub.cut('GET|POST', where)
     push(DATA, 'alice/contracts', 'dataset', 'first')
@@ -396,6 +410,7 @@ def test_lost_replies(hub, naps):
 
 
 def test_large_files_are_sent_once(hub, bert, naps):
+    "A lost commit does not send the weights again."
     hub.login('alice')
     hub.cut('POST', '/commit/')
     push(model_files(bert), 'alice/model', 'model', 'first')
@@ -420,6 +435,7 @@ def test_bytes_sent_again(hub, bert, naps, monkeypatch, record_property, interru
 
 
 def test_unchanged_push_makes_no_commit(hub):
+    "And sends nothing."
     hub.login('alice')
     first = push(DATA, 'alice/contracts', 'dataset', 'first')
     count = len(hub.asked('POST'))
@@ -446,6 +462,7 @@ def test_two_at_once(hub, naps):
 @pytest.mark.parametrize('status, pattern', [(401, 'log in'), (403, 'may not do that.*loopback fault'),
                                              (404, 'no such repo'), (400, 'refused.*loopback fault')])
 def test_lasting_faults_are_told_at_once(hub, naps, status, pattern):
+    "What waiting cannot cure is not tried again."
     hub.login('alice')
     hub.fail('POST', '/commit/', status)
     fails(pattern, push, DATA, 'alice/contracts', 'dataset', 'first')
@@ -454,6 +471,7 @@ def test_lasting_faults_are_told_at_once(hub, naps, status, pattern):
 
 
 def test_a_hub_that_stays_down(hub, naps):
+    "It is asked with longer and longer pauses, then the error is reported."
     hub.login('alice')
     hub.fail('POST', '/commit/', 500, times=99)
     fails('failed with status 500', push, DATA, 'alice/contracts', 'dataset', 'first')
@@ -468,6 +486,7 @@ def test_a_hub_that_stays_down(hub, naps):
 # Tokens
 
 def test_tokens(hub, monkeypatch, tmp_path):
+    "An argument goes before the environment, which goes before the stored login."
     monkeypatch.setattr('huggingface_hub.constants.HF_TOKEN_PATH', str(tmp_path/'token'))
     assert find_token() is None
     (tmp_path/'token').write_text('hf_stored\n')
@@ -479,6 +498,7 @@ def test_tokens(hub, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize('token', ['plain-secret-word', 'hf_with gap', 'hf_\u00e9', 'hf_two\nlines'])
 def test_no_token_in_messages(hub, monkeypatch, token):
+    "Neither the server's words nor those of the client repeat it."
     hub.fail('GET', '/', 400, times=99, message=f'what is Bearer {token.split()[0]}?' if token.isascii() else 'what?')
     for action in (lambda: preflight('alice/x', 'dataset', token=token),
                    lambda: load_splits('alice/x', token=token), lambda: fetch_model('alice/x', token=token)):
@@ -490,6 +510,7 @@ def test_no_token_in_messages(hub, monkeypatch, token):
 # Folders
 
 def test_folder_repo_end_to_end(tmp_path, bert, monkeypatch):
+    "A folder takes the place of a repo for datasets and models, with the same files."
     from transformers import AutoModelForSequenceClassification
     monkeypatch.chdir(tmp_path)
     preflight('./out/contracts', 'dataset')

@@ -1,5 +1,5 @@
 """Every call that the two commands make to the Hub, spoilt in every way a Hub can spoil it. What may pass is
-tried again and the command ends well, with no commit twice; what may not is told in one line, nothing that
+tried again and the command ends well, with no commit twice; what may not is reported in one line, nothing that
 was done is lost, and the line `libdocs push RUN` completes the publishing. SOAK in the environment spoils
 every call in every way instead of every third call in one."""
 import os, re, shlex, shutil
@@ -47,7 +47,7 @@ def run(kind, capfd):
 
 
 def published(hub, kind):
-    "What lies on the Hub, but for files that tell times."
+    "What lies on the Hub, but for files that state times."
     return {name: b'' if name.endswith(('.md', '.html', 'metrics.json', 'libdocs.json')) else data
             for name, data in hub.files(*MADE[kind]).items()}
 
@@ -103,6 +103,7 @@ def fault_of(call, method, path, faults):
                          ids=lambda faults: str(faults[0]) if SOAK else 'by turns')
 @pytest.mark.parametrize('kind', COMMANDS)
 def test_every_call_spoilt(hub, work, kind, faults, capfd, tmp_path, tmp_path_factory, record_property):
+    "Each call of a command fails in some way; the command ends well or can be given again."
     kept = tmp_path_factory.mktemp(kind)/'kept'
     calls, expected = whole(kind, hub, work, capfd, kept)
     assert len(calls) >= CALLS[kind], calls

@@ -47,7 +47,7 @@ def imported(module):
             lazy = libdocs._MODULES  # `from libdocs import prepare`
             names = [f'{lazy[name]}.{name}' if name in lazy else name for name in full]
         else: continue
-        yield from (found for name in names if (found := nearest(name)) and found != module)
+        yield from (other for name in names if (other := nearest(name)) and other != module)
 
 
 def test_every_package_has_its_place():

@@ -87,11 +87,12 @@ def evaluation(request, words):
     whole, scores, steps = undisturbed(run)
     assert len(whole.batches) > 3
     assert whole.count > 100
-    def same(found, place): np.testing.assert_allclose(found, scores, atol=close, err_msg=f'operation {place}')
+    def same(answers, place): np.testing.assert_allclose(answers, scores, atol=close, err_msg=f'operation {place}')
     return SimpleNamespace(run=run, same=same, whole=whole, steps=steps, most=most)
 
 
 def test_evaluation_with_any_operation_failing(evaluation, caplog, record_property):
+    "Memory that runs out at any operation changes no answer."
     tried = some(each(evaluation.whole.count), evaluation.most)
     record_property('faults', len(tried))
     for n in tried:
@@ -122,6 +123,7 @@ def test_evaluation_on_two_cores(evaluation, monkeypatch):
 
 
 def test_evaluation_names_the_text_that_does_not_fit(evaluation, words):
+    "If one text alone does not fit, the error names it."
     for step in some(each(evaluation.steps), 20):
         with pytest.raises(InputError, match=NAMED), naming(words): evaluation.run(Shortage(beyond(LONGEST - 1, step)))
 
@@ -132,6 +134,7 @@ OTHERS = pytest.mark.parametrize('error', [RuntimeError('tensor sizes must match
 
 @OTHERS
 def test_evaluation_lets_other_errors_pass(evaluation, error):
+    "Only a lack of memory is caught; other errors come through as they are."
     short = Shortage(at(evaluation.whole.count // 2), [error])
     with pytest.raises(type(error)) as caught: evaluation.run(short)
     assert caught.value is error
@@ -172,8 +175,8 @@ class Training:
             loss = trainer.training_step(trainer.model, collate([self.rows[i] for i in range(len(self.rows))]))
         return np.concatenate([[loss.item()], *(p.grad.flatten().numpy() for p in trainer.model.parameters())])
 
-    def same(self, found, place):
-        np.testing.assert_allclose(found, self.numbers, atol=1e-5, err_msg=f'operation {place}')
+    def same(self, numbers, place):
+        np.testing.assert_allclose(numbers, self.numbers, atol=1e-5, err_msg=f'operation {place}')
 
 
 @pytest.fixture(params=KINDS, scope='module')
@@ -182,6 +185,7 @@ def training(request, words, tmp_path_factory):
 
 
 def test_step_with_any_operation_failing(training, caplog, record_property):
+    "Memory that runs out at any operation of a step changes no gradient."
     assert len(training.whole.batches) > 3
     assert training.whole.count > 300
     tried = some(each(training.whole.count), 10**6 if training.kind == 'deberta' else 40)
@@ -226,12 +230,14 @@ def test_step_that_computes_twice(training, caplog):
 
 
 def test_step_names_the_text_that_does_not_fit(training, words):
+    "If one text alone does not fit, the error names it."
     for step in some(each(training.steps), 8):
         with pytest.raises(InputError, match=NAMED), naming(words): training.step(Shortage(beyond(LONGEST - 1, step)))
 
 
 @OTHERS
 def test_step_lets_other_errors_pass(training, error):
+    "Only a lack of memory is caught; other errors come through as they are."
     for n in some(each(training.whole.count), 5):
         short = Shortage(at(n), [error])
         with pytest.raises(type(error)) as caught: training.step(short)
@@ -249,20 +255,22 @@ def validation(training, short):
 
 
 def test_validation_with_any_operation_failing(training):
+    "Memory that runs out at any operation of a batch changes no figure."
     whole = Shortage()
     expected = validation(training, whole)
     # of a batch: what is outside of its parts (the loss, the order of the rows) has nothing that could be made smaller
     within = [n for n in each(whole.batches[0][1] + 2 * whole.steps) if n > whole.batches[0][1]]
     for n in some(within, 20):
-        found = validation(training, Shortage(at(n)))
-        np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=f'operation {n}')
+        figures = validation(training, Shortage(at(n)))
+        np.testing.assert_allclose(figures, expected, atol=1e-5, err_msg=f'operation {n}')
 
 
 def test_validation_names_the_text_that_does_not_fit(training, words):
+    "If one text alone does not fit, the error names it."
     with pytest.raises(InputError, match=NAMED), naming(words): validation(training, Shortage(beyond(LONGEST - 1, 1)))
 
 
-# A whole training
+# A complete training
 
 def trained(training, short):
     """(The weights after two steps in which operations fail as `short` says, the numbers of the operations
@@ -290,8 +298,8 @@ def test_training_with_any_operation_failing(training):
     assert len(inside) > 300
     assert len(outside) > 20
     for n in some(sorted(inside), 8):
-        found, _ = trained(training, Shortage(at(n)))
-        np.testing.assert_allclose(found, weights, atol=1e-5, err_msg=f'operation {n}')
+        changed, _ = trained(training, Shortage(at(n)))
+        np.testing.assert_allclose(changed, weights, atol=1e-5, err_msg=f'operation {n}')
     for n in some(outside, 8):
         with pytest.raises((MemoryError, RuntimeError)) as caught: trained(training, Shortage(at(n)))
         assert is_out_of_memory(caught.value), caught.value

@@ -53,6 +53,7 @@ def test_two_processes_learn_what_one_learns(trained):
 
 
 def test_one_of_them_publishes_and_evaluates(trained):
+    "Two processes make the files of one, each of them once."
     for name, done in trained.done.items():
         assert done.stdout.count('wrote ') == 3, name
         assert done.stderr.count(' test rows') == 1, name

@@ -68,6 +68,7 @@ def opened(browser, path, width:int, scheme:str):
 
 @pytest.mark.parametrize('width, scheme', [(1280, 'light'), (390, 'dark')])
 def test_opens_cleanly_and_fits(browser, report, width, scheme):
+    "The figures are there, nothing that documents hold is run, and a phone needs not scroll sideways."
     metrics, rows, path = report
     page, faults = opened(browser, path, width, scheme)
     shown = page.inner_text('body')
@@ -88,6 +89,7 @@ def test_opens_cleanly_and_fits(browser, report, width, scheme):
 
 
 def test_every_label_is_shown_as_it_is(browser, report):
+    "Markup in a label is text."
     metrics, _, path = report
     page, _ = opened(browser, path, 1280, 'light')
     shown = page.locator('#each-label tbody th').all_text_contents()
@@ -98,6 +100,7 @@ def test_every_label_is_shown_as_it_is(browser, report):
 
 
 def test_the_table_sorts(browser, report):
+    "A click on the head of a column sorts by it."
     metrics, _, path = report
     page, faults = opened(browser, path, 1280, 'light')
     def column(n):
@@ -117,6 +120,7 @@ def test_the_table_sorts(browser, report):
 
 
 def test_size(report):
+    "A report can be sent by mail."
     assert report[2].stat().st_size < 1_500_000
 
 
@@ -153,6 +157,7 @@ CONTRAST = '''() => {
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 def test_text_can_be_read(browser, report, scheme):
+    "The weakest contrast of text and background is at least 4.5, in both schemes."
     page, _ = opened(browser, report[2], 1280, scheme)
     ratio, where = page.evaluate(CONTRAST)
     assert ratio >= 4.5, where  # WCAG 2.2, level AA

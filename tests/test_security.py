@@ -27,13 +27,13 @@ def run(tmp_path, monkeypatch, capfd):
     return lambda name, *argv: (commands[name](list(argv)), *capfd.readouterr())
 
 
-def refused(done, *told):
+def refused(done, *phrases):
     "One line, exit code 2."
     code, _, said = done
     assert code == 2, said
     assert said.count('error: ') == 1, said
     assert 'Traceback' not in said, said
-    for words in told:
+    for words in phrases:
         assert words in said, said
 
 
@@ -54,6 +54,7 @@ def bomb(ending):
 @pytest.mark.parametrize('ending', ['gz', 'zst'])
 @pytest.mark.parametrize('bad_rows', ['stop', 'reject'])
 def test_decompression_bombs(run, tmp_path, ending, bad_rows):
+    "They are refused with one line before they fill memory or disk."
     put(tmp_path, {f'data/raw.jsonl.{ending}': bomb(ending)})
     refused(run('cleaner_finetune', *CLEAN, '-f', f'raw.jsonl.{ending}', '--bad-rows', bad_rows),
             f'raw.jsonl.{ending}', '200 times its size' if bad_rows == 'reject' else ':1: longer than 64 MiB')
@@ -61,6 +62,7 @@ def test_decompression_bombs(run, tmp_path, ending, bad_rows):
 
 
 def test_limits_are_raised_by_options(run, tmp_path):
+    "The error names the option, and with it the file is read, in both commands."
     put(tmp_path, {'data/raw.jsonl.gz': gzip.compress((b' ' * 1_000_000 + b'\n') * 110 + jsonl(ROWS), 9)})
     clean = [*CLEAN, '-f', 'raw.jsonl.gz', '--label-issues', 'off']
     refused(run('cleaner_finetune', *clean), '--max-unpacked-ratio')
@@ -75,6 +77,7 @@ def test_limits_are_raised_by_options(run, tmp_path):
 
 
 def test_lines_without_end_and_values_without_bottom(run, tmp_path):
+    "Such rows are rejected like others."
     deep = json.dumps(ROWS[0])[:-1].encode() + b', "more": ' + b'[' * 50_000 + b']' * 50_000 + b'}\n'
     endless = b'{"text": "' + b'x' * (70 << 20) + b'", "label": "a"}\n'
     put(tmp_path, {'data/raw.jsonl': deep + endless + jsonl(ROWS)})
@@ -87,6 +90,7 @@ def test_lines_without_end_and_values_without_bottom(run, tmp_path):
 # What leads out, or runs
 
 def test_paths_in_a_listing_do_not_lead_out(hub, tmp_path, monkeypatch):
+    "A file name from the Hub is never a path outside the repo."
     monkeypatch.chdir(tmp_path)
     (tmp_path/'precious.csv').write_text('mine')
     for path in ('../precious.csv', '../../../../../../../../../..' + str(tmp_path/'precious.csv'),
@@ -100,6 +104,7 @@ def test_paths_in_a_listing_do_not_lead_out(hub, tmp_path, monkeypatch):
 
 
 def test_links_do_not_lead_out(tmp_path):
+    "A link in a folder repo is not followed."
     (tmp_path/'repo').mkdir()
     (tmp_path/'repo'/'train.csv').symlink_to(tmp_path/'precious.csv')
     (tmp_path/'precious.csv').write_text('mine')
@@ -113,6 +118,7 @@ def test_links_do_not_lead_out(tmp_path):
                                   '---\na: &a ["x","x","x","x","x","x","x","x","x"]\nb: &b '
                                   '[*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n---\n'])
 def test_cards_build_no_objects(tmp_path, monkeypatch, card):
+    "YAML tags run nothing, and aliases that multiply do no harm."
     monkeypatch.chdir(tmp_path)
     put(tmp_path/'ds', {'train.csv': csv_bytes(ROWS), 'test.csv': csv_bytes(ROWS[:9]), 'README.md': card.encode()})
     try: assert len(load_splits('./ds')['train']) == len(ROWS)
@@ -136,6 +142,7 @@ def pickled(folder, harm=False):
 
 
 def test_pickles_only_on_demand_and_without_code(run, tmp_path):
+    "With --allow-pickle weights are read, and code in them is still not run."
     put(tmp_path, {'ds/train.csv': csv_bytes(ROWS[:40]), 'ds/test.csv': csv_bytes(ROWS[40:])})
     texts = [row['text'] for row in ROWS]
     pickled(tiny_bert(tmp_path/'honest', texts)), pickled(tiny_bert(tmp_path/'harmful', texts), harm=True)
@@ -152,6 +159,7 @@ def test_pickles_only_on_demand_and_without_code(run, tmp_path):
 
 
 def test_code_in_a_model_is_never_run(run, tmp_path):
+    "A model that brings its own code is refused."
     put(tmp_path, {'ds/train.csv': csv_bytes(ROWS[:40]), 'ds/test.csv': csv_bytes(ROWS[40:])})
     base = tiny_bert(tmp_path/'base', [row['text'] for row in ROWS])
     config = json.loads((base/'config.json').read_text())
@@ -170,6 +178,7 @@ EVIL = ['\x1b]0;owned\x07invoice\x1b[2K', '=HYPERLINK("http://x","y")',
 
 
 def test_hostile_labels(run, tmp_path):
+    "Markup, escape sequences and formulas in labels and names are plain text in every output."
     rows = [row | {'label': EVIL[i % len(EVIL)], 'text': row['text'] + ('\x1b[31m' if i % 2 else '')}
             for i, row in enumerate(documents(120, [f'word{i}' for i in range(len(EVIL))]))]
     rows.append(rows[0] | {'id': 'x', 'label': EVIL[0].upper()})
@@ -179,10 +188,10 @@ def test_hostile_labels(run, tmp_path):
         succeeds(done)
         # libraries have escape sequences of their own
         assert not re.search('\x07|\x1b\\]|\x1b\\[31m|\x1b\\[2K', done[1] + done[2]), done
-    code, said, told = run('cleaner_finetune', *clean, '-o', 'other/letters', '--labels-to-filter', *EVIL)
-    assert code == 2, told
-    assert told.count('error: ') == 1, told
-    assert not re.search('\x07|\x1b\\]|\x1b\\[31m', told), told
+    code, said, stderr = run('cleaner_finetune', *clean, '-o', 'other/letters', '--labels-to-filter', *EVIL)
+    assert code == 2, stderr
+    assert stderr.count('error: ') == 1, stderr
+    assert not re.search('\x07|\x1b\\]|\x1b\\[31m', stderr), stderr
     for path in (tmp_path/'ds'/'train.csv', tmp_path/'ds'/'test.csv'):
         for row in csv.reader(path.open(newline='', encoding='utf-8')):
             assert not [cell for cell in row if cell.startswith(('=', '+', '-', '@', '\t', '\r'))]
@@ -231,13 +240,13 @@ def test_tokens_in_children_and_checkpoints(hub, tmp_path):
     os.waitid(os.P_PID, job.pid, os.WSTOPPED)
     seen = children(job.pid)
     for sent in (signal.SIGTERM, signal.SIGCONT): job.send_signal(sent)
-    told = job.communicate(timeout=warm.HANG)[1]
+    stderr = job.communicate(timeout=warm.HANG)[1]
     server.close()
-    assert job.returncode == 143, told
-    assert server.requests, told
-    assert any(b'wandb' in words for words in seen), told
+    assert job.returncode == 143, stderr
+    assert server.requests, stderr
+    assert any(b'wandb' in words for words in seen), stderr
     assert not [words for words in seen if b'CANARY' in words]
-    assert 'CANARY' not in told.replace(' '.join(line), '')
+    assert 'CANARY' not in stderr.replace(' '.join(line), '')
     files = [p for p in tmp_path.rglob('*') if p.is_file()]
     assert [p for p in files if p.name == 'training_args.bin']
     assert not [p for p in files if b'CANARY' in p.read_bytes()]

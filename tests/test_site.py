@@ -55,6 +55,7 @@ def notebooks():
 
 
 def test_every_notebook_is_a_page_in_the_sidebar(site):
+    "None is forgotten."
     index = (site/'index.html').read_text(encoding='utf-8')
     for path in notebooks():
         assert (site/path.with_suffix('.html')).is_file(), path
@@ -63,6 +64,7 @@ def test_every_notebook_is_a_page_in_the_sidebar(site):
 
 
 def test_links_between_pages_lead_somewhere(site):
+    "Page and anchor are there."
     anchors = {page: set(re.findall(r'\bid="([^"]+)"', page.read_text(encoding='utf-8')))
                for page in site.rglob('*.html')}
     for page in anchors:
@@ -75,6 +77,7 @@ def test_links_between_pages_lead_somewhere(site):
 
 
 def test_index_in_a_browser(address, browser):
+    "It opens without faults, and a link in the sidebar leads to its page."
     page, faults = open_page(browser, address, 'index.html')
     assert page.title().startswith('libdocs')
     assert page.locator('h1').first.inner_text().strip('¶# ').startswith('libdocs')
@@ -86,6 +89,7 @@ def test_index_in_a_browser(address, browser):
 
 @pytest.mark.parametrize('width', [1280, 390], ids=['desktop', 'phone'])
 def test_api_page_in_a_browser(address, browser, width):
+    "Signature, meanings of parameters and saved outputs are shown, on a phone too."
     page, faults = open_page(browser, address, '10_core.records.html', width)
     assert page.title().startswith('Records')
     signature = page.locator('dt[id="libdocs.core.records.read_records"]')
@@ -105,6 +109,7 @@ def test_api_page_in_a_browser(address, browser, width):
 
 
 def test_search_finds_a_function(address, browser):
+    "Without a server."
     page, faults = open_page(browser, address, 'search.html?q=read_records')
     page.wait_for_selector('#search-results a', timeout=1000 * HANG)
     assert any('read_records' in text for text in page.locator('#search-results').all_inner_texts())
@@ -112,6 +117,7 @@ def test_search_finds_a_function(address, browser):
 
 
 def test_readme_is_what_the_index_says():
+    "The README is made from the index notebook."
     checked = subprocess.run([sys.executable, 'docs/readme.py', '--check'], cwd=ROOT,
                              capture_output=True, text=True, timeout=HANG)
     assert checked.returncode == 0, checked.stdout + checked.stderr

@@ -25,7 +25,7 @@ sys.argv.pop(0)
 
 
 def said(work, patient, **env):
-    "What a whole job said, which has to end well."
+    "The stderr of a complete job, which has to end well."
     put(work, {'ds/train.csv': csv_bytes(ROWS[:90]), 'ds/test.csv': csv_bytes(ROWS[90:])})
     command = ['-c', PATIENT, 'libdocs.classifier_model'] if patient else ['-m', 'libdocs.classifier_model']
     done = subprocess.run([sys.executable, *command, *TRAIN], cwd=work,
@@ -48,10 +48,10 @@ def test_server(tmp_path, behaviour):
     server = LoopbackWandb(*behaviour) if isinstance(behaviour, tuple) else None
     env = server.env() if server else dict(WANDB_MODE=None, WANDB_API_KEY=KEY if behaviour is None else None,
                                            WANDB_BASE_URL=NOWHERE)
-    told = said(tmp_path/'work', patient=behaviour[0] in ('answer', 'refuse') if server else False, **env)
+    stderr = said(tmp_path/'work', patient=behaviour[0] in ('answer', 'refuse') if server else False, **env)
     if not server:
         assert list((tmp_path/'work'/'wb').rglob('*.wandb'))
-        assert 'tracking offline' in told or behaviour
+        assert 'tracking offline' in stderr or behaviour
     else:
         server.close()
         assert server.requests
@@ -59,7 +59,7 @@ def test_server(tmp_path, behaviour):
                                              for _, _, body in server.requests)
         if behaviour[1] == 'answer':
             assert any(path.endswith('/file_stream') for _, path, _ in server.requests)
-            assert 'WARNING: W&B' not in told
+            assert 'WARNING: W&B' not in stderr
 
 
 def noisy(n):

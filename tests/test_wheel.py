@@ -17,7 +17,7 @@ def exported_modules():
     for path in (ROOT/'nbs').rglob('*.ipynb'):
         if '.ipynb_checkpoints' in path.parts: continue
         cells = (''.join(cell['source']) for cell in json.loads(path.read_text(encoding='utf-8'))['cells'])
-        names |= {f'libdocs.{found[1]}' for cell in cells if (found := re.match(r'#\|\s*default_exp\s+(\S+)', cell))}
+        names |= {f'libdocs.{match[1]}' for cell in cells if (match := re.match(r'#\|\s*default_exp\s+(\S+)', cell))}
     return sorted(names)
 
 
@@ -72,6 +72,7 @@ def brought(installed, code):
 
 
 def test_wheel_holds_every_module_and_pipeline(wheel):
+    "And no tests, notebooks, docs or benchmarks."
     names = set(zipfile.ZipFile(wheel).namelist())
     missing = [m for m in exported_modules() if m.replace('.', '/') + '.py' not in names]
     assert not missing
@@ -80,6 +81,7 @@ def test_wheel_holds_every_module_and_pipeline(wheel):
 
 
 def test_wheel_says_what_it_needs(wheel):
+    "Its metadata have name, licence, Python and requirements."
     archive = zipfile.ZipFile(wheel)
     metadata = archive.read(next(n for n in archive.namelist() if n.endswith('METADATA'))).decode()
     for line in ('Name: libdocs', 'License-Expression: Apache-2.0', 'Requires-Python: >=3.10',
@@ -89,6 +91,7 @@ def test_wheel_says_what_it_needs(wheel):
 
 
 def test_every_module_is_imported_from_the_wheel(installed):
+    "From the installed files, not from the source tree."
     code = f'import importlib\nfor name in {exported_modules()}: print(importlib.import_module(name).__file__)'
     for path in python(installed, code).splitlines():
         assert path.startswith(str(installed.parent)), path
@@ -104,9 +107,11 @@ def test_help_at_once(installed, command):
 
 @pytest.mark.parametrize('command', COMMANDS)
 def test_help_as_a_module(installed, command):
+    "Each command runs with `python -m` too."
     assert 'usage:' in run(installed/'python', '-I', '-m', COMMANDS[command], '--help', cwd=installed)
 
 
 @pytest.mark.parametrize('module', ['libdocs', *COMMANDS.values()])
 def test_import_at_once(installed, module):
+    "Importing a command brings in nothing slow."
     assert brought(installed, f'import {module}') == ['libdocs']

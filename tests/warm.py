@@ -109,7 +109,7 @@ def serve(address, hub):
 
 
 def attend(link):
-    "Between the first process and the job: tells the pid and, in the end, the exit code."
+    "Between the first process and the job: reports the pid and, in the end, the exit code."
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     asked = json.loads(link.makefile().readline())
     if (pid := os.fork()) == 0:

@@ -1,0 +1,118 @@
+"""Run every notebook, as nbdev-test does, and fail if one raises or prints something else than it has stored:
+what the documentation shows is what the code says today.
+
+    python tests/check_outputs.py [--workers 2] [NOTEBOOK ...]
+
+A cell without stored outputs is run and not compared. Each notebook has a process of its own, forked from this
+one after the slow imports.
+"""
+import argparse
+import difflib
+import json
+import multiprocessing
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NBS = ROOT/'nbs'
+KINDS = ('text/html', 'text/markdown', 'text/plain')  # a reader sees the first that there is; pictures are not compared
+CELL = 600  # seconds after which a cell is taken to hang
+
+# Notebooks whose outputs are not the same in each run: what differs, and why. The rest of them is compared.
+CHANGING = {
+}
+
+
+def without_addresses(text: str) -> str:
+    "Addresses in memory are different in each run."
+    return re.sub(r'0x[0-9a-f]{6,}', '0x…', text)
+
+
+def one_tag_a_line(page: str) -> str:
+    "A page that is all on one line, so that its differences can be read."
+    return re.sub(r'(>|&gt;)(?=<|&lt;)', r'\1\n', page)
+
+
+def text_of(outputs: list) -> str:
+    "What a reader sees of the outputs of a cell, but for pictures and what went to stderr."
+    parts = []
+    for output in outputs:
+        if output['output_type'] == 'stream' and output['name'] == 'stdout': parts.append(''.join(output['text']))
+        shown = next((kind for kind in KINDS if kind in output.get('data', {})), None)
+        if shown: parts.append(''.join(output['data'][shown]).rstrip('\n') + '\n')
+    return one_tag_a_line(without_addresses(''.join(parts))).rstrip()
+
+
+def executed(path: Path) -> dict:
+    "Cell id → outputs, of each cell that was run; raises the first error."
+    from execnb.shell import CaptureShell
+    from fastcore.xtras import working_directory
+    from nbdev.config import get_config
+    from nbdev.process import NBProcessor
+    from nbdev.test import _skip_cell
+    nb = NBProcessor(path, rm_directives=False, process=True).nb
+    skipped, outputs = _skip_cell(nb, get_config(path.parent).tst_flags.split()), {}
+    def keep(cell): outputs[cell.id] = cell.outputs
+    shell = CaptureShell(path)
+    with working_directory(path.parent):
+        try: shell.run_all(nb, exc_stop=True, preproc=skipped, postproc=keep, cell_timeout=CELL)
+        except BaseException as error: raise RuntimeError(shell.prettytb(fname=path) or repr(error)) from None
+    return outputs
+
+
+def differences(path: Path, outputs: dict) -> list:
+    "Of the stored and the new outputs, the lines that differ, cell by cell."
+    changing, _ = CHANGING.get(path.relative_to(NBS).as_posix(), ('(?!)', ''))
+    def text(outputs): return re.sub(changing, '…', text_of(outputs)).splitlines()
+    report = []
+    for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
+        if not cell.get('outputs') or cell['id'] not in outputs: continue
+        before, after = text(cell['outputs']), text(outputs[cell['id']])
+        lines = list(difflib.unified_diff(before, after, 'stored', 'new', n=0, lineterm=''))
+        if lines: report += [f'cell {cell["id"]}: {"".join(cell["source"])[:80]!r}', *(line[:200] for line in lines)]
+    return report
+
+
+def check(path: Path) -> tuple:
+    "(path, seconds, what is wrong with it as lines)."
+    sys.path.insert(0, str(ROOT))
+    os.environ |= {'IN_TEST': '1', 'COLUMNS': '80', 'LINES': '24'}  # as under nbdev-test, and as wide as in Jupyter
+    start = time.perf_counter()
+    try: wrong = differences(path, executed(path))
+    except Exception as error: wrong = [str(error)]
+    return path, time.perf_counter() - start, wrong
+
+
+def import_slow():
+    "What most notebooks import, once for all."
+    import numba, pandas, pyarrow.parquet, scipy.stats, sklearn.linear_model, torch  # noqa: F401
+    import nbdev.test  # noqa: F401
+
+
+def slow_first(path: Path) -> tuple:
+    "A key for sorting, so that no slow notebook is left for the end: the index runs the complete job."
+    return path.name != 'index.ipynb', -path.stat().st_size
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description='Run notebooks and compare their outputs with those stored.')
+    parser.add_argument('notebooks', nargs='*', type=Path, help='default: all')
+    parser.add_argument('--workers', type=int, default=2, help='how many run at a time')
+    args = parser.parse_args()
+    every = (path for path in NBS.rglob('*.ipynb') if not path.name.startswith(('.', '_')))
+    paths = [path.resolve() for path in args.notebooks] or sorted(every, key=slow_first)
+    import_slow()
+    failed = []
+    with multiprocessing.get_context('fork').Pool(args.workers, maxtasksperchild=1) as pool:
+        for path, seconds, wrong in pool.imap_unordered(check, paths):
+            name = path.relative_to(NBS).as_posix()
+            print(f'{name}: {"not as stored" if wrong else "ok"}, {seconds:.1f} s', *wrong, sep='\n    ', flush=True)
+            if wrong: failed.append(name)
+    if failed: print(f'{len(failed)} of {len(paths)} notebooks fail or are not as stored:', *sorted(failed), sep='\n  ')
+    return int(bool(failed))
+
+
+if __name__ == '__main__': sys.exit(main())
