@@ -25,8 +25,9 @@ if when == "train":
     def sized(*args, make=ours.ClassifierTrainer, **options): return make(*args, **options | dict(tokens=tokens))
     ours.ClassifierTrainer, transformers.Trainer.train = sized, limited(transformers.Trainer.train, more)
 else:
-    import libdocs.classifiers.forward as room
-    room.Forward._logits, room.batch_tokens = limited(room.Forward._logits, more), lambda model, device: tokens
+    import libdocs.classifiers.forward as forward
+    forward.Forward.batch_logits = limited(forward.Forward.batch_logits, more)
+    forward.batch_tokens = lambda model, device: tokens
 ''' + warm.MODULE
 WHOLE, ALONE = 1 << 14, 1  # tokens of a part, so that all texts are in one, or each is alone
 MOST = 1 << 40  # more bytes than there are
