@@ -47,7 +47,7 @@ from shortage import Shortage, beyond
 when, tokens, step, *sys.argv = sys.argv[1:]
 if when == "train": from libdocs.finetune.trainer import ClassifierTrainer as owner
 else: from libdocs.classifiers.forward import Forward as owner
-name = dict(train="step_in_parts", evaluate="_logits")[when]
+name = dict(train="step_in_parts", evaluate="batch_logits")[when]
 setattr(owner, name, Shortage(beyond(int(tokens), int(step))).during(getattr(owner, name)))
 ''' + warm.MODULE
 

@@ -82,7 +82,7 @@ def evaluation(request, words):
         forward = Forward(copy.deepcopy(model), words.pad_token_id, dtype=dtype)
         forward.tokens = room
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Forward, '_logits', short.during(Forward._logits))
+            patch.setattr(Forward, 'batch_logits', short.during(Forward.batch_logits))
             return forward(inputs)
     whole, scores, steps = undisturbed(run)
     assert len(whole.batches) > 3
