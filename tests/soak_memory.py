@@ -64,8 +64,9 @@ def least(heavy, folder, when, tokens, step=1 << 22):
 
 @pytest.mark.parametrize('when', ['train', 'evaluate'])
 def test_limited_addresses(heavy, tmp_path, when, record_property):
-    """With more than one text needs and less than all do: the same answers, in smaller batches. With less still: those, or
-    the text that does not fit is named."""
+    """With more than one text needs and less than all do: the same answers, in smaller batches.
+
+    With less still: those, or the text that does not fit is named."""
     one, all_of_them = (least(heavy, tmp_path, when, tokens) for tokens in (ALONE, WHOLE))
     record_property('bytes for one text', one), record_property('bytes for all', all_of_them)
     print(f'{when}: {one >> 20} MB for one text, {all_of_them >> 20} MB for all')
