@@ -3,8 +3,9 @@ has stored: what the documentation shows is what the code says today.
 
     python tests/check_outputs.py [--workers 2] [NOTEBOOK ...]
 
-A cell without stored outputs is run and not compared. Each notebook has a process of its own,
-forked from this one after the slow imports."""
+A cell without stored outputs is run and not compared. Outputs are stored with the versions of
+packages that constraints.txt names for Python 3.11 and newer; on 3.10, which has older ones,
+notebooks are only run. Each has a process of its own, forked from this one after the slow imports."""
 import argparse
 import difflib
 import json
@@ -19,6 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT/'nbs'
 KINDS = ('text/html', 'text/markdown', 'text/plain')  # a reader sees the first that there is; pictures are not compared
 CELL = 600  # seconds after which a cell is taken to hang
+
+COMPARED = sys.version_info >= (3, 11)
 
 # Notebooks whose outputs are not the same in each run: what differs, and why. The rest of them is compared.
 CHANGING = {
@@ -83,7 +86,9 @@ def check(path: Path) -> tuple:
     sys.path.insert(0, str(ROOT))
     os.environ |= {'IN_TEST': '1', 'COLUMNS': '80', 'LINES': '24'}  # as under nbdev-test, and as wide as in Jupyter
     start = time.perf_counter()
-    try: wrong = differences(path, executed(path))
+    try:
+        outputs = executed(path)
+        wrong = differences(path, outputs) if COMPARED else []
     except Exception as error: wrong = [str(error)]
     return path, time.perf_counter() - start, wrong
 
