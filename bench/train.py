@@ -56,12 +56,12 @@ def libdocs(model, tokenizer, texts: list, labels: list, args):
     from libdocs.classifiers.reading import read_tokens, Reading
     from libdocs.finetune.losses import loss_function
     from libdocs.finetune.batches import as_rows, collate
-    from libdocs.finetune.trainer import classifier_trainer
+    from libdocs.finetune.trainer import ClassifierTrainer
     keep_memory()
     rows = as_rows(read_tokens(tokenizer, texts, Reading())[0], labels)
     options = arguments(args.folder, args, remove_unused_columns=False,
                         bf16=pick_dtype('auto', args.device, model) == 'bfloat16')
-    return classifier_trainer(loss_function('none', np.ones(model.config.num_labels)), 'mean', tokenizer.pad_token_id,
+    return ClassifierTrainer(loss_function('none', np.ones(model.config.num_labels)), 'mean', tokenizer.pad_token_id,
                               model=speed_up(model), args=options, train_dataset=rows, data_collator=collate)
 
 
@@ -141,7 +141,7 @@ def losses(data: Path, contender: str, seed: int) -> list:
     from libdocs.finetune.base import scratch_model, scratch_tokenizer
     from libdocs.finetune.losses import loss_function
     from libdocs.finetune.batches import as_rows, collate
-    from libdocs.finetune.trainer import classifier_trainer
+    from libdocs.finetune.trainer import ClassifierTrainer
     from libdocs.core.labels import encode, LabelSchema
     from libdocs.core.records import read_records
     df = read_records(data/'clinc150'/'clinc150_train.jsonl').df
@@ -159,7 +159,7 @@ def losses(data: Path, contender: str, seed: int) -> list:
         options = arguments(folder, args, max_steps=200, learning_rate=1e-3, logging_strategy='steps',
                             logging_steps=1, seed=seed, data_seed=seed, remove_unused_columns=False)
         if contender == 'libdocs':
-            made = classifier_trainer(loss_function('none', np.ones(len(schema))), 'mean',
+            made = ClassifierTrainer(loss_function('none', np.ones(len(schema))), 'mean',
                                       tokenizer.pad_token_id, 512, model=model, args=options,
                                       train_dataset=as_rows(inputs, labels), data_collator=collate)
         else:

@@ -23,36 +23,36 @@ _epilog = '''examples:
   the same on the Hub (HF_TOKEN set, or after `hf auth login`):
     classifier_model --input-hf-dataset alice/contracts --hf-model-name alice/contracts-model
   train on all GPUs of the machine, here two (or with accelerate launch):
-    torchrun --nproc-per-node 2 -m libdocs.classifier_model --input-hf-dataset alice/contracts --hf-model-name alice/contracts-model
+    torchrun --nproc-per-node 2 -m libdocs.classifier_model --input-hf-dataset alice/contracts -o alice/contracts-model
   evaluate a model on a file of your own:
     classifier_model --examples --input-dir data --filename new.jsonl --hf-model-name alice/contracts-model
 
-what comes out, in results/MODEL/ (with --examples in results/MODEL/FILENAME/) or beside --output-classify-file:
-  results.jsonl   every test row with its ranked predictions; an interrupted evaluation goes on where it stopped
-  metrics.json    accuracy, F1, calibration, each with its interval, at the label frequencies of the test split and of the source;
-                  simpler classifiers on the same rows; the same without test rows that have a copy in the train split
+files that are written, in results/MODEL/ (with --examples in results/MODEL/FILENAME/) or beside --output-classify-file:
+  results.jsonl   every test row with its ranked predictions; an interrupted evaluation resumes where it stopped
+  metrics.json    accuracy, F1, calibration, each with its interval, at the label frequencies of the test split and of
+                  the source; baselines on the same rows; the same without test rows that have a copy in the train split
   zero_shot.jsonl the answers of the base model before training, if it can answer
   leakage.jsonl   the test rows that have a copy in the train split, each beside its copy, if there are any
   report.html     everything on one page
-  MODEL_run/      beside the model: what is done already. After an interruption, a failed push or a crash, the same command goes on from there;
-                  `libdocs push MODEL_run` sends what could not be published
+  MODEL_run/      beside the model: finished stages. After an interruption, a failed push or a crash, the same command
+                  resumes there; `libdocs push MODEL_run` sends what could not be published
 
 A repo is a Hub name (alice/contracts) or a folder (./contracts, which needs no account and no network).
-The base model `scratch` is a small model made from the training split: no download, good for short texts and for trying things out.'''
+The base model `scratch` is a small model made from the training split: no download, good for short texts.'''
 
 # %% ../nbs/81_classifier_model.ipynb #a40cda90
-_shared = (RepoOptions, EvaluationOptions, SampleOptions, MachineOptions)  # both ways of use need them
-
 def parser()->Parser:
     "The options of the command."
-    p = Parser(prog='classifier_model', epilog=_epilog, description='Fine-tune a text classifier on a prepared dataset, '
-               'publish it, and evaluate the published model on the held-out test split.')
-    what = group_of(p, 'what to do')
-    what.add_argument('--train', action='store_true', help='fine-tune first; on unless --examples is given')
-    what.add_argument('--examples', action='store_true', help='evaluate an existing model on a local file (--input-dir, --filename), without training')
+    about = ('Fine-tune a text classifier on a prepared dataset, publish it, and evaluate the published model on the '
+             'held-out test split.')
+    p = Parser(prog='classifier_model', epilog=_epilog, description=about)
+    switch = group_of(p, 'what to do').add_argument
+    switch('--train', action='store_true', help='fine-tune first; on unless --examples is given')
+    switch('--examples', action='store_true',
+           help='evaluate an existing model on a local file (--input-dir, --filename), without training')
     for options in (RepoOptions, ExampleOptions, ComparisonOptions, TrainingOptions, TrackingOptions, JobOptions):
-        known = {action.dest for action in p._actions}
-        add_options(p, options, leave_out=known, optional=('dataset', 'input_dir', 'filename'), subject='--subject-column')
+        known, optional = {action.dest for action in p._actions}, ('dataset', 'input_dir', 'filename')
+        add_options(p, options, leave_out=known, optional=optional, subject='--subject-column')
     add_tokens(p, '--hf-access-token', '--wandb-access-token')
     return p
 
@@ -60,17 +60,18 @@ def parser()->Parser:
 def _job(args, line:str):
     "What the parsed options ask for."
     if args.train and args.examples:
-        raise InputError('--train and --examples exclude each other: train first, then evaluate the file with --examples')
+        raise InputError('--train and --examples exclude each other: train first, then evaluate with --examples')
     if args.examples and not args.filename: raise InputError('--examples needs --filename, the file to evaluate on')
     if not args.examples and not args.dataset:
         raise InputError('--input-hf-dataset is needed to train; to evaluate a model on a file, give --examples')
     if idle := _without_effect(args): raise InputError(idle)
-    evaluation = (_evaluate_examples if args.examples else _train)(args)
+    evaluation = _evaluate_examples(args) if args.examples else _train(args)
     if evaluation: _print(evaluation)
 
 def _train(args):
     from libdocs.phases.training import train_and_evaluate
-    kinds = dict(repos=RepoOptions, evaluation=ComparisonOptions, training=TrainingOptions, tracking=TrackingOptions, job=JobOptions)
+    kinds = dict(repos=RepoOptions, evaluation=ComparisonOptions, training=TrainingOptions, tracking=TrackingOptions,
+                 job=JobOptions)
     given = {name: kind.from_args(args) for name, kind in kinds.items()}
     return train_and_evaluate(**given, token=args.hf_access_token, wandb_token=args.wandb_access_token)
 
@@ -97,7 +98,7 @@ def _without_effect(args)->str|None:
     if args.examples and (idle := _given(args, *of_training, but=of_examples)):
         return f'{idle}: --examples evaluates a model as it is, and options of the training do nothing; leave them out'
     if not args.examples and (idle := _given(args, ExampleOptions, but=[ColumnOptions])):
-        return f'{idle}: without --examples there is no file to evaluate on; leave this out, or give it after the training'
+        return f'{idle}: without --examples there is no file to evaluate on; leave this out, or train without it first'
     if args.long != 'windows' and (idle := _given(args, Reading, beside=['long'])):
         return f'{idle}: only --long windows reads in windows; leave this out, or give that too'
 

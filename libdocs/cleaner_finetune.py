@@ -18,19 +18,20 @@ log = logging.getLogger('libdocs.cleaner_finetune')  # also under `python -m`, w
 _epilog = '''example:
   cleaner_finetune -i data -f contracts.jsonl -t body -s topic -o out/contracts --target-hf-dataset ./dataset
 
-what comes out:
+files that are written:
   OUTPUT_train.jsonl, OUTPUT_test.jsonl   the splits
-  OUTPUT_removed.jsonl                    every removed row, with the reason and the row it matched, which may
-                                          itself have been removed for a later reason
+  OUTPUT_removed.jsonl                    every removed row, with the reason and the row it matched, which may itself
+                                          have been removed for a later reason
   OUTPUT_rejected.jsonl                   rows that could not be read (with --bad-rows reject)
-  OUTPUT_label_issues.jsonl               training rows whose label may be wrong, the most suspicious first, each with its level (likely or
-                                          possible) and how many rows of the level are expected to be wrong
+  OUTPUT_label_issues.jsonl               training rows whose label may be wrong, the most suspicious first, each with
+                                          its level (likely or possible) and the share of the level expected to be wrong
   OUTPUT_outliers.jsonl                   training rows least like their own label
   OUTPUT_report.html                      everything on one page
-  OUTPUT_run/                             what is done already: after an interruption, a failed push or a changed option, the same
-                                          command does only what is missing; `libdocs push OUTPUT_run` sends what could not be published
-  train.csv, test.csv, README.md,         in the dataset repo, in one commit; the last one says how frequent
-  label_frequencies.json                  the labels were before a cap
+  OUTPUT_run/                             finished stages: after an interruption, a failed push or a changed option, the
+                                          same command does only what is missing; `libdocs push OUTPUT_run` sends what
+                                          could not be published
+  train.csv, test.csv, README.md,         in the dataset repo, in one commit; the last one says how frequent the labels
+  label_frequencies.json                  were before a cap
 
 A repo is a Hub name (alice/contracts) or a folder (./contracts, which needs no account and no network).
 Next: classifier_model --input-hf-dataset REPO --hf-model-name MODEL'''

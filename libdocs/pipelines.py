@@ -11,6 +11,7 @@ import ast, logging, math, os, sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from .core.errors import InputError, unknown_name
 from .core.console import command, Parser, say
 
 # %% ../nbs/85_pipelines.ipynb #56d3e34d
@@ -20,10 +21,10 @@ def pipeline_path(
     name:str,  # 'prepare', 'finetune' or 'evaluate'
 )->Path:       # the notebook
     "Where a pipeline's notebook is."
-    from libdocs.core.errors import InputError, unknown_name
     if name not in pipelines: raise InputError(unknown_name('pipeline', name, pipelines))
     package = Path(__file__).parent if '__file__' in globals() else Path(sys.modules['libdocs'].__file__).parent
-    return next(p for p in (package/'notebooks'/f'{name}.ipynb', package.parent/'nbs'/'pipelines'/f'{name}.ipynb') if p.exists())
+    places = package/'notebooks', package.parent/'nbs'/'pipelines'
+    return next(place/f'{name}.ipynb' for place in places if (place/f'{name}.ipynb').exists())
 
 # %% ../nbs/85_pipelines.ipynb #c5080d4b
 def pipeline_parameters(
@@ -58,7 +59,7 @@ def _as_list(value)->list:
     return [as_label(v) for v in value]
 
 _types = {'bool': (_as_bool, 'true or false'), 'int': (_as_int, 'a whole number'), 'float': (_as_float, 'a number'),
-          'str': (_as_str, 'a text; papermill makes numbers of what looks like one, unless it is given with -r and not with -p'),
+          'str': (_as_str, 'a text; papermill makes numbers of what looks like one, unless -r is used instead of -p'),
           'list': (_as_list, "a list, as in ['a', 'b']")}
 
 # %% ../nbs/85_pipelines.ipynb #ec409992
@@ -67,7 +68,6 @@ def typed_parameters(
     params:Mapping,  # any names → values; those that are no parameters are left out
 )->dict:             # parameter → value of the type that is declared
     "Parameters as the pipeline declares them; raises `InputError` for a value that does not fit."
-    from libdocs.core.errors import InputError
     typed = {}
     for key, declared in pipeline_parameters(name).items():
         if key not in params: continue
@@ -83,11 +83,12 @@ def check_parameters(
     name:str,        # of the pipeline
     params:Mapping,  # what it is to be told
 )->dict:             # the same, typed
-    "`typed_parameters`; raises `InputError` for a parameter that is not there, or a token, which would be written into the notebook."
-    from libdocs.core.errors import InputError, unknown_name
+    "`typed_parameters`; raises `InputError` for a parameter that does not exist, or a token."
     known = pipeline_parameters(name)
     for given in params:
-        if 'token' in given: raise InputError(f'{given}: a token among the parameters would be written into the notebook; set HF_TOKEN or WANDB_API_KEY instead')
+        if 'token' in given:
+            raise InputError(f'{given}: a token among the parameters would be written into the notebook; '
+                             'set HF_TOKEN or WANDB_API_KEY instead')
         if given not in known: raise InputError(f'pipeline {name!r} has ' + unknown_name('parameter', given, known))
     return typed_parameters(name, params)
 
@@ -97,20 +98,22 @@ def run_pipeline(
     params:Mapping,           # parameter → value
     out:str|os.PathLike,      # where the executed notebook goes
 )->Path:                      # `out`
-    "Execute a pipeline notebook in this folder; raises `InputError` for bad parameters and for what the notebook says is to be mended."
+    "Execute a pipeline notebook in this folder; raises `InputError` for bad parameters and for what is to be fixed."
     params = check_parameters(name, params)
     import papermill
-    from libdocs.core.errors import InputError
     Path(out).parent.mkdir(parents=True, exist_ok=True)
-    try: papermill.execute_notebook(str(pipeline_path(name)), str(out), params, cwd=os.getcwd(), progress_bar=sys.stderr.isatty(), log_output=False)
+    quiet = dict(progress_bar=sys.stderr.isatty(), log_output=False)
+    try: papermill.execute_notebook(str(pipeline_path(name)), str(out), params, cwd=os.getcwd(), **quiet)
     except papermill.PapermillExecutionError as error:
-        if error.ename != 'InputError': raise RuntimeError(f'pipeline {name!r} failed in cell {error.exec_count}: {error.ename}: {error.evalue}; see {out}') from None
-        raise InputError(f'pipeline {name!r}: {error.evalue}') from None
+        if error.ename == 'InputError': raise InputError(f'pipeline {name!r}: {error.evalue}') from None
+        where = f'pipeline {name!r} failed in cell {error.exec_count}'
+        raise RuntimeError(f'{where}: {error.ename}: {error.evalue}; see {out}') from None
     return Path(out)
 
 # %% ../nbs/85_pipelines.ipynb #46d07056
 _epilog = '''examples:
-  libdocs-pipeline prepare -p input_dir data -p input_filename raw.jsonl -p output_filename out/letters -p target_hf_dataset ./dataset
+  libdocs-pipeline prepare -p input_dir data -p input_filename raw.jsonl -p output_filename out/letters \\
+      -p target_hf_dataset ./dataset
   libdocs-pipeline finetune -p dataset ./dataset -p model_name ./model -p base_model scratch
   libdocs-pipeline evaluate -p dataset ./dataset -p model_name ./model
   libdocs-pipeline finetune --list          its parameters
@@ -119,9 +122,11 @@ Tokens are never parameters: set HF_TOKEN and WANDB_API_KEY.'''
 
 def parser()->Parser:
     "The options of the command."
-    p = Parser(prog='libdocs-pipeline', epilog=_epilog, description='Run one of the pipeline notebooks with parameters, through papermill.')
+    about = 'Run one of the pipeline notebooks with parameters, through papermill.'
+    p = Parser(prog='libdocs-pipeline', epilog=_epilog, description=about)
     p.add_argument('name', metavar='NAME', help=f'the pipeline: {", ".join(pipelines)}')
-    p.add_argument('-p', '--parameter', nargs=2, action='append', default=[], metavar=('NAME', 'VALUE'), help='a parameter and its value; can be repeated')
+    p.add_argument('-p', '--parameter', nargs=2, action='append', default=[], metavar=('NAME', 'VALUE'),
+                   help='a parameter and its value; can be repeated')
     p.add_argument('--out', metavar='NOTEBOOK', help='where the executed notebook goes (default: NAME-executed.ipynb)')
     p.add_argument('--list', action='store_true', help='list the parameters of the pipeline and stop')
     return p
@@ -133,7 +138,8 @@ def main(argv:list=None)->int:
 def _job(args, line:str):
     "What the parsed options ask for."
     if args.list:
-        for p in pipeline_parameters(args.name).values(): print(f'{p["name"]:22}{p["inferred_type_name"]:8}{p["default"]:28}{p["help"]}')
+        for p in pipeline_parameters(args.name).values():
+            say(f'{p["name"]:22}{p["inferred_type_name"]:8}{p["default"]:28}{p["help"]}')
         return
     out = run_pipeline(args.name, dict(args.parameter), args.out or f'{args.name}-executed.ipynb')
     say(f'wrote {out}')

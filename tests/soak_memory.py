@@ -22,11 +22,12 @@ limit(1 << 46)
 more, when, tokens, sys.argv = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:]
 if when == "train":
     import libdocs.finetune.finetune as ours, transformers
-    def sized(*args, make=ours.classifier_trainer, **options): return make(*args, **options | dict(tokens=tokens))
-    ours.classifier_trainer, transformers.Trainer.train = sized, limited(transformers.Trainer.train, more)
+    def sized(*args, make=ours.ClassifierTrainer, **options): return make(*args, **options | dict(tokens=tokens))
+    ours.ClassifierTrainer, transformers.Trainer.train = sized, limited(transformers.Trainer.train, more)
 else:
     import libdocs.classifiers.forward as forward
-    forward.Forward._logits, forward.batch_tokens = limited(forward.Forward._logits, more), lambda model, device: tokens
+    forward.Forward.batch_logits = limited(forward.Forward.batch_logits, more)
+    forward.batch_tokens = lambda model, device: tokens
 ''' + warm.MODULE
 WHOLE, ALONE = 1 << 14, 1  # tokens of a part, so that all texts are in one, or each is alone
 MOST = 1 << 40  # more bytes than there are
@@ -63,8 +64,9 @@ def least(heavy, folder, when, tokens, step=1 << 22):
 
 @pytest.mark.parametrize('when', ['train', 'evaluate'])
 def test_limited_addresses(heavy, tmp_path, when, record_property):
-    """With more than one text needs and less than all do: the same answers, in smaller batches. With less
-    still: those, or the text that does not fit is named."""
+    """With more than one text needs and less than all do: the same answers, in smaller batches.
+
+    With less still: those, or the text that does not fit is named."""
     one, all_of_them = (least(heavy, tmp_path, when, tokens) for tokens in (ALONE, WHOLE))
     record_property('bytes for one text', one), record_property('bytes for all', all_of_them)
     print(f'{when}: {one >> 20} MB for one text, {all_of_them >> 20} MB for all')
@@ -72,12 +74,9 @@ def test_limited_addresses(heavy, tmp_path, when, record_property):
     for share in (.25, .5, .75):
         work = undone(heavy, tmp_path/f'work-{share}', when)
         done = well(with_memory(work, when, int(one + share * (all_of_them - one))))
-        assert 'the memory of cpu ran out' in done.stderr, done.stderr
-        assert same_answers(heavy, work), done.stderr
+        assert 'the memory of cpu ran out' in done.stderr and same_answers(heavy, work), done.stderr
     for more in (0, one // 2):
         work = undone(heavy, tmp_path/f'work-{more}', when)
         done = with_memory(work, when, more)
         if done.returncode == 0: assert same_answers(heavy, work)
-        else:
-            assert done.returncode == 2, done.stderr
-            assert re.search(NAMED, done.stderr), done.stderr
+        else: assert done.returncode == 2 and re.search(NAMED, done.stderr), done.stderr

@@ -141,7 +141,7 @@ CLEANER = [
             r'here takes up 3 lines', files={'data/raw.csv': b'text,label\na,b\n"4 in,b\nc,b\nd 4",b\ne,b\n'}),
     cleaner('backslashes of both kinds', ['-f', 'raw.csv'], r'raw.csv:3: a backslash before a quote.*not in line 2',
             files={'data/raw.csv': b'text,label\n"C:\\",b\n"a \\"b\\" c",b\n'}),
-    cleaner('a header in the middle', ['-f', 'raw.csv'], r'raw.csv:3: the header once more',
+    cleaner('a header in the middle', ['-f', 'raw.csv'], r'raw.csv:3: the header again: files were put together',
             files={'data/raw.csv': b'text,label\na,b\ntext,label\nc,b\n'}),
     cleaner('a delimiter of two characters', ['--delimiter', ';;'], r"';;' is no delimiter.*comma, tab", raw=BROKEN),
     cleaner('text is a number', [], r'raw.jsonl:31: text is not a string but a int',

@@ -45,9 +45,9 @@ import sys
 sys.path.append({str(Path(__file__).parent)!r})
 from shortage import Shortage, beyond
 when, tokens, step, *sys.argv = sys.argv[1:]
-if when == "train": from libdocs.finetune.trainer import _Step as owner
+if when == "train": from libdocs.finetune.trainer import ClassifierTrainer as owner
 else: from libdocs.classifiers.forward import Forward as owner
-name = dict(train="_step", evaluate="_logits")[when]
+name = dict(train="step_in_parts", evaluate="batch_logits")[when]
 setattr(owner, name, Shortage(beyond(int(tokens), int(step))).during(getattr(owner, name)))
 ''' + warm.MODULE
 
@@ -137,7 +137,7 @@ def test_given_again_nothing_is_done(whole, kind, record_property):
               and not p.name.endswith(('.push', '.lock', '.md', 'metrics.json', 'report.html'))}
     done = well(start(work, kind))
     assert 're-running' not in done.stderr
-    assert done.stderr.count('done before') >= 6
+    assert done.stderr.count('already done') >= 6
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert made(work) == expected
 
@@ -157,7 +157,7 @@ def test_asked_to_end_in_training(whole, tmp_path, sent, code):
     work = tmp_path/'work'
     done = asked_to_end(work, sent)
     assert done.returncode == code, done.stderr
-    assert 'To go on: classifier_model --input-hf-dataset ./ds' in done.stderr
+    assert 'To resume: classifier_model --input-hf-dataset ./ds' in done.stderr
     assert 'Traceback' not in done.stderr
     assert list((work/'model_run'/'train.part'/'checkpoints').glob('checkpoint-*'))
     assert not (work/'model').exists()
@@ -176,7 +176,7 @@ def test_damaged_checkpoints_are_found(whole, tmp_path):
         (checkpoint/'optimizer.pt').write_bytes(data)
     done = well(start(work, 'train'))
     assert 'is not used: ' in done.stderr
-    assert 'is not as it was made' in done.stderr
+    assert 'changed after it was written' in done.stderr
     assert made(work) == whole['train'][0]
 
 
@@ -194,7 +194,7 @@ def test_what_was_damaged_is_done_again(whole, tmp_path, kind, name, stage):
     path = tmp_path/'work'/name
     path.write_bytes(path.read_bytes()[:-7])
     done = well(start(tmp_path/'work', kind))
-    again = re.findall(r're-running stage (\w+):', done.stderr)
+    again = re.findall(r're-running (\w+):', done.stderr)
     assert again[0] == stage, done.stderr
     # what is made from it is the same, so it stands; the card is written by two stages
     assert len(again) <= 2, done.stderr

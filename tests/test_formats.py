@@ -44,9 +44,11 @@ def test_read_as_it_is_meant(tmp_path, name):
 def test_what_is_not_plain_is_told(tmp_path, caplog):
     "The log names what was detected: encoding, delimiter, format, a column without a name."
     caplog.set_level(logging.INFO, 'libdocs')
-    for name, says in {'array.json': 'one JSON text', 'utf16.jsonl': 'UTF-16',
-                       'semicolons.csv': "separated by ';'", 'named.csv': 'is json, whatever its ending says',
-                       'utf16.csv': "column 1 '' is now 'column_1'"}.items():
+    expected = {
+        'array.json': 'one JSON text', 'utf16.jsonl': 'UTF-16', 'semicolons.csv': "separated by ';'",
+        'named.csv': 'contains json and is read as such, whatever its ending says',
+        'utf16.csv': "column 1 '' is now 'column_1'"}
+    for name, says in expected.items():
         (tmp_path/name).write_bytes(WRITTEN[name])
         caplog.clear()
         read_records(tmp_path/name)

@@ -15,7 +15,7 @@ from libdocs.core.memory import is_out_of_memory
 from libdocs.classifiers.forward import Forward, naming
 from libdocs.finetune.losses import loss_function
 from libdocs.finetune.batches import as_rows, collate, Drawn
-from libdocs.finetune.trainer import classifier_trainer
+from libdocs.finetune.trainer import ClassifierTrainer
 from libdocs.core.errors import InputError
 
 TEXTS = [' '.join([row['text']] * times) for row, times in zip(documents(7), (4, 1, 2, 3, 1, 2, 4))]
@@ -83,7 +83,7 @@ def evaluation(request, words):
         forward = Forward(copy.deepcopy(model), words.pad_token_id, dtype=dtype)
         forward.tokens = room
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Forward, '_logits', short.during(Forward._logits))
+            patch.setattr(Forward, 'batch_logits', short.during(Forward.batch_logits))
             return forward(inputs)
     whole, scores, steps = undisturbed(run)
     assert len(whole.batches) > 3
@@ -163,8 +163,8 @@ class Training:
             report_to=[], disable_tqdm=True, remove_unused_columns=False, use_cpu=True, learning_rate=.01,
             adam_epsilon=.001)  # with less, rounding would be made large where there is hardly a gradient
         loss, model = loss_function('loss', [4, 5, 3]), classifier(self.kind, self.words)
-        self.trainer = classifier_trainer(loss, 'mean', self.words.pad_token_id, self.room, args=args, model=model,
-                                          train_dataset=Drawn(self.rows), data_collator=collate)
+        self.trainer = ClassifierTrainer(loss, 'mean', self.words.pad_token_id, self.room, args=args, model=model,
+                                       train_dataset=Drawn(self.rows), data_collator=collate)
         self.trainer.remove_callback(transformers.PrinterCallback)
         return self.trainer
 
@@ -174,7 +174,7 @@ class Training:
         trainer.tokens = room or self.room
         trainer.model.zero_grad()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(trainer, '_step', short.during(trainer._step))
+            patch.setattr(trainer, 'step_in_parts', short.during(trainer.step_in_parts))
             loss = trainer.training_step(trainer.model, collate([self.rows[i] for i in range(len(self.rows))]))
         return np.concatenate([[loss.item()], *(p.grad.flatten().numpy() for p in trainer.model.parameters())])
 
@@ -229,7 +229,7 @@ def test_step_that_computes_twice(training, caplog):
         training.same(training.step(short), step)
         assert training.trainer.args.gradient_checkpointing, step
         assert short.failed <= 5, step
-        assert 'layers compute their insides twice' in caplog.text, step
+        assert 'layers recompute their activations on the way back' in caplog.text, step
 
 
 def test_step_names_the_text_that_does_not_fit(training, words):

@@ -21,8 +21,8 @@ MODULE = 'import runpy, sys; runpy.run_module(sys.argv[0], run_name="__main__", 
 # has come (`to`: an expression for the process that it is sent to)
 def asked(to='os.getpid()'): return f"""
 import os, signal, sys, time
-from libdocs.finetune.trainer import _Step
-sent, usual, steps = int(sys.argv.pop(1)), _Step._step, []
+from libdocs.finetune.trainer import ClassifierTrainer
+sent, usual, steps = int(sys.argv.pop(1)), ClassifierTrainer.step_in_parts, []
 def step(self, *args):
     steps.append(args)
     if len(steps) == 8 and self.args.process_index == 0:
@@ -30,7 +30,7 @@ def step(self, *args):
         os.kill({to}, sent)
         while sent != signal.SIGSTOP and signal.getsignal(sent) == waiting: time.sleep(.01)
     return usual(self, *args)
-_Step._step = step
+ClassifierTrainer.step_in_parts = step
 """
 
 

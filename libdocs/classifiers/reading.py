@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'usual_length', 'fewest_tokens', 'spans', 'as_text', 'text_ids', 'general_tokenizer', 'around', 'fitting',
-           'read_tokens', 'positions', 'usable_length', 'pool_windows']
+           'read_tokens', 'is_limit', 'usable_rows', 'positions', 'usable_length', 'pool_windows']
 
 # %% ../../nbs/40_classifiers.reading.ipynb #fdd503b9
 import logging, re
@@ -44,16 +44,17 @@ def as_text(
     if tokenizer.split_special_tokens: return tokenizer
     tokenizer.split_special_tokens = tokenizer.init_kwargs['split_special_tokens'] = True
     if not tokenizer.is_fast: return tokenizer
+    def leaks(token, number):
+        "Whether a special token is found in a text that contains its name."
+        return any(number in ids for ids in text_ids(tokenizer, [token, f'a {token} b', f'a{token}b']))
     special = {str(token): number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    apart = [normalizers.Replace(token, f'{token[0]} {token[1:]}') for token, number in special.items() if _leaks(tokenizer, token, number)]
+    leaking = [token for token, number in special.items() if leaks(token, number)]
+    apart = [normalizers.Replace(token, f'{token[0]} {token[1:]}') for token in leaking]
     if apart:
         normalizer = tokenizer.backend_tokenizer.normalizer
-        tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([*([normalizer] if normalizer else []), *apart])
+        usual = [normalizer] if normalizer else []
+        tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([*usual, *apart])
     return tokenizer
-
-def _leaks(tokenizer, token:str, number:int)->bool:
-    "Whether a special token is found in a text that contains its name."
-    return any(number in ids for ids in text_ids(tokenizer, [token, f'a {token} b', f'a{token}b']))
 
 def text_ids(
     tokenizer,            # any
@@ -64,10 +65,11 @@ def text_ids(
 
 def general_tokenizer(
     tokenizer,  # of transformers
-):              # one that gives the same tokens, but for special ones within a text
+):              # one that gives the same tokens, except for special ones within a text
     "A tokenizer that keeps what `as_text` did when it is saved and loaded."
     if not tokenizer.is_fast: return as_text(tokenizer)
-    kept = {name: getattr(tokenizer, name) for name in ('model_max_length', 'model_input_names', 'padding_side', 'clean_up_tokenization_spaces')}
+    names = 'model_max_length', 'model_input_names', 'padding_side', 'clean_up_tokenization_spaces'
+    kept = {name: getattr(tokenizer, name) for name in names}
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     return as_text(PreTrainedTokenizerFast(tokenizer_object=backend, **kept, **tokenizer.special_tokens_map))
 
@@ -86,7 +88,7 @@ def fitting(
     reading:Reading,
     tokenizer,    # a fast tokenizer; its model_max_length is the limit of an input
 )->Reading:       # with the overlap that its windows will have
-    "Windows overlap by half of what an input holds of a text, at the most; the log tells if more was asked for."
+    "Windows overlap by at most half of what an input holds of a text; the log says so if more was asked for."
     most = max(1, tokenizer.model_max_length - sum(map(len, around(tokenizer)))) // 2
     if reading.long != 'windows' or reading.overlap <= most: return reading
     log.warning('windows overlap by %d tokens and not by %d (%s): an input holds %d tokens, and at most half of '
@@ -97,8 +99,8 @@ def read_tokens(
     tokenizer,               # a fast tokenizer; its model_max_length is the limit of an input
     texts:Sequence[str],     # n texts
     reading:Reading,
-)->tuple:                    # (n lists of inputs, each a list of token ids; (n,) int tokens of the texts; (n,) int those that are not read)
-    "The inputs that a model gets for each text, and how much of the text they leave out; an input has one token at least."
+)->tuple:                    # (n lists of inputs, (n,) int tokens of the texts, (n,) int those that are not read)
+    "The inputs that a model gets for each text, of at least one token each, and how much of it they leave out."
     before, after = around(tokenizer)
     room = max(1, tokenizer.model_max_length - len(before) - len(after))
     inputs, total, lost = [], np.zeros(len(texts), int), np.zeros(len(texts), int)
@@ -111,37 +113,48 @@ def read_tokens(
     return inputs, total, lost
 
 # %% ../../nbs/40_classifiers.reading.ipynb #d40ce98f
-usual_length, fewest_tokens = 512, 8  # of an input where nothing says more or less; of a text that a model must have room for
+usual_length = 512  # tokens of an input where nothing says more or less
+fewest_tokens = 8   # of a text that a model must have room for
+
+def is_limit(tokens)->bool:
+    "Whether a stated maximum is one."
+    return isinstance(tokens, (int, float)) and 0 < tokens < 1e6
+
+def usable_rows(
+    table,  # an embedding of positions
+)->int:
+    "The rows that a text reaches; those of some families begin later."
+    padding = getattr(table, 'padding_idx', None)
+    return len(table.weight) - (getattr(table, 'offset', 0) if padding is None else padding + 1)
 
 def positions(
     model,    # of transformers
 )->int|None:  # tokens an input may have; None: nothing limits them
     "How many positions a model knows."
     stated = [getattr(model.config, name, None) for name in ('max_position_embeddings', 'max_seq_len')]
-    tables = [m for name, m in model.named_modules() if re.search(r'position(s|al)?_embed|embed_positions$|(^|\.)wpe$', name.split('.')[-1])]
-    rows = [len(m.weight) - _unreached(m) for m in tables if getattr(getattr(m, 'weight', None), 'ndim', 0) == 2]
-    return min((n for n in [*stated, *rows] if _is_limit(n)), default=None)
+    of_positions = re.compile(r'position(s|al)?_embed|embed_positions$|(^|\.)wpe$')
+    modules = [m for name, m in model.named_modules() if of_positions.search(name.split('.')[-1])]
+    rows = [usable_rows(m) for m in modules if getattr(getattr(m, 'weight', None), 'ndim', 0) == 2]
+    return min((n for n in [*stated, *rows] if is_limit(n)), default=None)
 
-def _unreached(table)->int:
-    "The first rows of a table of positions, which no text reaches."
-    padding = getattr(table, 'padding_idx', None)
-    return getattr(table, 'offset', 0) if padding is None else padding + 1
-
-def _is_limit(tokens)->bool: return isinstance(tokens, (int, float)) and 0 < tokens < 1e6
-
+# %% ../../nbs/40_classifiers.reading.ipynb #03c003be
 def usable_length(
     model,                # of transformers
     tokenizer,            # its tokenizer
     max_length:int=None,  # tokens, what the user asks for; None: as many as the tokenizer says, or `usual_length`
 )->int:                   # tokens an input may have
-    "The most tokens that an input may have, special tokens counted; raises `InputError` if they leave no room for a text."
-    told = {'model_max_length of its tokenizer': tokenizer.model_max_length, 'max_position_embeddings of its configuration': positions(model)}
-    limits = {name: int(tokens) for name, tokens in told.items() if _is_limit(tokens)}
-    special, least = sum(map(len, around(tokenizer))), fewest_tokens if max_length else 1  # a trained model may be as short as it was asked to be
+    "The most tokens an input may have, special tokens counted; raises `InputError` if they leave none for a text."
+    stated = {'model_max_length of its tokenizer': tokenizer.model_max_length,
+              'max_position_embeddings of its configuration': positions(model)}
+    limits = {name: int(tokens) for name, tokens in stated.items() if is_limit(tokens)}
+    special = sum(map(len, around(tokenizer)))
+    least = fewest_tokens if max_length else 1  # a trained model may be as short as it was asked to be
     for name, tokens in limits.items():
-        if tokens - special < least: raise InputError(f'the {name} leaves room for {max(0, tokens - special)} tokens of a text: set it to what the model was trained with')
-    asked = max_length or (usual_length if not _is_limit(tokenizer.model_max_length) else tokenizer.model_max_length)
-    return min([asked, *limits.values()])
+        if tokens - special < least:
+            raise InputError(f'the {name} leaves room for {max(0, tokens - special)} tokens of a text: '
+                             'set it to what the model was trained with')
+    usual = tokenizer.model_max_length if is_limit(tokenizer.model_max_length) else usual_length
+    return min([max_length or usual, *limits.values()])
 
 # %% ../../nbs/40_classifiers.reading.ipynb #65812777
 def pool_windows(
@@ -151,6 +164,8 @@ def pool_windows(
     pool:str,        # 'mean' or 'max'
 ):                   # (texts, labels) float tensor
     "The scores of texts from those of their windows."
-    if pool == 'max': return scores.new_full((texts, scores.shape[1]), -np.inf).scatter_reduce(0, text_of[:, None].expand_as(scores), scores, 'amax')
+    shape = texts, scores.shape[1]
+    if pool == 'max':
+        return scores.new_full(shape, -np.inf).scatter_reduce(0, text_of[:, None].expand_as(scores), scores, 'amax')
     windows = scores.new_zeros(texts).index_add(0, text_of, scores.new_ones(len(text_of)))
-    return scores.new_zeros((texts, scores.shape[1])).index_add(0, text_of, scores) / windows[:, None]
+    return scores.new_zeros(shape).index_add(0, text_of, scores) / windows[:, None]

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['purposes', 'longest_wait', 'mistakes_of_ours', 'is_folder', 'place_of', 'check_repo', 'plain_error', 'find_token',
-           'explain', 'quiet', 'patiently', 'check_reach', 'hub_api', 'repo_info']
+           'redact', 'redact_message', 'explain', 'quiet', 'patiently', 'check_reach', 'hub_api', 'repo_info']
 
 # %% ../../nbs/13_core.access.ipynb #d9de2f0d
 import contextlib, logging, math, os, re, sys, time, warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from time import sleep
 
@@ -23,24 +23,27 @@ def is_folder(
 
 def place_of(
     repo:str,       # a folder, or a Hub id
-)->Path|None:       # the whole path; None for a Hub id
-    "Where a repo that is a folder is; two names of one folder have one place."
+)->Path|None:       # absolute path; None for a Hub id
+    "The absolute path of a repo that is a folder, the same for every way to write it."
     return Path(repo).expanduser().resolve() if is_folder(repo) else None
 
 # %% ../../nbs/13_core.access.ipynb #e6bcd352
 def check_repo(
     repo:str,  # a folder, or owner/name
 )->str:        # `repo` itself
-    "`repo` if it may be written to under that name; else `InputError` with the rule it breaks."
+    "`repo` if it is a legal name to write to; otherwise `InputError` with the rule it breaks."
     if is_folder(repo): return repo
     parts = repo.split('/')
     if len(parts) != 2: fault = 'it is not of the form owner/name'
-    elif not all(re.fullmatch(r'[\w\-.]{1,96}', p, re.ASCII) for p in parts): fault = 'owner and name take 1 to 96 letters, digits, -, _ and . (no spaces, no accents)'
-    elif not all(re.fullmatch(r'\w(.*\w)?', p, re.ASCII) for p in parts): fault = 'owner and name start and end with a letter, a digit or _'
-    elif '--' in repo or '..' in repo: fault = 'it cannot hold two hyphens or two dots in a row'
+    elif not all(re.fullmatch(r'[\w\-.]{1,96}', p, re.ASCII) for p in parts):
+        fault = 'owner and name take 1 to 96 letters, digits, -, _ and . (no spaces, no accents)'
+    elif not all(re.fullmatch(r'\w(.*\w)?', p, re.ASCII) for p in parts):
+        fault = 'owner and name start and end with a letter, a digit or _'
+    elif '--' in repo or '..' in repo: fault = 'it cannot contain two hyphens or two dots in a row'
     elif repo.endswith('.git'): fault = 'it cannot end with .git'
     else: return repo
-    raise InputError(f'{repo!r} is not a legal repo name: {fault}. Write owner/name, or a folder such as ./{plain_error(parts[-1])}')
+    folder = f'./{plain_error(parts[-1])}'
+    raise InputError(f'{repo!r} is not a legal repo name: {fault}. Write owner/name, or a folder such as {folder}')
 
 def plain_error(text:str)->str:
     "A word that can be a name, made from `text`."
@@ -48,53 +51,68 @@ def plain_error(text:str)->str:
 
 # %% ../../nbs/13_core.access.ipynb #1aa324e2
 def find_token(
-    token:str|None=None,  # given outright, or None
+    token:str|None=None,  # passed as an argument, or None
 )->str|None:              # the token to use, or None if there is none
     "The token: `token`, else `HF_TOKEN`, else the stored login."
-    found = (token or '').strip() or os.environ.get('HF_TOKEN', '').strip()
-    if not found:
+    chosen = (token or '').strip() or os.environ.get('HF_TOKEN', '').strip()
+    if not chosen:
         from huggingface_hub import get_token
-        found = (get_token() or '').strip()
-    if not re.fullmatch(r'[!-~]*', found): raise InputError('the token holds characters that no token has (a space, a line break, an accent): copy it again')
-    return found or None
+        chosen = (get_token() or '').strip()
+    if not re.fullmatch(r'[!-~]*', chosen):
+        raise InputError('the token contains characters that no token has (a space, a line break, an accent): '
+                         'copy it again')
+    return chosen or None
 
 # %% ../../nbs/13_core.access.ipynb #f7bb8efa
 def _chain(error:BaseException)->list:
     "`error` and the errors that led to it."
-    found = []
-    while error is not None and error not in found:
-        found.append(error)
+    errors = []
+    while error is not None and error not in errors:
+        errors.append(error)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return found
+    return errors
 
 def _response(error:BaseException):
     "The Hub's answer that `error` is about, or None."
-    return next((r for e in _chain(error) if hasattr(r := getattr(e, 'response', None), 'status_code')), None)
+    responses = (getattr(e, 'response', None) for e in _chain(error))
+    return next((r for r in responses if hasattr(r, 'status_code')), None)
 
-def _kinds(error:BaseException)->set:
-    "The names of all classes of `error` and of what led to it."
+def _class_names(error:BaseException)->set:
+    "The names of all classes of `error` and of the errors that led to it."
     return {c.__name__ for e in _chain(error) for c in type(e).__mro__}
 
 def _unreachable(error:BaseException)->bool:
     "Whether the Hub gave no answer at all."
-    return _response(error) is None and bool(_kinds(error) & {'TransportError', 'ConnectionError', 'TimeoutError'})
+    no_answer = {'TransportError', 'ConnectionError', 'TimeoutError'}
+    return _response(error) is None and bool(_class_names(error) & no_answer)
 
 # %% ../../nbs/13_core.access.ipynb #ab8cb390
-def _redact(
-    text:str,         # a message, perhaps of many lines
+def redact(
+    text:str,                # any text
+    secrets:Iterable=(),     # what must not be in it, besides the tokens in the environment
+)->str:
+    "`text` with every secret replaced by `***`."
+    known = [*secrets, *(os.environ.get(name, '').strip() for name in ('HF_TOKEN', 'WANDB_API_KEY'))]
+    for secret in filter(None, known): text = text.replace(secret, '***')
+    return text
+
+def redact_message(
+    text:str,         # from a client, perhaps of many lines
     token:str|None,   # a token known to be in use
 )->str:               # one line
-    "`text` on one line and without tokens."
-    for secret in {token, os.environ.get('HF_TOKEN', '').strip()} - {None, ''}: text = text.replace(secret, '[token]')
-    text = re.sub(r'Bearer\s+[^\s\'"]+|\bhf_[A-Za-z0-9]{16,}|\bapi_org_\w+', '[token]', text)
+    "A client's message without anything that looks like a token."
+    text = re.sub(r'Bearer\s+[^\s\'"]+|\bhf_[A-Za-z0-9]{16,}|\bapi_org_\w+', '***', redact(text, [token]))
     return ' '.join(re.sub(r'(https?://[^\s?]+)\?\S+', r'\1', text).split())
 
 # %% ../../nbs/13_core.access.ipynb #00bda179
+_log_in = 'log in with `hf auth login`'
 _ANSWERS = {  # status: what it means
-    400: 'the Hub refused what was sent',
-    401: 'there is no valid token; log in with `hf auth login`, or set HF_TOKEN',
-    403: 'this token may not do that; make one that may (to write: with the role "write" for {owner}) at {endpoint}/settings/tokens',
-    404: '{endpoint} has no such repo, or it is private and the token may not see it; check the name, and log in with `hf auth login` if it is private',
+    400: 'the Hub rejected the request',
+    401: f'there is no valid token; {_log_in}, or set HF_TOKEN',
+    403: 'this token may not do that; create one that may (to write: with the role "write" for {owner}) '
+         'at {endpoint}/settings/tokens',
+    404: '{endpoint} has no such repo, or it is private and the token may not see it; check the name, '
+         f'and {_log_in} if it is private',
     409: 'someone else is changing it at the same time; run again',
     412: 'someone else is changing it at the same time; run again',
     429: 'the Hub has had too many requests from you; wait a few minutes and run again (nothing is sent twice)',
@@ -103,36 +121,39 @@ _ANSWERS = {  # status: what it means
 
 def _answer(
     status:int,     # HTTP status
-    gated:bool,     # the repo is there, but its owner admits people one by one
-    missing:bool,   # the client calls it a repo that is not there
+    gated:bool,     # the repo exists, but its owner grants access to each person
+    missing:bool,   # the client reports a repo that does not exist
 )->str:             # a sentence with gaps for {owner}, {endpoint}, {status}, {repo}
     "What the Hub's answer means."
-    if gated: return 'its owner admits people one by one; ask at {endpoint}/{repo}, then log in with `hf auth login`'
+    if gated: return f'its owner grants access to each person; ask at {{endpoint}}/{{repo}}, then {_log_in}'
     if missing: return _ANSWERS[404]
-    return _ANSWERS.get(status) or _ANSWERS[500 if status >= 500 else 400] + ('' if status >= 500 else ' (status {status})')
+    if status in _ANSWERS: return _ANSWERS[status]
+    return _ANSWERS[500] if status >= 500 else _ANSWERS[400] + ' (status {status})'
 
 # %% ../../nbs/13_core.access.ipynb #1e08fc06
 purposes = {'dataset': 'read the dataset', 'model': 'fetch the model'}
 
-def _why(
+def _cause(
     error:BaseException,  # from a client
     repo:str,             # what it was about
 )->str:                   # why it failed
     "The cause of `error` in a sentence with gaps."
-    kinds, response = _kinds(error), _response(error)
-    if 'OfflineModeIsEnabled' in kinds: return 'HF_HUB_OFFLINE is set, and no copy of it is kept here; unset it'
+    kinds, response = _class_names(error), _response(error)
+    if 'OfflineModeIsEnabled' in kinds: return 'HF_HUB_OFFLINE is set, and the local cache has no copy; unset it'
     if response is not None:
-        said = getattr(error, 'server_message', None) or ''
-        known = response.status_code in (401, 404) or not said
-        return _answer(response.status_code, 'GatedRepoError' in kinds, 'RepositoryNotFoundError' in kinds) + ('' if known else f' (it says: {_literal(said)})')
+        meaning = _answer(response.status_code, 'GatedRepoError' in kinds, 'RepositoryNotFoundError' in kinds)
+        message = getattr(error, 'server_message', None)
+        if response.status_code in (401, 404) or not message: return meaning
+        return f'{meaning} (it says: {_keep_braces(message)})'
     if _unreachable(error): return '{endpoint} cannot be reached; check the network'
     last = _chain(error)[-1]
-    if kinds & {'EmptyDatasetError', 'DataFilesNotFoundError'} or 'any data file' in str(last): return 'there are no data files in it (train.csv and test.csv, or JSONL, or Parquet)'
+    if kinds & {'EmptyDatasetError', 'DataFilesNotFoundError'} or 'any data file' in str(last):
+        return 'there are no data files in it (train.csv and test.csv, or JSONL, or Parquet)'
     if 'corresponds to no data' in str(last): return 'one of its splits has no rows'
-    return _literal(f'{type(last).__name__}: {last}').rstrip('.')
+    return _keep_braces(f'{type(last).__name__}: {last}').rstrip('.')
 
-def _literal(text:str)->str:
-    "`text` with its braces kept, when the gaps around it are filled."
+def _keep_braces(text:str)->str:
+    "`text` for a sentence whose gaps are filled by `format`."
     return text.replace('{', '{{').replace('}', '}}')
 
 # %% ../../nbs/13_core.access.ipynb #a1c9d4c0
@@ -140,17 +161,19 @@ def explain(
     error:BaseException,   # from a client of the Hub
     repo:str,              # the repo it was about
     doing:str,             # what was tried, as in "write to"
-    token:str|None=None,   # the token in use, to strike out
+    token:str|None=None,   # the token in use, to be removed
 )->InputError:             # to be raised
-    "The one-line error for a client's exception; an `InputError` comes back as it is."
+    "The one-line error for a client's exception; an `InputError` is returned unchanged."
     if isinstance(error, InputError): return error
     from huggingface_hub import constants
     status = getattr(_response(error), 'status_code', 0)
-    why = _why(error, repo).format(endpoint=constants.ENDPOINT, owner=repo.split('/')[0], repo=repo, status=status)
-    ways = [] if is_folder(repo) or not status and not _unreachable(error) else [f'use a folder such as ./{plain_error(repo.split("/")[-1])}, which needs no network']
-    if ways and Path(repo).is_dir(): ways = [f'the folder of that name is written ./{repo}']
-    if doing == purposes['model'] and ways: ways.append('train from `scratch`')
-    return InputError(_redact(f'cannot {doing} {repo}: {why}' + ''.join(f'; or {w}' for w in ways), token))
+    why = _cause(error, repo).format(endpoint=constants.ENDPOINT, owner=repo.split('/')[0], repo=repo, status=status)
+    ways = []
+    if not is_folder(repo) and (status or _unreachable(error)):
+        ways = [f'use a folder such as ./{plain_error(repo.split("/")[-1])}, which needs no network']
+        if Path(repo).is_dir(): ways = [f'the folder of that name is written ./{repo}']
+        if doing == purposes['model']: ways.append('train from `scratch`')
+    return InputError(redact_message('; or '.join([f'cannot {doing} {repo}: {why}', *ways]), token))
 
 # %% ../../nbs/13_core.access.ipynb #f731a9cb
 @contextlib.contextmanager
@@ -158,13 +181,14 @@ def quiet()->Iterator:
     "Keep the clients from printing: no warnings, and progress bars only on a terminal."
     import huggingface_hub.utils as hub
     modules = [hub] + ([sys.modules['datasets.utils']] if 'datasets.utils' in sys.modules else [])
-    noisy = [] if getattr(sys.stderr, 'isatty', bool)() else [m for m in modules if not m.are_progress_bars_disabled()]
+    on_terminal = hasattr(sys.stderr, 'isatty') and sys.stderr.isatty()
+    noisy = [] if on_terminal else [m for m in modules if not m.are_progress_bars_disabled()]
     before = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         try:
             for module in noisy: module.disable_progress_bars()
-            logging.disable(logging.CRITICAL)  # a level set on their loggers is undone whenever they import another of their modules
+            logging.disable(logging.CRITICAL)  # importing one of their modules resets the level of their loggers
             yield
         finally:
             logging.disable(before)
@@ -173,13 +197,13 @@ def quiet()->Iterator:
 # %% ../../nbs/13_core.access.ipynb #972cb3f1
 _PAUSES = (1, 2, 4, 8)  # seconds between tries
 longest_wait = 60           # seconds to wait at most because the Hub says so
-mistakes_of_ours = (TypeError, AttributeError, NameError, LookupError, AssertionError, MemoryError)  # ours, not the Hub's: shown as they are
+mistakes_of_ours = (TypeError, AttributeError, NameError, LookupError, AssertionError, MemoryError)  # shown as they are
 
-def _passing(error:BaseException)->bool:
-    "Whether the fault may pass by itself."
+def _is_temporary(error:BaseException)->bool:
+    "Whether another try may succeed."
     response = _response(error)
     if response is not None: return response.status_code in (408, 409, 412, 425, 429) or response.status_code >= 500
-    return _unreachable(error) and 'OfflineModeIsEnabled' not in _kinds(error)
+    return _unreachable(error) and 'OfflineModeIsEnabled' not in _class_names(error)
 
 def _wait(error:BaseException, pause:float)->float:
     "Seconds to wait before the next try."
@@ -188,21 +212,22 @@ def _wait(error:BaseException, pause:float)->float:
 
 # %% ../../nbs/13_core.access.ipynb #058a440e
 def patiently(
-    action:Callable,                # what to do; safe to be done again
-    repo:str,                       # for the sentence if it fails
+    action:Callable,                # what to do; safe to do twice
+    repo:str,                       # for the error message
     doing:str,                      # the same
-    token:str|None=None,            # to strike out
+    token:str|None=None,            # to be removed from it
     pauses:tuple=_PAUSES,           # seconds between tries
-    patience:float=math.inf,        # seconds after which it is not tried again
+    patience:float=math.inf,        # seconds after which there is no other try
 ):                                  # what `action` returns
-    "Do `action`, again after a pause if the fault may pass; raises `InputError`."
+    "Do `action`, and try again after a pause if the fault is temporary; raises `InputError`."
     begun = time.monotonic()
     for pause in (*pauses, None):
         try:
             with quiet(): return action()
         except mistakes_of_ours: raise
         except Exception as error:
-            if pause is None or not _passing(error) or time.monotonic() - begun > patience: raise explain(error, repo, doing, token) from None
+            give_up = pause is None or not _is_temporary(error) or time.monotonic() - begun > patience
+            if give_up: raise explain(error, repo, doing, token) from None
             pause = _wait(error, pause)
         sleep(pause)
 
@@ -221,7 +246,7 @@ def hub_api(token:str|None):
     return HfApi(token=token, library_name='libdocs')
 
 def repo_info(api, repo:str, repo_type:str):
-    "What the Hub knows of a repo, or None if there is none (or the token may not see it)."
+    "The Hub's facts about a repo, or None if it does not exist (or the token may not see it)."
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
     try: return api.repo_info(repo, repo_type=repo_type, timeout=longest_wait)
     except GatedRepoError: raise

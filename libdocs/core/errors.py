@@ -6,36 +6,39 @@
 __all__ = ['InputError', 'unknown_name', 'require_columns']
 
 # %% ../../nbs/00_core.errors.ipynb #3b75ae6a
-import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 # %% ../../nbs/00_core.errors.ipynb #1b88caca
 class InputError(ValueError):
-    "A fault in what the user gave: its message names the place and the way out; commands print it and exit with code 2."
+    "A fault in what the user gave: its message says where, and how to fix it; commands print it and exit with code 2."
 
 # %% ../../nbs/00_core.errors.ipynb #e3f46660
 def unknown_name(
-    kind:str,             # what was looked for, as in "column"
-    name:str,             # the name that is not there
-    known:Iterable[str],  # the names that are
-)->str:                   # one sentence
-    "The sentence for a `name` that is not among `known`: the nearest name, and all of them."
+    kind:str,             # one of the things that have these names, as in "column"; its plural ends in "s"
+    name:str,             # the unknown name
+    known:Iterable[str],  # the names that exist
+    shown:int=20,         # how many of them are listed
+)->str:
+    "The sentences for a `name` that is not among `known`: the nearest name, and the names that exist."
     known = [str(k) for k in known]
     near = get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint, kinds = f'; did you mean {near[0]!r}?' if near else '.', re.sub(r'^\w+', r'\g<0>s', kind)
-    shown = ', '.join(known[:20]) + (f' and {len(known) - 20} more' if len(known) > 20 else '')
-    return f'no {kind} {name!r}{hint} The {kinds} are: {shown}'
+    unknown = f'no {kind} {name!r}' + (f'; did you mean {near[0]!r}?' if near else '.')
+    if not known: return f'{unknown} There are no {kind}s'
+    if len(known) == 1: return f'{unknown} The only {kind} is: {known[0]}'
+    more = f' and {len(known) - shown} more' if len(known) > shown else ''
+    return f'{unknown} The {kind}s are: {", ".join(known[:shown])}{more}'
 
 # %% ../../nbs/00_core.errors.ipynb #5252375d
 def require_columns(
     df,                      # any table
-    columns:Iterable[str],   # what it must have
+    columns:Iterable[str],   # the columns it must have
     where:str='',            # what the table is, for the error, as in "the test data"
 ):
-    "Raise `InputError` for the first of `columns` that is not there, or there twice."
+    "Raise `InputError` for the first of `columns` that is missing, or that occurs more than once."
     has = f'{where} has ' if where else ''
     for column in columns:
         if column not in df: raise InputError(has + unknown_name('column', column, df.columns))
-        if (n := list(df.columns).count(column)) > 1:
-            raise InputError(f'{has}{n} columns that are called {column!r}; rename those that are not meant')
+        copies = list(df.columns).count(column)
+        if copies > 1:
+            raise InputError(f'{has}{copies} columns that are called {column!r}; rename those that are not meant')

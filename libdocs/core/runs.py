@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'held', 'take_lock', 'digest', 'write_manifest', 'read_manifest', 'fingerprints', 'damage', 'Stage',
-           'unwritable', 'run_folder_of', 'RunFolder']
+           'RunFolder', 'unwritable', 'run_folder_of']
 
 # %% ../../nbs/12_core.runs.ipynb #d1e46a9f
 import hashlib, json, logging, os, re, shutil, time
@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from fastcore.basics import patch
+
 from .errors import InputError
 from .processes import is_main, shared
-from .files import atomic_writer, check_folder, file_sha256, try_lock
+from .files import check_folder, file_sha256, try_lock, write_json
 
 log = logging.getLogger(__name__)
 
@@ -27,31 +29,35 @@ def _may_be_run_folder(folder:Path)->bool:
 
 @contextmanager
 def held(
-    folder:str|os.PathLike,  # a run folder; made if it is not there
+    folder:str|os.PathLike,  # a run folder; created if missing
 )->Iterator:
-    "Hold a run folder; `InputError` with the other process's number if it is held already."
+    "Lock a run folder; `InputError` with the number of the other process if it is locked already."
     folder = Path(folder)
     check_folder(folder)
     if not _may_be_run_folder(folder):
-        raise InputError(f'the run folder {folder} holds other files, which might be overwritten; name a new or an empty one')
+        raise InputError(f'the run folder {folder} holds other files, which might be overwritten; '
+                         'name a new or an empty one')
     try: folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error: raise InputError(f'cannot make the run folder {folder}: {error.strerror or error}; choose another place') from None
+    except OSError as error:
+        why = error.strerror or error
+        raise InputError(f'cannot create the run folder {folder}: {why}; choose another place') from None
     with open(folder/'.lock', 'a+') as file:
         take_lock(file, f'the run folder {folder}', 'work in another run folder')
         try: yield
         finally:
-            if [p.name for p in folder.iterdir()] == ['.lock']: shutil.rmtree(folder, ignore_errors=True)  # nothing was done
+            nothing_done = [p.name for p in folder.iterdir()] == ['.lock']
+            if nothing_done: shutil.rmtree(folder, ignore_errors=True)
 
 # %% ../../nbs/12_core.runs.ipynb #38e05cee
 def take_lock(
     file,           # open for reading and appending; the number of this process is written into it
-    what:str,       # it stands for, in words
+    what:str,       # what the lock protects, in words
     elsewhere:str,  # what to do instead of waiting
 ):
-    "Lock a file for as long as it is open; `InputError` with the other process's number if it is locked already."
+    "Lock a file for as long as it is open; `InputError` with the number of the other process if it is locked already."
     try: ours = try_lock(file)
     except OSError as error:
-        log.warning('%s: this file system has no locks (%s); see to it that no other process works in it',
+        log.warning('%s: this file system has no locks (%s); make sure that no other process works in it',
                     what, error.strerror)
         ours = True
     if not ours:
@@ -66,162 +72,82 @@ def take_lock(
 def digest(
     value,  # anything that JSON can hold
 )->str:     # 16 hex digits
-    "What a value is known by."
+    "A short stable hash of a value."
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 def write_manifest(
     path:Path,
     content:dict,  # JSON can hold it
 ):
-    "A JSON file that carries its own digest."
-    with atomic_writer(path) as file: json.dump(content | dict(seal=digest(content)), file, indent=1, ensure_ascii=False, default=str)
+    "Write a JSON file that carries its own digest."
+    write_json(path, content | dict(seal=digest(content)), default=str)
 
 def read_manifest(
     path:Path,
 )->dict|None:  # empty if it is damaged; None if there is none
-    "What a file of `write_manifest` says."
+    "The content of a file written by `write_manifest`."
     try: content = json.loads(path.read_text(encoding='utf-8'))
     except FileNotFoundError: return None
     except (OSError, ValueError, RecursionError): return {}
     if not isinstance(content, dict) or content.pop('seal', None) != digest(content): return {}
     return content
 
-
 # %% ../../nbs/12_core.runs.ipynb #070e7151
 def fingerprints(
     paths:Iterable,          # of files
-    root:str|os.PathLike,    # the folder that they are named from
+    root:str|os.PathLike,    # the folder that their names are relative to
 )->dict:                     # name → [bytes, SHA-256]
-    "What files are known by."
+    "Size and SHA-256 of files."
     return {os.path.relpath(p, root): [p.stat().st_size, file_sha256(p)] for p in paths}
 
 def damage(
     outputs:Mapping,        # from `fingerprints`
     root:str|os.PathLike,   # the same folder
-)->str|None:                # a sentence that names a file; None if all are as they were
-    "What is wrong with files."
+)->str|None:                # a sentence that names a file; None if all are unchanged
+    "What is wrong with files whose fingerprints are known."
     for name, (size, sha256) in outputs.items():
         path = Path(root)/name
         if not path.is_file(): return f'{path} is missing'
-        if path.stat().st_size != size or file_sha256(path) != sha256: return f'{path} is not as it was made'
+        if path.stat().st_size != size or file_sha256(path) != sha256: return f'{path} changed after it was written'
     return None
 
 # %% ../../nbs/12_core.runs.ipynb #5de0f2c1
 def _change(new:Mapping, old:Mapping)->str|None:
-    "The first thing in which two keys differ, in words."
+    "The first difference between two keys, in words."
     for name in [*new, *(k for k in old if k not in new)]:
         if new.get(name) == old.get(name): continue
-        if name == 'after': return 'what it is made from has changed: ' + ', '.join(k for k in new[name] | old[name] if new[name].get(k) != old[name].get(k))
-        return f'{name} was {_short(old.get(name))} and is {_short(new.get(name))}'
+        if name != 'after': return f'{name} changed from {_short(old.get(name))} to {_short(new.get(name))}'
+        earlier = [stage for stage in new[name] | old[name] if new[name].get(stage) != old[name].get(stage)]
+        return f'the result of {", ".join(earlier)} changed'
     return None
 
-def _short(value)->str: return text if len(text := json.dumps(value, ensure_ascii=False)) < 60 else text[:57] + '…'
+def _short(value)->str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) < 60 else text[:57] + '…'
 
 # %% ../../nbs/12_core.runs.ipynb #0ad5b8dd
 class Stage(NamedTuple):
-    "A stage that is done."
+    "A finished stage."
     folder: Path   # with the files that it made
     facts: dict    # what it found out
     digest: str    # of its key and its files
     seconds: float # that it took
 
 # %% ../../nbs/12_core.runs.ipynb #458b9ccf
-class _Names:
-    "The files and folders of the stages in a run `folder`."
-    def _manifest(self, name:str)->Path: return self.folder/f'{name}.json'
-
-    def _settle(self, name:str, resumes:str|None):
-        "Give what was made its name."
-        part, final = self.folder/f'{name}.part', self.folder/name
-        if part.is_dir():
-            shutil.rmtree(final, ignore_errors=True)
-            os.replace(part, final)
-        if resumes: shutil.rmtree(final/resumes, ignore_errors=True)
-
-    def _forget(self):
-        for path in filter(read_manifest, self.folder.glob('*.json')):
-            for folder in (path.with_suffix(''), path.with_suffix('.part')): shutil.rmtree(folder, ignore_errors=True)
-            for file in (path, path.with_suffix('.push')): file.unlink(missing_ok=True)
-
-# %% ../../nbs/12_core.runs.ipynb #39db4a03
-class _Book(_Names):
-    "The manifests in it."
-    def _done(self, name:str, key:dict, resumes:str|None)->Stage|None:
-        "The stage as it was done before, if that is still good; else the log says why not."
-        manifest = read_manifest(self._manifest(name))
-        if manifest is None: return None
-        if manifest and manifest['state'] == 'done': self._settle(name, resumes)
-        why = _change(key, manifest['key']) if manifest else 'its manifest is damaged'
-        if why is None: why = 'it was interrupted' if manifest['state'] != 'done' else damage(manifest['outputs'], self.folder)
-        if why is None:
-            log.info('stage %s: done before, in %.1f s; nothing has changed since', name, manifest['seconds'])
-            return self._as_stage(name, manifest)
-        log.info('re-running stage %s: %s', name, why)
-        return None
-
-    def _as_stage(self, name:str, manifest:dict)->Stage:
-        made = digest([manifest['key'], sorted(sha256 for _, sha256 in manifest['outputs'].values())])
-        return Stage(self.folder/name, manifest['facts'], made, manifest['seconds'])
-
-# %% ../../nbs/12_core.runs.ipynb #32620685
-_full = re.compile('No space left on device|File too large|Disk quota exceeded|Read-only file system')
-
-def unwritable(
-    error:BaseException,
-)->str|None:  # one sentence, or None
-    "What is wrong with the disk, if that is what `error`, of whatever library, is about."
-    if isinstance(error, InputError) or not isinstance(error, Exception) or not (found := _full.search(str(error))): return None
-    return f'{found[0]}' + (f': {error.filename}' if getattr(error, 'filename', None) else '')
-
-# %% ../../nbs/12_core.runs.ipynb #f3da59e4
-class _Work(_Book):
-    "How a stage is done."
-    def _do(self, name:str, key:dict, work:Callable, outside:Iterable, resumes:str|None)->Stage:
-        start, part = time.perf_counter(), self.folder/f'{name}.part'
-        try: facts = work(part)
-        except BaseException as error:
-            if not resumes: self._undo(name)
-            if why := unwritable(error): raise InputError(f'stage {name}: {why}. What was finished before is kept: make room, and do the same again') from error
-            raise
-        made = fingerprints(sorted(p for p in part.rglob('*') if p.is_file() and p.relative_to(part).parts[0] != resumes), part)
-        outputs = {f'{name}/{path}': known for path, known in made.items()} | fingerprints([p for p in map(Path, outside) if p.is_file()], self.folder)
-        manifest = dict(stage=name, state='done', key=key, outputs=outputs, facts=facts or {}, seconds=round(time.perf_counter() - start, 2))
-        write_manifest(self._manifest(name), manifest)
-        self._settle(name, resumes)
-        return self._as_stage(name, read_manifest(self._manifest(name)))
-
-    def _undo(self, name:str):
-        shutil.rmtree(self.folder/f'{name}.part', ignore_errors=True)
-        self._manifest(name).unlink(missing_ok=True)
-
-    def _begin(self, name:str, key:dict, resumes:str|None):
-        "An empty folder to work in, or the one that an interrupted run with the same key left."
-        before, part = read_manifest(self._manifest(name)), self.folder/f'{name}.part'
-        if not (resumes and before and before['key'] == key): shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(exist_ok=True)
-        write_manifest(self._manifest(name), dict(stage=name, state='begun', key=key))
-
-# %% ../../nbs/12_core.runs.ipynb #108f0de9
-def run_folder_of(
-    path:str|os.PathLike,  # what the job makes: a folder, or the prefix of files
-)->Path:
-    "The run folder of a job when the user does not say: beside what it makes."
-    path = Path(path).expanduser()
-    return path.with_name(f'{path.absolute().name}_run')
-
-# %% ../../nbs/12_core.runs.ipynb #5e994363
-class _Held(_Work):
-    "A folder that this process holds within `with`; in a process that only helps to train, the main process does."
+class RunFolder:
+    "A folder of stages, locked by this process within `with`; helper processes in a training follow the main process."
     def __init__(self,
-        folder:str|os.PathLike,  # made if it is not there
-        fresh:bool=False,        # forget what was done in it
-    ): self.folder, self.fresh, self.lock, self.shared = Path(folder).expanduser(), fresh, None, shared
+        folder:str|os.PathLike,  # created if missing
+        fresh:bool=False,        # discard the stages that were done in it
+    ):
+        self.folder, self.fresh = Path(folder).expanduser(), fresh
+        self.lock, self.shared = None, shared
 
     def __enter__(self):
         if not is_main(): return self
         self.lock = held(self.folder)
         self.lock.__enter__()
-        if self.fresh: self._forget()
+        if self.fresh: self.discard_stages()
         return self
 
     def __exit__(self, *error): return self.lock.__exit__(*error) if self.lock else None
@@ -230,24 +156,127 @@ class _Held(_Work):
         "From here on the main process works alone."
         self.shared = lambda value: value
 
+    def manifest_path(self, name:str)->Path:
+        "The manifest of a stage."
+        return self.folder/f'{name}.json'
+
+    def discard_stages(self):
+        "Remove all stages, and nothing else."
+        for path in filter(read_manifest, self.folder.glob('*.json')):
+            for folder in (path.with_suffix(''), path.with_suffix('.part')): shutil.rmtree(folder, ignore_errors=True)
+            for file in (path, path.with_suffix('.push')): file.unlink(missing_ok=True)
+
+# %% ../../nbs/12_core.runs.ipynb #39db4a03
+@patch
+def _finalize(self:RunFolder, name:str, resumes:str|None):
+    "Give the folder of a finished stage its final name."
+    part, final = self.folder/f'{name}.part', self.folder/name
+    if part.is_dir():
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(part, final)
+    if resumes: shutil.rmtree(final/resumes, ignore_errors=True)
+
+@patch
+def _as_stage(self:RunFolder, name:str, manifest:dict)->Stage:
+    made = digest([manifest['key'], sorted(sha256 for _, sha256 in manifest['outputs'].values())])
+    return Stage(self.folder/name, manifest['facts'], made, manifest['seconds'])
+
+@patch
+def find_done(self:RunFolder,
+    name:str,          # of the stage
+    key:dict,          # what its result depends on
+    resumes:str=None,  # as in `stage`
+)->Stage|None:
+    "The stage if it is done and unchanged; otherwise the log says why it has to run again."
+    manifest = read_manifest(self.manifest_path(name))
+    if manifest is None: return None
+    finished = manifest.get('state') == 'done'
+    if finished: self._finalize(name, resumes)
+    why = _change(key, manifest['key']) if manifest else 'its manifest is damaged'
+    if why is None: why = damage(manifest['outputs'], self.folder) if finished else 'it was interrupted'
+    if why is None:
+        log.info('%s: already done in %.1f s, and nothing has changed', name, manifest['seconds'])
+        return self._as_stage(name, manifest)
+    log.info('re-running %s: %s', name, why)
+    return None
+
+# %% ../../nbs/12_core.runs.ipynb #32620685
+_disk_faults = re.compile('No space left on device|File too large|Disk quota exceeded|Read-only file system')
+
+def unwritable(
+    error:BaseException,
+)->str|None:  # one sentence, or None
+    "What is wrong with the disk, if `error`, of whatever library, is about that."
+    if isinstance(error, InputError) or not isinstance(error, Exception): return None
+    fault = _disk_faults.search(str(error))
+    if not fault: return None
+    file = getattr(error, 'filename', None)
+    return fault[0] + (f': {file}' if file else '')
+
+# %% ../../nbs/12_core.runs.ipynb #f3da59e4
+@patch
+def _begin(self:RunFolder, name:str, key:dict, resumes:str|None):
+    "Prepare an empty folder, or keep the one that an interrupted run with the same key left."
+    before, part = read_manifest(self.manifest_path(name)), self.folder/f'{name}.part'
+    if not (resumes and before and before['key'] == key): shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(exist_ok=True)
+    write_manifest(self.manifest_path(name), dict(stage=name, state='begun', key=key))
+
+@patch
+def _work(self:RunFolder, name:str, work:Callable, resumes:str|None):
+    "The facts that `work` returns; if it fails, nothing is left behind that it cannot resume from."
+    part = self.folder/f'{name}.part'
+    try: return work(part)
+    except BaseException as error:
+        if not resumes:
+            shutil.rmtree(part, ignore_errors=True)
+            self.manifest_path(name).unlink(missing_ok=True)
+        why = unwritable(error)
+        if not why: raise
+        way_out = 'Finished stages are kept: free some space and run the same command again'
+        raise InputError(f'{name}: {why}. {way_out}') from error
+
+# %% ../../nbs/12_core.runs.ipynb #108f0de9
+def run_folder_of(
+    path:str|os.PathLike,  # what the job makes: a folder, or the prefix of files
+)->Path:
+    "The default run folder of a job, beside its output."
+    path = Path(path).expanduser()
+    return path.with_name(f'{path.absolute().name}_run')
+
+# %% ../../nbs/12_core.runs.ipynb #5e994363
+@patch
+def _run(self:RunFolder, name:str, key:dict, work:Callable, outside:Iterable, resumes:str|None)->Stage:
+    "Do a stage whose folder is prepared, and write its manifest."
+    start, part = time.perf_counter(), self.folder/f'{name}.part'
+    facts = self._work(name, work, resumes)
+    inside = sorted(p for p in part.rglob('*') if p.is_file() and p.relative_to(part).parts[0] != resumes)
+    outputs = {f'{name}/{path}': known for path, known in fingerprints(inside, part).items()}
+    outputs |= fingerprints([p for p in map(Path, outside) if p.is_file()], self.folder)
+    seconds = round(time.perf_counter() - start, 2)
+    manifest = dict(stage=name, state='done', key=key, outputs=outputs, facts=facts or {}, seconds=seconds)
+    write_manifest(self.manifest_path(name), manifest)
+    self._finalize(name, resumes)
+    return self._as_stage(name, read_manifest(self.manifest_path(name)))
+
 # %% ../../nbs/12_core.runs.ipynb #23f5c6f7
-class RunFolder(_Held):
-    "A folder of stages, held by this process within `with`. In a process that only helps to train, it does what the main process says."
-    def stage(self,
-        name:str,            # of the stage
-        key:Mapping,         # what its result depends on; JSON can hold it; a key from a manifest will do too
-        work:Callable,       # takes an empty folder, puts files there, returns a dict of facts that JSON can hold
-        after:Iterable=(),   # the stages that it is made from
-        outside:Iterable=(), # files elsewhere that `work` writes
-        resumes:str=None,    # the name of a folder in its folder, from which `work`, interrupted, goes on; removed when it is done
-        together:bool=False, # whether all processes do the work, in the folder of the main one
-    )->Stage:
-        "Do a stage, unless it is done."
-        key = json.loads(json.dumps(dict(after={s.folder.name: s.digest for s in after}) | dict(key), default=str))
-        done = self.shared(self._done(name, key, resumes) if is_main() else None)
-        if done is not None: return done
-        if is_main(): self._begin(name, key, resumes)
-        self.shared(None)  # the folder is there
-        if is_main(): return self.shared(self._do(name, key, work, outside, resumes))
-        if together: work(self.folder/f'{name}.part')
-        return self.shared(None)
+@patch
+def stage(self:RunFolder,
+    name:str,            # of the stage
+    key:Mapping,         # what its result depends on; JSON can hold it; a key from a manifest will do too
+    work:Callable,       # takes an empty folder, puts files there, returns a dict of facts that JSON can hold
+    after:Iterable=(),   # the stages whose results it uses
+    outside:Iterable=(), # files elsewhere that `work` writes
+    resumes:str=None,    # name of a subfolder from which interrupted `work` resumes; removed when the stage is done
+    together:bool=False, # whether all processes do the work, in the folder of the main one
+)->Stage:
+    "Do a stage, unless it is done."
+    key = dict(after={s.folder.name: s.digest for s in after}) | dict(key)
+    key = json.loads(json.dumps(key, default=str))
+    done = self.shared(self.find_done(name, key, resumes) if is_main() else None)
+    if done is not None: return done
+    if is_main(): self._begin(name, key, resumes)
+    self.shared(None)  # the folder is there
+    if is_main(): return self.shared(self._run(name, key, work, outside, resumes))
+    if together: work(self.folder/f'{name}.part')
+    return self.shared(None)

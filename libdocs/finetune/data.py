@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..core.errors import InputError
 from ..core.settings import SampleOptions
-from ..core.labels import encode, LabelSchema, tell_variants
+from ..core.labels import encode, LabelSchema, warn_of_variants
 from ..core.access import is_folder, place_of
 from ..core.fetch import load_note, load_splits, pinned, require_split, typed_split
 from ..utils.data_cleaner.tfidf import cluster_texts
@@ -31,7 +31,8 @@ def check_target(
 ):
     "Raise `InputError` if the model's folder is one of the folders that it is made from."
     if is_folder(model_name) and place_of(model_name) in map(place_of, sources):
-        raise InputError(f'{model_name}: is what the model is made from, and would be overwritten; choose another name for the model')
+        raise InputError(f'{model_name}: is what the model is made from, and would be overwritten; '
+                         'choose another name for the model')
 
 # %% ../../nbs/67_finetune.data.ipynb #42e0a51c
 def downsampled(
@@ -74,7 +75,7 @@ def load_task(
         if df.empty: raise InputError(f'{dataset}: the {name} split has no rows')
     schema = LabelSchema.from_labels(parts['train']['label'])
     apart = 'each is a label of its own; cleaner_finetune --merge-labels makes one of them'
-    tell_variants(parts['train']['label'], apart, f'{dataset}: the train split')
+    warn_of_variants(parts['train']['label'], apart, f'{dataset}: the train split')
     for name in set(parts) - {'train'}: encode(schema, parts[name]['label'], f'{dataset}: the {name} split')
     parts = {name: downsampled(df, sample.downsample, sample.seed) for name, df in parts.items()}
     frequencies = check_frequencies(load_note(dataset, frequencies_file, token, revision), dataset)
@@ -91,13 +92,19 @@ def held_out(
     "Hold a part of the train split out for validation."
     labels, groups = list(train['label']), list(cluster_texts(list(train['text'])).cluster)
     share = min(max(validation_share, useful_rows / len(train)), 2 * validation_share)
-    aside = split_rows(labels, groups, share, seed)
-    if not 0.75 <= aside.sum() / (share * len(train)) <= 1.25: aside = _any_rows(labels, groups, share * len(train), seed)
-    if aside.sum() < least_rows: return train, warn_of_few_rows(f'{len(train)} training rows leave no {least_rows}')
+    rows, aside = share * len(train), split_rows(labels, groups, share, seed)
+    if not 0.75 <= aside.sum() / rows <= 1.25: aside = _any_rows(labels, groups, rows, seed)
+    if aside.sum() < least_rows:
+        warn_of_few_rows(f'{len(train)} training rows leave no {least_rows}')
+        return train, None
     return train[~aside].reset_index(drop=True), train[aside].reset_index(drop=True)
 
-def warn_of_few_rows(why:str):
-    log.warning('%s to choose by: the last epoch is taken, the probabilities are not calibrated, and no thresholds are given', why)
+def warn_of_few_rows(
+    why:str,  # the beginning of the sentence
+):
+    "Log what is missing where there are no rows to choose by."
+    log.warning('%s to choose by: the last epoch is taken, the probabilities are not calibrated, '
+                'and no thresholds are given', why)
 
 def _any_rows(labels:list, groups:list, rows:float, seed:int)->np.ndarray:
     "(n,) bool: about `rows` rows in whole groups, whatever their labels, but not all of one label."

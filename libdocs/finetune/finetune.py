@@ -26,6 +26,7 @@ from ..core.options import flat, option_name
 from ..core.processes import is_main, join, Leaving, processes, shared
 from ..core.memory import keep_memory
 from ..core.versions import versions
+from ..core.files import write_json
 from ..core.settings import JobOptions, Reading, scratch, TrackingOptions, TrainingOptions
 from ..core.records import require_text
 from ..core.labels import encode, LabelSchema, save_schema
@@ -50,7 +51,7 @@ from .base import split_tokens
 from .tracking import Tracking
 from .losses import assumed_shares, loss_function, probabilities_for, row_weights
 from .batches import collate, Drawn
-from .trainer import classifier_trainer, is_last, last_checkpoint
+from .trainer import ClassifierTrainer, is_last, last_checkpoint
 from .lora import merged, with_lora
 from .data import check_target, held_out, least_rows, load_task, Task, warn_of_few_rows
 from .plan import default_epochs, most_cut, pass_steps, patience, tokenize, warmup, warn_of_cpu
@@ -112,7 +113,7 @@ def _trainer(job, model, tokenizer, rows:dict, folder:Path, tracked:bool=False, 
         pairs = merged_from(tokenizer)
         def apart(inputs, rng): return split_tokens(inputs, pairs, split, tokenizer.model_max_length, rng)
     stopping = [transformers.EarlyStoppingCallback(patience(job.training.epochs))] if 'validation' in rows else []
-    trainer = classifier_trainer(loss, job.reading.pool, padding_of(tokenizer, model), model=model, args=args, data_collator=collate,
+    trainer = ClassifierTrainer(loss, job.reading.pool, padding_of(tokenizer, model), model=model, args=args, data_collator=collate,
         train_dataset=Drawn(rows['train'], args.seed, apart), eval_dataset=rows.get('validation'),
         compute_metrics=trainer_metrics, callbacks=[*stopping, _progress(until)])
     if 'validation' in rows and balance != 'none':
@@ -324,7 +325,8 @@ def _parts(task:Task, balance:str, seed:int)->dict:
     "The rows to train on, those to choose by if there are any, and the test split."
     train, validation = (task.train, task.validation) if task.validation is not None else held_out(task.train, seed)
     if validation is not None and len(validation) < least_rows:
-        validation = warn_of_few_rows(f'a validation split of {len(validation)} rows is too small')
+        warn_of_few_rows(f'a validation split of {len(validation)} rows is too small')
+        validation = None
     if balance == 'cap': train = _capped(train, seed)
     return {'train': train} | ({} if validation is None else {'validation': validation}) | {'test': task.test}
 
@@ -403,8 +405,8 @@ def _learn(trainer):
     checkpoint = shared(last_checkpoint(folder) if is_main() else None)
     if checkpoint: log.info('resuming from step %s', checkpoint.name.split('-')[1])
     if not checkpoint: trainer.train()
-    elif is_last(checkpoint): trainer.take(checkpoint)
-    else: trainer.go_on(checkpoint)
+    elif is_last(checkpoint): trainer.load_result(checkpoint)
+    else: trainer.resume(checkpoint)
 
 # %% ../../nbs/69_finetune.finetune.ipynb #c8633ba4
 cheap_cpu, cheap_gpu = 3e13, 3e16  # operations of a training that 'auto' does twice
@@ -464,7 +466,7 @@ def _saved(job:_Job, tokenized:Stage, trained:Stage, last:Stage)->Stage:
         tokenizer.save_pretrained(folder)
         save_schema(job.task.schema, folder/'labels.json')
         found |= _facts(tokenized, trained, last, kept)
-        (folder/'training.json').write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding='utf-8')
+        write_json(folder/'training.json', found)
         (folder/'README.md').write_text(model_card(found), encoding='utf-8')
         _keep({p.name: p for p in sorted(folder.iterdir())}, record['repo'], 'Fine-tuned model')
         for path in folder.iterdir(): path.unlink()

@@ -17,26 +17,31 @@ def with_lora(
     model,         # a sequence classifier
     rank:int=16,   # of the products
 ):                 # the model to be trained, a PeftModel
-    "Freeze a model but for LoRA's products in the base model and the whole head."
+    "Freeze a model except for LoRA's products in the base model and the whole head."
     try: from peft import LoraConfig, get_peft_model
-    except ImportError as error: raise InputError('LoRA needs the package peft: pip install "libdocs[lora]"') from error
+    except ImportError as error:
+        raise InputError('LoRA needs the package peft: pip install "libdocs[lora]"') from error
     layers, head = lora_parts(model)
-    if not layers: raise InputError(f'{type(model).__name__} has no linear layers that LoRA could train beside: '
-                                    f'leave out {option_name("lora", True)}')
-    experts = any('experts' in name for name, _ in model.base_model.named_parameters())  # peft knows no dropout beside these
-    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0. if experts else 0.05, target_modules=layers, modules_to_save=head))
+    if not layers:
+        raise InputError(f'{type(model).__name__} has no linear layers that LoRA could train beside: '
+                         f'leave out {option_name("lora", True)}')
+    experts = any('experts' in name for name, _ in model.base_model.named_parameters())
+    dropout = 0. if experts else 0.05  # peft knows no dropout beside experts
+    return get_peft_model(model, LoraConfig(
+        r=rank, lora_alpha=2 * rank, lora_dropout=dropout, target_modules=layers, modules_to_save=head))
 
 def lora_parts(
     model,  # a sequence classifier
 )->tuple:   # (names of the linear layers of the base model, names of the modules that are the head)
-    "What LoRA trains beside, and what is trained whole."
+    "What LoRA trains beside, and what is trained fully."
     prefix = model.base_model_prefix
     head = [name for name, _ in model.named_children() if name != prefix]
     head += [f'{prefix}.{name}' for name, _ in model.base_model.named_children() if name == 'pooler']
     head = [name for name in head if any(True for _ in model.get_submodule(name).parameters())]
-    whole = [name for name, _ in model.named_modules() if name.endswith(tuple(head))]  # peft looks at how names end
+    # peft compares the ends of names
+    trained = [name for name, _ in model.named_modules() if name.endswith(tuple(head))]
     layers = [name for name, m in model.named_modules() if isinstance(m, (torch.nn.Linear, Conv1D))]
-    return [name for name in layers if not any(f'{name}.'.startswith(f'{part}.') for part in whole)], head
+    return [name for name in layers if not any(f'{name}.'.startswith(f'{part}.') for part in trained)], head
 
 def merged(
     model,   # with or without LoRA

@@ -33,14 +33,16 @@ def assumed_shares(
     return counts / counts.sum()
 
 probabilities_for = dict(
-    none='labels as frequent as in the train split', cap='labels as frequent as in the capped train split',
-    loss='labels as frequent as in the train split, weighted by effective numbers', logit='labels that are all equally frequent')
+    none='labels as frequent as in the train split',
+    cap='labels as frequent as in the capped train split',
+    loss='labels as frequent as in the train split, weighted by effective numbers',
+    logit='labels that are all equally frequent')
 
 def row_weights(
     truth,              # (n,) label numbers
     shares:np.ndarray,  # (labels,) of `assumed_shares`
 )->np.ndarray:          # (n,) float64, mean 1
-    "Importance weights: rows count as if their labels were so frequent."
+    "Importance weights: rows count as if their labels were that frequent."
     weights = (shares / np.maximum(1, np.bincount(truth, minlength=len(shares))))[truth]
     return weights / weights.mean()
 
@@ -57,10 +59,13 @@ class Loss(NamedTuple):
         total=None,  # weights to divide by; None: those of these rows
     ):               # the loss
         "The weighted mean of the losses of the rows, or their share of it in a batch that weighs `total`."
-        losses = cross_entropy(logits.float() + self.prior.to(logits.device), truth, reduction='none', label_smoothing=self.smoothing) * self.weights(truth)
+        logits = logits.float() + self.prior.to(logits.device)
+        losses = cross_entropy(logits, truth, reduction='none', label_smoothing=self.smoothing) * self.weights(truth)
         return losses.sum() / (self.weights(truth).sum() if total is None else total)
 
-    def weights(self, truth): return self.weight.to(truth.device)[truth]
+    def weights(self, truth):
+        "The weight of each row."
+        return self.weight.to(truth.device)[truth]
 
 def loss_function(
     balance:str,  # see `TrainingOptions`; 'none' and 'cap' have the same loss

@@ -63,12 +63,12 @@ def cpu_seconds(
     return 6 * parameters * tokens / (0.4 * 2 * 512**3 / best)
 
 def warn_of_cpu(model, tokens:float, device:str):
-    "Log what was found, and warn when a large model meets a CPU."
+    "Log the size of the model, and warn when a large one is trained on a CPU."
     parameters = model.num_parameters(exclude_embeddings=True)
     log.info('training %s parameters (without embeddings) on %s', f'{parameters:,}', device)
     if device != 'cpu' or parameters < 20e6 or (hours := cpu_seconds(parameters, tokens) / 3600) < .1: return
-    log.warning('no GPU is used: this training will take about %.1f hours on the CPU. A GPU, %s or a smaller base model will be faster',
-                hours, option_name('downsample', 0.05))
+    log.warning('no GPU is used: this training will take about %.1f hours on the CPU. A GPU, %s or a smaller base '
+                'model will be faster', hours, option_name('downsample', 0.05))
 
 # %% ../../nbs/68_finetune.plan.ipynb #45cc4380
 wanted_steps, fewest_epochs, most_epochs = 500, 2, 20  # of a training, when nothing is said

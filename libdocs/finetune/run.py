@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from ..core.errors import InputError, unknown_name
 from ..core.options import option_name
-from ..core.files import atomic_writer, check_outputs
+from ..core.files import check_outputs, write_json
 from ..core.records import make_ids, require_text, to_json_line, write_jsonl
 from ..core.runs import take_lock
 from ..utils.data_cleaner.tfidf import cluster_texts
@@ -158,7 +158,7 @@ def _resume(path:Path, state:dict, rows:pd.DataFrame, batch_size:int)->np.ndarra
     if path.exists() and not same:
         os.replace(path, path.with_name(path.name + '.previous'))
         log.warning('%s holds results of another model, precision or test set; they are now in %s.previous', path, path.name)
-    with atomic_writer(beside) as file: json.dump(state, file)
+    write_json(beside, state)
     return _done(path, rows, batch_size)
 
 # %% ../../nbs/70_finetune.run.ipynb #8bdf795f
@@ -321,6 +321,6 @@ def run(
         metrics['leakage'] = _leaked(train_df, rows, o, groups, files.leakage)
         metrics['evaluated'] = about
         metrics['trained_on'] = dict(model=model_rows, baselines=None if fitted is None else len(fitted))
-        with atomic_writer(files.metrics) as file: json.dump(metrics, file, ensure_ascii=False, indent=1)
+        write_json(files.metrics, metrics)
     log.info('%d rows: top-1 %.4f, top-2 %.4f, top-3 %.4f, macro-F1 %.4f', *(metrics[k] for k in ('rows', 'top_1', 'top_2', 'top_3', 'macro_f1')))
     return RunResult(metrics, files.predictions, files.metrics)
