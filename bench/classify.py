@@ -1,18 +1,19 @@
-"""Classifying beside transformers' pipelines: the same weights, the same texts, in turns, one process for each run.
+"""Classifying beside transformers' pipelines: the same weights, the same texts, in turns, one
+process for each run.
 
-python bench/classify.py [DATA] [--shape xsmall] [--work mixed|long|zero-shot] [--rows 200] [--runs 5]
-[--device cpu] [--write]
+    python bench/classify.py [DATA] [--shape xsmall] [--work mixed|long|zero-shot] [--rows 200] [--runs 5]
+        [--device cpu] [--write]
 
-The weights are random, of the real shape (bench/shapes.py); the texts are made up (mixed: lognormal, median
-90 tokens, a tenth over 512; long: 512 tokens each; zero-shot: mixed, ten labels, an NLI model) or those of
-the JSONL files under DATA. The peer is pipeline("text-classification") or
-pipeline("zero-shot-classification") at the batch size that is fastest on the first 60 texts (of 1, 4, 16
-and 64, as long as a larger one is not twice as slow as the best). Times are seconds of one call with all
-texts, after a call with a few; the ratio is the median of the ratios of pairs of runs, with its range.
-Tokens are real ones, padding not counted; utilisation is the operations needed for them (`needed_flops`)
-through the time and the speed of one large multiplication. Same answers is the share of texts with the same
-first label; the differences are the largest ones of two probabilities, and of two logits of the first 40
-texts."""
+The weights are random, of the real shape (bench/shapes.py); the texts are made up (mixed:
+lognormal, median 90 tokens, a tenth over 512; long: 512 tokens each; zero-shot: mixed, ten labels,
+an NLI model) or those of the JSONL files under DATA. The peer is pipeline("text-classification") or
+pipeline("zero-shot-classification") at the batch size that is fastest on the first 60 texts (of 1,
+4, 16 and 64, as long as a larger one is not twice as slow as the best). Times are seconds of one
+call with all texts, after a call with a few; the ratio is the median of the ratios of pairs of
+runs, with its range. Tokens are real ones, padding not counted; utilisation is the operations
+needed for them (`needed_flops`) through the time and the speed of one large multiplication. Same
+answers is the share of texts with the same first label; the differences are the largest ones of two
+probabilities, and of two logits of the first 40 texts."""
 import argparse
 import json
 import os

@@ -2,8 +2,8 @@
 
     python bench/cleaning.py [DATA] [--work FOLDER] [--runs 5] [--only NAME] [--write]
 
-Corpora are made by bench/corpus.py in --work (2 GB for the largest); DATA adds the real ones under it. What
-each contender does:
+Corpora are made by bench/corpus.py in --work (2 GB for the largest); DATA adds the real ones under
+it. What each contender does:
 
 - libdocs: texts to TF-IDF rows to all pairs with a cosine of at least 0.9 (`tfidf_rows`,
   `near_duplicates`)
@@ -12,10 +12,10 @@ each contender does:
 - rensa: only the MinHash signatures (128 permutations over the words of each text), no search
 - datasketch: MinHash signatures (128 permutations) and MinHash-LSH at 0.8
 
-Times are wall seconds from the list of Python strings to the result, without imports and after one call on
-two short texts (which loads libdocs's compiled code); medians of --runs runs in turns, with the range. The
-rows "1,000,000" and "worst" are `cluster_texts`, from a Parquet file read in batches and from lists; peak
-memory is that of the complete process."""
+Times are wall seconds from the list of Python strings to the result, without imports and after one
+call on two short texts (which loads libdocs's compiled code); medians of --runs runs in turns, with
+the range. The rows "1,000,000" and "worst" are `cluster_texts`, from a Parquet file read in batches
+and from lists; peak memory is that of the complete process."""
 import argparse, json, os, resource, statistics, subprocess, sys, tempfile, time
 from pathlib import Path
 
@@ -88,8 +88,10 @@ def worst(name: str) -> list:
     form, long_form = ' '.join(words[:100]), ' '.join(words[:2000])
     if name == 'identical': return ['the same text again and again'] * n
     if name == 'form letter, one word of its own': return [f'{form} x{i}' for i in range(n)]
-    if name == 'form letter, one of 1,000 words': return [f'{form} x{i}' for i in rng.integers(0, 1000, n)]
-    if name == 'form letter, two of 1,000 words': return [f'{form} x{i} y{j}' for i, j in rng.integers(0, 1000, (n, 2))]
+    if name == 'form letter, one of 1,000 words':
+        return [f'{form} x{i}' for i in rng.integers(0, 1000, n)]
+    if name == 'form letter, two of 1,000 words':
+        return [f'{form} x{i} y{j}' for i, j in rng.integers(0, 1000, (n, 2))]
     if name == 'form letter of 2,000 words, one of its own (20,000 rows)':
         return [f'{long_form} x{i}' for i in range(20_000)]
     if name == 'form letter, a word anywhere changed':

@@ -1,13 +1,14 @@
-"""Made-up corpora for the benchmarks: words as rare as English words are, and near-duplicates planted at known cosines.
+"""Made-up corpora for the benchmarks: words as rare as English words are, and near-duplicates
+planted at known cosines.
 
-Word frequencies follow the double power law that Gerlach & Altmann (Phys. Rev. X 3, 021006, 2013) fitted to
-English: f(r) ~ 1/r up to rank 7,873 and ~ 1/r^1.77 behind it, without end, so that the vocabulary grows
-with the corpus as it does in real text (here up to rank 3 million).
+Word frequencies follow the double power law that Gerlach & Altmann (Phys. Rev. X 3, 021006, 2013)
+fitted to English: f(r) ~ 1/r up to rank 7,873 and ~ 1/r^1.77 behind it, without end, so that the
+vocabulary grows with the corpus as it does in real text (here up to rank 3 million).
 
     python bench/corpus.py OUT.parquet --rows 20000 --chars 1700 [--planted 0.05] [--seed 0]
 
-writes a Parquet file with the columns text, copy_of (number of the row that a planted row was made from, or
-null) and cosine (the one aimed at)."""
+writes a Parquet file with the columns text, copy_of (number of the row that a planted row was made
+from, or null) and cosine (the one aimed at)."""
 import argparse, functools
 from collections.abc import Iterator
 
@@ -54,7 +55,8 @@ def draw(count: int, rng: np.random.Generator) -> np.ndarray:
 
 def edited(words: np.ndarray, cosine: float, idf: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     "A copy of `words` with words replaced, one after the other, until the TF-IDF cosine has come down to `cosine`."
-    def weights(text): return {w: (1 + np.log(n)) * idf[w] for w, n in zip(*np.unique(text, return_counts=True))}
+    def weights(text):
+        return {w: (1 + np.log(n)) * idf[w] for w, n in zip(*np.unique(text, return_counts=True))}
     def similarity(a, b):
         return sum(a[w] * b[w] for w in a.keys()
                    & b.keys()) / np.sqrt(sum(v * v for v in a.values()) * sum(v * v for v in b.values()))

@@ -114,7 +114,8 @@ def nearest_by_shingles(train: list, test: list) -> tuple:
     for k, text in enumerate(test):
         mine = shingles(text)
         for row, n in Counter(row for s in mine for row in having.get(s, ())).items():
-            if (similar := n / (len(mine) + len(sets[row]) - n)) > best[k]: best[k], who[k] = similar, row
+            if (similar := n / (len(mine) + len(sets[row]) - n)) > best[k]:
+                best[k], who[k] = similar, row
     return best, who
 
 
@@ -151,12 +152,15 @@ def main():
              for name, path in (('banking77', 'banking77/banking77_train.jsonl'),
                                 ('cuad_contracts', 'cuad_contracts/cuad_contracts.jsonl')) if (args.data/path).exists()}
     out = [machine(), '']
-    if (path := args.data/'neardup_articles_1000/neardup_articles_1000.jsonl').exists(): out += articles(path) + ['']
+    if (path := args.data/'neardup_articles_1000/neardup_articles_1000.jsonl').exists():
+        out += articles(path) + ['']
     out += ['Planted edits, 300 texts each: share of the copies found at the threshold, and how many of '
             'the 300 originals are merged with another original (at the four thresholds).', '',
             '| texts | edit | 0.7 | 0.8 | 0.9 | 0.95 | originals merged |', '|---|---|---|---|---|---|---|']
-    for name, some in texts.items(): out += planted(name, [some[k] for k in rng.permutation(len(some))[:300]], rng)
-    for name in ('Chinese, made up', 'Greek, Latin and Chinese, made up'): out += planted(name, made_up(name, rng), rng)
+    for name, some in texts.items():
+        out += planted(name, [some[k] for k in rng.permutation(len(some))[:300]], rng)
+    for name in ('Chinese, made up', 'Greek, Latin and Chinese, made up'):
+        out += planted(name, made_up(name, rng), rng)
     out += ['', *boilerplate(rng), '']
     if (args.data/'banking77').exists(): out += banking(args.data/'banking77')
     print('\n'.join(out))

@@ -2,12 +2,12 @@
 
     python bench/faults.py [--soak] [--write]
 
-Runs those of the tests that make faults and counts them by kind; a test that spoils every call to the Hub
-counts once for each call and way of spoiling it. Survived means what the test says it must: the same files
-in the end, nothing twice, nothing half, one line that says what to do. With --soak each command is killed
-at twenty places and every call is spoilt in every way (half an hour, two tests at a time). Seconds are
-those of the same command without a fault, and of the command that resumes after it was killed, start-up
-included."""
+Runs those of the tests that make faults and counts them by kind; a test that spoils every call to
+the Hub counts once for each call and way of spoiling it. Survived means what the test says it must:
+the same files in the end, nothing twice, nothing half, one line that says what to do. With --soak
+each command is killed at twenty places and every call is spoilt in every way (half an hour, two
+tests at a time). Seconds are those of the same command without a fault, and of the command that
+resumes after it was killed, start-up included."""
 import argparse
 import os
 import subprocess

@@ -2,18 +2,18 @@
 
     python bench/imbalance.py DATA [--seeds 5] [--jobs 2] [--only CORPUS] [--write]
 
-Three corpora: sms_spam.jsonl (two labels, 7:1), split again for each seed; clinc150_imbalanced_train.jsonl
-(150 labels of 25 to 100 rows), tested on clinc150_test.jsonl; and a long tail made of
-banking77_train.jsonl, in which label number i of 77, in an order drawn again for each seed, keeps 100 ·
-100^(-i/76) rows, from 100 down to 1, tested on banking77_test.jsonl. All train rows have had their copies
-removed. The base model is `scratch`, 4, 6 and 10 epochs, everything else by default; a seed sets the rows,
-the weights, the order and the validation rows. Each cell is the mean over the seeds, with the standard
-deviation.
+Three corpora: sms_spam.jsonl (two labels, 7:1), split again for each seed;
+clinc150_imbalanced_train.jsonl (150 labels of 25 to 100 rows), tested on clinc150_test.jsonl; and a
+long tail made of banking77_train.jsonl, in which label number i of 77, in an order drawn again for
+each seed, keeps 100 · 100^(-i/76) rows, from 100 down to 1, tested on banking77_test.jsonl. All
+train rows have had their copies removed. The base model is `scratch`, 4, 6 and 10 epochs,
+everything else by default; a seed sets the rows, the weights, the order and the validation rows.
+Each cell is the mean over the seeds, with the standard deviation.
 
-Which way is best depends on the world that the model is for, so there are two tables, for which the test
-rows are weighted: of labels that are equally frequent, and of labels as frequent as in the train split.
-`tail` is the mean recall of the third of the labels with the fewest training rows, `ece` the expected
-calibration error. One process a training, one thread each."""
+Which way is best depends on the world that the model is for, so there are two tables, for which the
+test rows are weighted: of labels that are equally frequent, and of labels as frequent as in the
+train split. `tail` is the mean recall of the third of the labels with the fewest training rows,
+`ece` the expected calibration error. One process a training, one thread each."""
 import argparse
 from pathlib import Path
 
@@ -26,7 +26,8 @@ from training import answered, linear_answered, spread
 BALANCES = ('none', 'cap', 'loss', 'logit')
 
 
-def read(path: Path) -> pd.DataFrame: return pd.read_json(path, lines=True, dtype=str)[['text', 'label']]
+def read(path: Path) -> pd.DataFrame:
+    return pd.read_json(path, lines=True, dtype=str)[['text', 'label']]
 
 
 def long_tail(df: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -58,9 +59,11 @@ def corpora(data: Path, only: str | None) -> dict:
                ('banking77, 100:1', 'banking77/banking77_train', 'banking77/banking77_test', long_tail, 10))
     for name, source, test, make, epochs in sources:
         if only and not name.startswith(only): continue
-        if not (data/f'{source}.jsonl').exists(): print(f'skipped {name}: {source}.jsonl is not there'); continue
+        if not (data/f'{source}.jsonl').exists():
+            print(f'skipped {name}: {source}.jsonl is not there'); continue
         df, test = cleaned(data/f'{source}.jsonl'), test and read(data/f'{test}.jsonl')
-        def both(seed, df=df, test=test, make=make): return make(df, seed) if test is None else (make(df, seed), test)
+        def both(seed, df=df, test=test, make=make):
+            return make(df, seed) if test is None else (make(df, seed), test)
         ready[name] = both, epochs
     return ready
 

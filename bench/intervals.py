@@ -2,17 +2,17 @@
 
     python bench/intervals.py [--samples 1000] [--write]
 
-A population of 200,000 groups of documents is made, of which 15 % are groups of 2 to 5 copies. Labels are
-as frequent as a power law says, each has a recall of its own (a beta distribution), wrong answers go to a
-neighbouring label or to a common one, and nine in ten copies share the fate of their group. Test splits are
-drawn from it, of about the given number of rows, and for each the share of intervals that hold the
-population's figure is counted; 1,000 samples give it to within 1.4 points (two standard errors). The
-percentile bootstrap, which draws groups and cuts off 2.5 % of the figures at either end, stands beside, on
-200 of the samples with 400 draws each.
+A population of 200,000 groups of documents is made, of which 15 % are groups of 2 to 5 copies.
+Labels are as frequent as a power law says, each has a recall of its own (a beta distribution),
+wrong answers go to a neighbouring label or to a common one, and nine in ten copies share the fate
+of their group. Test splits are drawn from it, of about the given number of rows, and for each the
+share of intervals that hold the population's figure is counted; 1,000 samples give it to within 1.4
+points (two standard errors). The percentile bootstrap, which draws groups and cuts off 2.5 % of the
+figures at either end, stands beside, on 200 of the samples with 400 draws each.
 
-The second table is of test splits whose labels were capped to the same number of rows, while the commonest
-label of the population is 20 or 100 times as common as the rarest: the figures at the frequencies of the
-population, with and without copies."""
+The second table is of test splits whose labels were capped to the same number of rows, while the
+commonest label of the population is 20 or 100 times as common as the rarest: the figures at the
+frequencies of the population, with and without copies."""
 import argparse
 
 import numpy as np

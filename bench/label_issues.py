@@ -1,26 +1,27 @@
-"""Wrong labels planted and looked for, libdocs beside cleanlab's stock recipe, and what dropping the likely
-ones does to accuracy.
+"""Wrong labels planted and looked for, libdocs beside cleanlab's stock recipe, and what dropping
+the likely ones does to accuracy.
 
     python bench/label_issues.py DATA [--seeds 3] [--write]
 
-Evenly: a tenth of the labels of clinc150_train and banking77_train is replaced by another label, drawn
-evenly. As people err: a fifth of the labels is replaced by the wrong label that an annotator finds most
-plausible, on the rows where it finds it most plausible. The annotator is a logistic regression on character
-n-grams (80 dimensions of their singular value decomposition) that learned from a quarter of the rows; the
-half of the rows that it did not see is judged, which is what label noise that depends on the text looks
-like (Xia et al., NeurIPS 2020). Half of the draws are sharper (the plausibility decides), half are softer
-(chance has more to say). The same with few labels: those of CLINC150 in six groups, those of BANKING77 in
-four, of similar words. As they are: nothing is planted; what is found may be wrong labels of the published
-data.
+Evenly: a tenth of the labels of clinc150_train and banking77_train is replaced by another label,
+drawn evenly. As people err: a fifth of the labels is replaced by the wrong label that an annotator
+finds most plausible, on the rows where it finds it most plausible. The annotator is a logistic
+regression on character n-grams (80 dimensions of their singular value decomposition) that learned
+from a quarter of the rows; the half of the rows that it did not see is judged, which is what label
+noise that depends on the text looks like (Xia et al., NeurIPS 2020). Half of the draws are sharper
+(the plausibility decides), half are softer (chance has more to say). The same with few labels:
+those of CLINC150 in six groups, those of BANKING77 in four, of similar words. As they are: nothing
+is planted; what is found may be wrong labels of the published data.
 
-Stock recipe: TfidfVectorizer() and LogisticRegression(max_iter=1000), cross_val_predict with 5 folds,
-cleanlab's find_label_issues() and its ranking, all by their defaults. Precision at the number planted: the
-share of planted rows among the first n of the ranking, n being how many were planted. Precision, recall and
-F1 are those of the rows of the level `likely`, and of the rows that cleanlab calls issues. In the second
-table `expected` is the precision that libdocs expects, with what it is in truth. Accuracy is that of the
-TF-IDF + linear baseline on the dataset's own test file, which is not touched, after training on the right
-labels, on the wrong ones, and on the wrong ones without the likely ones. The last part times 50,000 rows of
-227 labels: both files twice over, each copy with one word left out."""
+Stock recipe: TfidfVectorizer() and LogisticRegression(max_iter=1000), cross_val_predict with 5
+folds, cleanlab's find_label_issues() and its ranking, all by their defaults. Precision at the
+number planted: the share of planted rows among the first n of the ranking, n being how many were
+planted. Precision, recall and F1 are those of the rows of the level `likely`, and of the rows that
+cleanlab calls issues. In the second table `expected` is the precision that libdocs expects, with
+what it is in truth. Accuracy is that of the TF-IDF + linear baseline on the dataset's own test
+file, which is not touched, after training on the right labels, on the wrong ones, and on the wrong
+ones without the likely ones. The last part times 50,000 rows of 227 labels: both files twice over,
+each copy with one word left out."""
 import argparse, time, warnings
 from pathlib import Path
 

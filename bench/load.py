@@ -2,12 +2,12 @@
 
     python bench/load.py [--rows 1000000] [--work prepare|evaluate] [--write]
 
-The texts are made up: eight to forty words of a vocabulary of 20,000 that leans towards ten labels, one in
-ten a copy of another with a word changed (prepare), all with an id. `prepare` runs cleaner_finetune on
-them, into folders; `evaluate` runs classifier_model --examples with a model of the shape of `scratch` with
-random weights. Resident memory of the process and its children is read every half second; the table gives
-it at each tenth of the time, the picture (bench/load_WORK.svg) all of it. After the run the results are
-checked: every row there, in order."""
+The texts are made up: eight to forty words of a vocabulary of 20,000 that leans towards ten labels,
+one in ten a copy of another with a word changed (prepare), all with an id. `prepare` runs
+cleaner_finetune on them, into folders; `evaluate` runs classifier_model --examples with a model of
+the shape of `scratch` with random weights. Resident memory of the process and its children is read
+every half second; the table gives it at each tenth of the time, the picture (bench/load_WORK.svg)
+all of it. After the run the results are checked: every row there, in order."""
 import argparse
 import json
 import os
@@ -36,7 +36,8 @@ def corpus(path: Path, rows: int):
         for i in range(rows):
             label = int(rng.integers(10))
             text = words[(rng.zipf(1.3, rng.integers(8, 41)) * (label + 1)) % len(words)]
-            if last is not None and rng.random() < .1: label, text = last[0], np.append(last[1][1:], 'more')
+            if last is not None and rng.random() < .1:
+                label, text = last[0], np.append(last[1][1:], 'more')
             last = label, text
             file.write(json.dumps(dict(id=f'r{i}', text=' '.join(text), label=LABELS[label])) + '\n')
 
@@ -92,7 +93,8 @@ def prepare(cwd: Path, rows: int) -> tuple:
                     'label', '-o', 'out/rows', '--target-hf-dataset', './dataset'], cwd, None)
     ids = []
     for name in ('train', 'test', 'removed'):
-        with open(cwd/'out'/f'rows_{name}.jsonl') as file: ids += [json.loads(line)['id'] for line in file]
+        with open(cwd/'out'/f'rows_{name}.jsonl') as file:
+            ids += [json.loads(line)['id'] for line in file]
     assert sorted(ids) == sorted(f'r{i}' for i in range(rows)), 'rows are missing or there twice'
     return seen, f'{rows:,} rows, each in one of the train split, the test split and the removed rows.'
 

@@ -2,13 +2,13 @@
 
     python bench/long_documents.py DATA [--seeds 5] [--only late|cuad] [--jobs 2] [--write]
 
-late: 480 made-up documents of four labels (and 200 to test on), 120 to 240 words that say nothing, and
-three words that show the label somewhere in the second half; the input holds 64 tokens, 10 epochs. cuad:
-cuad_contracts.jsonl, cleaned, labels with at least 9 rows, split by libdocs with seed 42; the input holds
-512 tokens, 8 epochs. The base model is `scratch`; head-tail reads a quarter from the beginning, windows
-overlap by 64 tokens (16 in late). Each cell is the mean over the seeds (of weights, order and validation
-rows) with the standard deviation; not read is the share of all test tokens that the model does not get to
-see. One process a training, one thread each."""
+late: 480 made-up documents of four labels (and 200 to test on), 120 to 240 words that say nothing,
+and three words that show the label somewhere in the second half; the input holds 64 tokens, 10
+epochs. cuad: cuad_contracts.jsonl, cleaned, labels with at least 9 rows, split by libdocs with seed
+42; the input holds 512 tokens, 8 epochs. The base model is `scratch`; head-tail reads a quarter
+from the beginning, windows overlap by 64 tokens (16 in late). Each cell is the mean over the seeds
+(of weights, order and validation rows) with the standard deviation; not read is the share of all
+test tokens that the model does not get to see. One process a training, one thread each."""
 import argparse
 import time
 from pathlib import Path

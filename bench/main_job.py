@@ -1,19 +1,21 @@
-"""The main job on real corpora: both commands as a user runs them; rows, figures, seconds and peak memory of each.
+"""The main job on real corpora: both commands as a user runs them; rows, figures, seconds and peak
+memory of each.
 
     python bench/main_job.py DATA [--only sms_spam] [--out bench/out] [--write]
 
-DATA is a folder with one folder a corpus (sms_spam, clinc150, banking77, cuad_contracts), each with JSONL
-files of `text` and `label`; DATA/../weights/stories260K, where it is there, is a tiny pre-trained decoder.
-What is missing is skipped, and said. `--write` puts the tables into bench/RESULTS.md between the markers of
-this program. Everything runs on the CPU, one command after another.
+DATA is a folder with one folder a corpus (sms_spam, clinc150, banking77, cuad_contracts), each with
+JSONL files of `text` and `label`; DATA/../weights/stories260K, where it is there, is a tiny
+pre-trained decoder. What is missing is skipped, and said. `--write` puts the tables into
+bench/RESULTS.md between the markers of this program. Everything runs on the CPU, one command after
+another.
 
-Baselines: each classifier on the same test rows, with its 95 % interval; p is of the model against TF-IDF
-+ linear, by the sign-flip test of groups of copies (McNemar's exact test where there are no copies).
-Calibration: log-loss and expected calibration error on the test rows with the temperature taken out again
-(before) and as published (after); then what the model answers when it has to be right so often, the
-thresholds being those of the validation rows. Out of scope: area under the ROC curve by which the clinc150
-test rows are distinguished from those of clinc150_oos_test.jsonl, by the largest probability and by the energy
-(logsumexp of the logits, Liu et al. 2020)."""
+Baselines: each classifier on the same test rows, with its 95 % interval; p is of the model against
+TF-IDF + linear, by the sign-flip test of groups of copies (McNemar's exact test where there are no
+copies). Calibration: log-loss and expected calibration error on the test rows with the temperature
+taken out again (before) and as published (after); then what the model answers when it has to be
+right so often, the thresholds being those of the validation rows. Out of scope: area under the ROC
+curve by which the clinc150 test rows are distinguished from those of clinc150_oos_test.jsonl, by
+the largest probability and by the energy (logsumexp of the logits, Liu et al. 2020)."""
 import argparse
 import json
 import os
@@ -128,7 +130,8 @@ def seconds(log: Path) -> tuple:
 def table(rows: list) -> str:
     "The results as Markdown."
     def f(x): return f'{x:.4f}'
-    def base(m, which): return f(m['baselines'][which]['top_1']) + ' / ' + f(m['baselines'][which]['macro_f1'])
+    def base(m, which):
+        return f(m['baselines'][which]['top_1']) + ' / ' + f(m['baselines'][which]['macro_f1'])
     lines = ['| corpus | rows in | removed | train / test | options | phase 1: seconds (of stages), peak '
              'memory | phase 2: seconds (of stages), peak memory |', '|---|---|---|---|---|---|---|']
     for r in rows:
@@ -152,7 +155,8 @@ def table(rows: list) -> str:
 
 def baselines(rows: list) -> list:
     "The model and each baseline, with their intervals."
-    def cell(m, key): return f'{m[key]:.4f} ({m["intervals"][key][0]:.3f} – {m["intervals"][key][1]:.3f})'
+    def cell(m, key):
+        return f'{m[key]:.4f} ({m["intervals"][key][0]:.3f} – {m["intervals"][key][1]:.3f})'
     lines = ['| corpus, test rows | classifier | top-1 | macro-F1 | top-1 at natural frequencies | p |',
              '|---|---|---|---|---|---|']
     for r in rows:

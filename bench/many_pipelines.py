@@ -1,10 +1,12 @@
-"""A hundred pipelines in a row: what they leave in memory, among the processes and in the temporary folder.
+"""A hundred pipelines in a row: what they leave in memory, among the processes and in the temporary
+folder.
 
     python bench/many_pipelines.py [--runs 100] [--write]
 
-One process runs the pipeline notebook `prepare` on a corpus of 60 rows again and again, from the beginning
-each time, as a service would. After each run it counts its own resident memory, its open files, threads and
-children, and the files in its temporary folder (one of its own, for it and the kernels)."""
+One process runs the pipeline notebook `prepare` on a corpus of 60 rows again and again, from the
+beginning each time, as a service would. After each run it counts its own resident memory, its open
+files, threads and children, and the files in its temporary folder (one of its own, for it and the
+kernels)."""
 import argparse
 import json
 import os

@@ -1,12 +1,12 @@
-"""The small model from scratch beside TF-IDF + linear, on corpora as they were published: trained on their
-train file, tested on their test file.
+"""The small model from scratch beside TF-IDF + linear, on corpora as they were published: trained
+on their train file, tested on their test file.
 
     python bench/scratch.py DATA [--seeds 5] [--epochs 5] [--write]
 
-Both see the same rows, as they are, copies and all; `scratch` holds a tenth of them out to choose its epoch
-by. Seconds are those of one training with all cores, from rows to the answers of the saved, calibrated
-model. All options of the model were chosen on clinc150_val.jsonl and on rows held out of
-banking77_train.jsonl."""
+Both see the same rows, as they are, copies and all; `scratch` holds a tenth of them out to choose
+its epoch by. Seconds are those of one training with all cores, from rows to the answers of the
+saved, calibrated model. All options of the model were chosen on clinc150_val.jsonl and on rows held
+out of banking77_train.jsonl."""
 import argparse
 import os
 import time

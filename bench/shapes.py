@@ -1,5 +1,5 @@
-"""Models of the real shapes with random weights, and a corpus of mixed lengths: imported by classify.py and
-train.py, not run."""
+"""Models of the real shapes with random weights, and a corpus of mixed lengths: imported by
+classify.py and train.py, not run."""
 import json
 from pathlib import Path
 
@@ -34,7 +34,8 @@ def make_model(shape: str, folder: Path, names: list, texts: list) -> Path:
             **common, vocab_size=50368, max_position_embeddings=8192, pad_token_id=tokenizer.pad_token_id))
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if weight.dim() == 2 and 'embed' not in name: weight.mul_(2)  # so that the answers differ from text to text
+            if weight.dim() == 2 and 'embed' not in name:
+                weight.mul_(2)  # so that the answers differ from text to text
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

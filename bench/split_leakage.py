@@ -2,15 +2,15 @@
 
     python bench/split_leakage.py DATA [--write]
 
-For each corpus (a JSONL of `text` and `label` under DATA) both make a stratified 80/20 split with the same
-seed: `train_test_split` of the rows as they are, and `clean` followed by `df_to_train_test_bytes`; the
-latter also without `clean`, where the groups of copies have to be shared out. `with copies` is the share of
-the test rows that have a copy anywhere in the rows that are split, and of all these rows. A test row is
-leaked if a training row is the same after normalisation or has a TF-IDF cosine of at least 0.9 with it. The
-accuracy is that of the TF-IDF + linear baseline, on all test rows and on those that are not leaked. The
-last column is about the label whose share of test rows is furthest from 20 %: by how many points, and how
-many rows that is. Labels with fewer than five rows are left out, since train_test_split cannot stratify
-them."""
+For each corpus (a JSONL of `text` and `label` under DATA) both make a stratified 80/20 split with
+the same seed: `train_test_split` of the rows as they are, and `clean` followed by
+`df_to_train_test_bytes`; the latter also without `clean`, where the groups of copies have to be
+shared out. `with copies` is the share of the test rows that have a copy anywhere in the rows that
+are split, and of all these rows. A test row is leaked if a training row is the same after
+normalisation or has a TF-IDF cosine of at least 0.9 with it. The accuracy is that of the TF-IDF +
+linear baseline, on all test rows and on those that are not leaked. The last column is about the
+label whose share of test rows is furthest from 20 %: by how many points, and how many rows that is.
+Labels with fewer than five rows are left out, since train_test_split cannot stratify them."""
 import argparse
 from pathlib import Path
 

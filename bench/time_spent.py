@@ -2,10 +2,10 @@
 
     python bench/time_spent.py [--shape xsmall] [--rows 700] [--epochs 2] [--write]
 
-classifier_model, as a command, on made-up texts of mixed lengths (`mixed` of shapes.py) with ten labels, a
-fifth of them for testing, and a base model of the real shape with random weights. The seconds of each stage
-are those in the manifests of its run folder; the rest is start-up: imports, loading the
-base model twice, the card."""
+classifier_model, as a command, on made-up texts of mixed lengths (`mixed` of shapes.py) with ten
+labels, a fifth of them for testing, and a base model of the real shape with random weights. The
+seconds of each stage are those in the manifests of its run folder; the rest is start-up: imports,
+loading the base model twice, the card."""
 import argparse
 import json
 import os

@@ -1,20 +1,22 @@
-"""Training beside transformers' Trainer: the same weights, the same texts, in turns, one process for each run.
+"""Training beside transformers' Trainer: the same weights, the same texts, in turns, one process
+for each run.
 
     python bench/train.py [DATA] [--shape xsmall] [--rows 96] [--batch 8] [--runs 3] [--device cpu]
         [--only padded] [--write]
     python bench/train.py DATA --curve [--write]
 
-The weights are random, of the real shape, the texts are made up (both from bench/shapes.py) or those of the
-JSONL files under DATA; batches of --batch, at most 512 tokens a text, one epoch. The peers are
-transformers' Trainer as its text-classification example uses it (every text padded to 512 tokens, 32 bits)
-and a well-tuned one (padded to the longest of a batch, batches of like lengths), in 32 bits and, where the
-device multiplies bf16 by instructions of its own, in bf16. On a GPU the padded peer computes in bf16 too.
-Tokens are real ones, padding not counted; seconds are those of the epoch after a step for warming up; the
-ratio is the median of the ratios of pairs of runs, with its range.
+The weights are random, of the real shape, the texts are made up (both from bench/shapes.py) or
+those of the JSONL files under DATA; batches of --batch, at most 512 tokens a text, one epoch. The
+peers are transformers' Trainer as its text-classification example uses it (every text padded to 512
+tokens, 32 bits) and a well-tuned one (padded to the longest of a batch, batches of like lengths),
+in 32 bits and, where the device multiplies bf16 by instructions of its own, in bf16. On a GPU the
+padded peer computes in bf16 too. Tokens are real ones, padding not counted; seconds are those of
+the epoch after a step for warming up; the ratio is the median of the ratios of pairs of runs, with
+its range.
 
---curve: the losses of 200 steps of `scratch` on clinc150_train.jsonl under DATA, by libdocs and by a plain
-Trainer on the same batches, three seeds: what is fast must also learn the same. The mean loss of each 50
-steps, mean and standard deviation over the seeds."""
+--curve: the losses of 200 steps of `scratch` on clinc150_train.jsonl under DATA, by libdocs and by
+a plain Trainer on the same batches, three seeds: what is fast must also learn the same. The mean
+loss of each 50 steps, mean and standard deviation over the seeds."""
 import argparse
 import json
 import os

@@ -1,5 +1,5 @@
-"""Build the site from the notebooks: stage them with their API written out, then Sphinx. Nothing is executed;
-saved outputs are shown.
+"""Build the site from the notebooks: stage them with their API written out, then Sphinx. Nothing is
+executed; saved outputs are shown.
 
     python docs/build.py [--out _docs] [--stage _proc]
 """
@@ -16,8 +16,7 @@ GROUPS = {'Start': ['tutorials'], 'API': ['.'], 'Pipelines': ['pipelines'], 'Exp
 DEFS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-# -- Notebooks
-# ------------------------------------------------------------------------------------------------------------
+# Notebooks
 
 def directives(source: str) -> dict:
     "The `#| name value` lines of a cell, as `{name: value}`."
@@ -60,8 +59,7 @@ def find_notebooks() -> list:
     return sorted(p for p in NBS.rglob('*.ipynb') if not any(part[0] in '._' for part in p.relative_to(NBS).parts))
 
 
-# -- The API from the exported cells
-# --------------------------------------------------------------------------------------
+# The API from the exported cells
 
 def module_of(nb: dict) -> str | None:
     "The module that a notebook is exported to."
@@ -144,7 +142,8 @@ def is_property(node) -> bool:
 
 def arguments(node, obj=None) -> str:
     "The arguments of a call, as written, without `self`; options are written out."
-    if hasattr(obj, 'options'): return str(inspect.signature(obj).replace(return_annotation=inspect.Signature.empty))
+    if hasattr(obj, 'options'):
+        return str(inspect.signature(obj).replace(return_annotation=inspect.Signature.empty))
     args = ast.parse(ast.unparse(node)).body[0].args
     if args.args and args.args[0].arg in ('self', 'cls'): args.args.pop(0)
     return f'({ast.unparse(args)})'
@@ -192,15 +191,15 @@ def describe(node, obj, symbols: dict, inside: bool = False) -> list:
         returns = ast.unparse(node.returns).strip('\'"') if node.returns else ''
         signature = '' if kind == 'property' else arguments(node, obj) + (f' -> {returns}' if returns else '')
         if kind == 'property' and returns: options = [f':type: {returns}']
-        if any(getattr(d, 'id', '') == 'classmethod' for d in node.decorator_list): options = [':classmethod:']
+        if any(getattr(d, 'id', '') == 'classmethod' for d in node.decorator_list):
+            options = [':classmethod:']
     text = as_markdown(ast.get_docstring(node) or '', symbols)
     documented = parameters(obj, symbols) if kind != 'property' else []
     return [f'{fence}{{py:{kind}}} {owner(node)}{node.name}{signature}', *options, '', text, '',
             *documented, *inner, fence]
 
 
-# -- Pages
-# ----------------------------------------------------------------------------------------------------------------
+# Pages
 
 def markdown_cell(source: str) -> dict:
     return {'cell_type': 'markdown', 'metadata': {}, 'source': source}
@@ -235,7 +234,8 @@ def code_cell(cell: dict, *tags: str) -> dict:
 
 def only_imports(cell: dict) -> bool:
     "Whether a code cell does nothing but import; cells with magics are not Python and count as no."
-    try: return all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.parse(cell['source']).body)
+    try:
+        return all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.parse(cell['source']).body)
     except SyntaxError: return False
 
 
@@ -276,7 +276,8 @@ def contents(paths: list) -> str:
         pages = [p.relative_to(NBS).with_suffix('').as_posix()
                  for p in paths if p.parent.relative_to(NBS).as_posix() in folders and p.stem != 'index']
         entries = (['Overview <self>'] if caption == 'Start' else []) + pages
-        if entries: text += f'```{{toctree}}\n:hidden:\n:caption: {caption}\n\n' + '\n'.join(entries) + '\n```\n\n'
+        if entries:
+            text += f'```{{toctree}}\n:hidden:\n:caption: {caption}\n\n' + '\n'.join(entries) + '\n```\n\n'
     return text
 
 
@@ -288,7 +289,8 @@ def stage_pages(stage: Path):
     shutil.rmtree(stage, ignore_errors=True)
     for path, nb in notebooks.items():
         page, to = make_page(nb, path, symbols), stage/path.relative_to(NBS)
-        if path == NBS/'index.ipynb': page['cells'].append(markdown_cell(contents(paths)) | {'id': 'contents'})
+        if path == NBS/'index.ipynb':
+            page['cells'].append(markdown_cell(contents(paths)) | {'id': 'contents'})
         to.parent.mkdir(parents=True, exist_ok=True)
         to.write_text(json.dumps(page, ensure_ascii=False), encoding='utf-8')
     for path in NBS.rglob('*'):

@@ -1,4 +1,5 @@
-"""Write the parameters cells of the pipeline notebooks from the options of the functions that they call.
+"""Write the parameters cells of the pipeline notebooks from the options of the functions that they
+call.
 
     python docs/pipelines.py
 """

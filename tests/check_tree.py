@@ -1,5 +1,5 @@
-"""Fail unless the notebooks are clean, the modules exported from them and the README made from index.ipynb:
-what is committed must be what the tools make."""
+"""Fail unless the notebooks are clean, the modules exported from them and the README made from
+index.ipynb: what is committed must be what the tools make."""
 import hashlib
 import subprocess
 import sys

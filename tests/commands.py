@@ -1,5 +1,6 @@
-"""Both commands on a dirty corpus, as real processes, for the tests that look at what came of it: the corpus, the
-usual options, `clean` and `train` to run them, `slow` to run them once, and checks that several tests make."""
+"""Both commands on a dirty corpus, as real processes, for the tests that look at what came of it:
+the corpus, the usual options, `clean` and `train` to run them, `slow` to run them once, and checks
+that several tests make."""
 import json, re, shutil
 from types import SimpleNamespace
 

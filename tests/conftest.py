@@ -1,6 +1,6 @@
-"""What every test may use. One loopback Hub serves the whole session, because the Hub's clients read
-HF_ENDPOINT when they are imported; the fixture `hub` hands it out empty. So no test can reach the real Hub,
-and no test sees the login or the cache of who runs it."""
+"""What every test may use. One loopback Hub serves the whole session, because the Hub's clients
+read HF_ENDPOINT when they are imported; the fixture `hub` hands it out empty. So no test can reach
+the real Hub, and no test sees the login or the cache of who runs it."""
 import atexit, functools, logging, os, shutil, signal, sys, tempfile
 from pathlib import Path
 

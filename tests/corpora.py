@@ -1,4 +1,5 @@
-"""Tiny corpora and base models, the commands as subprocesses, and a way to run slow ones side by side."""
+"""Tiny corpora and base models, the commands as subprocesses, and a way to run slow ones side by
+side."""
 import csv, io, json, random, socket, subprocess, sys, threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -37,7 +38,8 @@ configs:
 def documents(n, labels=LABELS, seed=0):
     "`n` rows with a text whose words give the label away, no two alike; ids d0, d1, …"
     draw = random.Random(seed)
-    def text(i, label): return ' '.join(draw.choices([f'{label}{k}' for k in range(12)], k=8)) + f' number {i}'
+    def text(i, label):
+        return ' '.join(draw.choices([f'{label}{k}' for k in range(12)], k=8)) + f' number {i}'
     return [{'id': f'd{i}', 'text': text(i, labels[i % len(labels)]),
              'label': labels[i % len(labels)]} for i in range(n)]
 
@@ -138,7 +140,8 @@ def environment(home, **more):
 def command(name, *argv, cwd, env, script=False, timeout=warm.HANG):
     """Run a command as `python -m`, in a process that is warm, or by its console script; the CompletedProcess
     with text outputs."""
-    if not script: return warm.run(warm.MODULE, [MODULES[name], *argv], cwd, env, hub=True, timeout=timeout)
+    if not script:
+        return warm.run(warm.MODULE, [MODULES[name], *argv], cwd, env, hub=True, timeout=timeout)
     return subprocess.run([str(Path(sys.executable).parent/name), *map(str, argv)], cwd=cwd, env=env,
                           capture_output=True, text=True, encoding='utf-8', timeout=timeout, stdin=subprocess.DEVNULL)
 

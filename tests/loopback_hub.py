@@ -1,11 +1,12 @@
-"""A Hub on the loopback address, in memory, that the real clients (huggingface_hub, datasets, transformers)
-can talk to.
+"""A Hub on the loopback address, in memory, that the real clients (huggingface_hub, datasets,
+transformers) can talk to.
 
     hub = LoopbackHub(); token = hub.add_user('alice'); subprocess.run(…, env=os.environ | hub.env(token))
     python tests/loopback_hub.py --port 8765        # by hand: HF_ENDPOINT=http://127.0.0.1:8765 HF_TOKEN=loopback-alice
 
-It speaks plain LFS (set HF_HUB_DISABLE_XET=1, as `env` does), knows users, organizations and roles, keeps
-every request and commit, and fails on demand: `fail`, `cut`, `lose_reply`, `delay`, `drip`, `corrupt`."""
+It speaks plain LFS (set HF_HUB_DISABLE_XET=1, as `env` does), knows users, organizations and roles,
+keeps every request and commit, and fails on demand: `fail`, `cut`, `lose_reply`, `delay`, `drip`,
+`corrupt`."""
 import argparse, base64, hashlib, json, re, secrets, socket, tempfile, threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -212,7 +213,8 @@ def lfs_put(hub, request, oid, part=None):
 
 def lfs_complete(hub, request, oid):
     data = b''.join(v for _, v in sorted(hub.parts.pop(oid, {}).items()))
-    if hashlib.sha256(data).hexdigest() != oid: raise Fault(422, 'the content does not have that sha256')
+    if hashlib.sha256(data).hexdigest() != oid:
+        raise Fault(422, 'the content does not have that sha256')
     hub.lfs[oid] = data
     return as_json({})
 
@@ -231,7 +233,8 @@ def commit(hub, request, kind, name, revision):
         if item['key'] == 'header': head = value
         elif item['key'] == 'file': changed[path] = Blob(base64.b64decode(value['content']))
         elif item['key'] == 'lfsFile':
-            if value['oid'] not in hub.lfs: raise Fault(400, f'LFS object {value["oid"]} was never uploaded')
+            if value['oid'] not in hub.lfs:
+                raise Fault(400, f'LFS object {value["oid"]} was never uploaded')
             changed[path] = Blob(hub.lfs[value['oid']], lfs=True)
         elif item['key'] == 'deletedFile': changed[path] = None
         elif item['key'] == 'deletedFolder':
@@ -264,7 +267,8 @@ def ranged(request, data, headers):
     match = re.fullmatch(r'bytes=(\d+)-(\d*)', request.headers.get('Range', ''))
     if not match: return Reply(data, headers=headers)
     start, end = int(match[1]), min(int(match[2] or len(data)), len(data) - 1)
-    if start >= len(data): raise Fault(416, 'no such range', **{'Content-Range': f'bytes */{len(data)}'})
+    if start >= len(data):
+        raise Fault(416, 'no such range', **{'Content-Range': f'bytes */{len(data)}'})
     return Reply(data[start:end + 1], status=206,
                  headers=headers | {'Content-Range': f'bytes {start}-{end}/{len(data)}'})
 
@@ -458,7 +462,8 @@ class Handler(BaseHTTPRequestHandler):
             reply.headers |= fault.headers
             return reply
 
-    def _user(self): return self.hub.users.get(self.headers.get('Authorization', '').removeprefix('Bearer ').strip())
+    def _user(self):
+        return self.hub.users.get(self.headers.get('Authorization', '').removeprefix('Bearer ').strip())
 
     def _body(self):
         try:

@@ -1,10 +1,11 @@
-"""A W&B server on the loopback address that the real client can talk to: just enough to have a run online, and
-to go away in the middle of it.
+"""A W&B server on the loopback address that the real client can talk to: just enough to have a run
+online, and to go away in the middle of it.
 
     server = LoopbackWandb(); subprocess.run(…, env=os.environ | server.env())
 
-`behaviour` says what it does with a request: 'answer'; 'refuse' (401, as for a key that is not known);
-'cut' the connection; or 'hang', never to answer. `then` says what it does once metrics have come."""
+`behaviour` says what it does with a request: 'answer'; 'refuse' (401, as for a key that is not
+known); 'cut' the connection; or 'hang', never to answer. `then` says what it does once metrics have
+come."""
 import json, socket, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 

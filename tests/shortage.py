@@ -1,5 +1,5 @@
-"""Memory that runs out where the code meets it: an operation of torch fails as it does when there is none left,
-whatever the machine has.
+"""Memory that runs out where the code meets it: an operation of torch fails as it does when there
+is none left, whatever the machine has.
 
     short = Shortage(at(17))                      # operation number 17 fails, once
     short = Shortage(beyond(40, 5))               # of every batch of more than 40 tokens operation 5 fails
@@ -16,7 +16,8 @@ def out_of_memory(who):
     import torch
     if who == 'CUDA': return torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 MiB.')
     if who == 'Python': return MemoryError()
-    if who == 'torch': return RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+    if who == 'torch':
+        return RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
     return RuntimeError({'oneDNN': 'could not create a primitive', 'C++': 'std::bad_alloc'}[who])
 
 

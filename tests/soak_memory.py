@@ -1,5 +1,5 @@
-"""Addresses that are limited, as by `ulimit -v`: how much is little depends on the machine, so it is found by bisection
-first. Part of `make soak`; what must always hold is in test_memory.py."""
+"""Addresses that are limited, as by `ulimit -v`: how much is little depends on the machine, so it
+is found by bisection first. Part of `make soak`; what must always hold is in test_memory.py."""
 import shutil
 
 import pytest

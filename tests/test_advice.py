@@ -40,12 +40,14 @@ def texts(tree):
         if id(node) in inner: continue
         if isinstance(node, ast.JoinedStr):
             yield node.lineno, ''.join(part.value if isinstance(part, ast.Constant) else '{}' for part in node.values)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str): yield node.lineno, node.value
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
 
 
 def advice(text):
     "(program or None, option) for each option that a text names."
-    if 'var(--' in text or re.fullmatch(r'--[a-z-]+', text): return  # a style sheet; the definition of an option
+    if 'var(--' in text or re.fullmatch(r'--[a-z-]+', text):
+        return  # a style sheet; the definition of an option
     names = '|'.join(map(re.escape, sorted((*COMMANDS, *OTHERS), key=len, reverse=True)))
     for line in re.split('\n|[.;:] ', text):
         program = None
@@ -66,7 +68,8 @@ def wrong(path):
             if program in OTHERS: continue
             if program: lacking = [] if option in known[program] else [program]
             elif owner: lacking = [name for name in SAID_BY[owner] if option not in known[name]]
-            else: lacking = [] if any(option in options for options in known.values()) else ['any command']
+            else:
+                lacking = [] if any(option in options for options in known.values()) else ['any command']
             if lacking:
                 yield f'{path.relative_to(ROOT)}:{line}: {option} is no option of {", ".join(lacking)}: {text[:80]!r}'
 

@@ -126,7 +126,8 @@ def test_head_of_a_classifier_is_not_reused(tune, tmp_path, names):
     for name, tensor in base.items():
         if name.startswith('bert.'): assert torch.allclose(tensor, tuned[name], atol=1e-6), name
     assert tuned['classifier.weight'].shape[0] == n
-    if len(names) == n: assert not torch.allclose(base['classifier.weight'], tuned['classifier.weight'], atol=1e-3)
+    if len(names) == n:
+        assert not torch.allclose(base['classifier.weight'], tuned['classifier.weight'], atol=1e-3)
 
 
 @pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])

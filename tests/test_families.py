@@ -1,5 +1,5 @@
-"""Every family of sequence classifiers that transformers can build here, at a tiny size: loaded as a base
-model, trained beside with LoRA, calibrated, and read in batches."""
+"""Every family of sequence classifiers that transformers can build here, at a tiny size: loaded as
+a base model, trained beside with LoRA, calibrated, and read in batches."""
 import copy, warnings
 
 import numpy as np, pytest, torch, transformers
@@ -114,7 +114,8 @@ TEXTS = ['a b c', 'd', ' '.join('qwertyuiopasdfghjkl'), 'x </s> y <s> z <pad>', 
          ' '.join('abcdefghijklmnopqrstuvwxyz' * 3)]
 
 
-def scores(model, padding, batches): return torch.cat([padding.logits(model, batch, 'cpu') for batch in batches])
+def scores(model, padding, batches):
+    return torch.cat([padding.logits(model, batch, 'cpu') for batch in batches])
 
 
 def near(a, b, share=1e-4):
@@ -161,7 +162,8 @@ def lora(model, padding, inputs, before):
     "LoRA trains no layer of the head by products, and the head as it is; merged, the model is an ordinary one."
     layers, head = lora_parts(model)
     if not layers:  # I-BERT and SqueezeBERT have no linear layers but those of their heads
-        with pytest.raises(InputError, match='has no linear layers that LoRA could train beside'): with_lora(model)
+        with pytest.raises(InputError, match='has no linear layers that LoRA could train beside'):
+            with_lora(model)
         return
     last = next(key for key, module in model.named_modules() if module is head_of(model))
     assert any(f'{last}.'.startswith(f'{part}.') for part in head)

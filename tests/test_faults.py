@@ -1,6 +1,6 @@
-"""Faults made on purpose: killed at any change of a file, asked to end, a disk that is full, a damaged run
-folder. Whatever happens, the same command given again ends with the same files. SOAK=20 in the environment
-kills each command at twenty places instead of two."""
+"""Faults made on purpose: killed at any change of a file, asked to end, a disk that is full, a
+damaged run folder. Whatever happens, the same command given again ends with the same files. SOAK=20
+in the environment kills each command at twenty places instead of two."""
 import os, re, shutil, signal, subprocess, sys, tempfile, time
 from pathlib import Path
 
@@ -77,7 +77,8 @@ def start(work, kind, at=0, **options):
 def made(work):
     "What the command made, but for its run folder and for how long it took."
     def timeless(name, data):
-        if name.endswith('.json'): return re.sub(r'"(?:evaluation_)?seconds": [\d.]+', '', data.decode())
+        if name.endswith('.json'):
+            return re.sub(r'"(?:evaluation_)?seconds": [\d.]+', '', data.decode())
         return (re.sub(r'[\d.]+', '#', data.decode()) if name.endswith(('.md', 'report.html'))
                 and not name.startswith(('out/', 'ds/')) else data)
     return {name: timeless(name, data) for name, data in snapshot(work).items()

@@ -1,5 +1,5 @@
-"""Files as other programs write them: read as they are meant, named in the log, and published so that others
-can open them."""
+"""Files as other programs write them: read as they are meant, named in the log, and published so
+that others can open them."""
 import json, logging
 
 import pandas as pd

@@ -1,6 +1,7 @@
-"""Readers of what comes from outside, given damaged and hostile bytes: each answers with what it could read or
-with one `InputError`, never with another exception. FUZZ=600 in the environment fuzzes each for so many
-seconds (`make fuzz`); otherwise each gets some dozens of tries, the same ones every time."""
+"""Readers of what comes from outside, given damaged and hostile bytes: each answers with what it
+could read or with one `InputError`, never with another exception. FUZZ=600 in the environment
+fuzzes each for so many seconds (`make fuzz`); otherwise each gets some dozens of tries, the same
+ones every time."""
 import csv, gzip, io, json, os, time
 from itertools import count
 
@@ -75,7 +76,8 @@ def test_records(tmp_path, ending):
         assert back.df[['id', 'text', 'label']].values.tolist() == records.df[['id', 'text', 'label']].values.tolist()
         write_jsonl(tmp_path/'rejected.jsonl', records.rejected)
     hostile, (form, dot, packing) = damaged([FILES[ending]]), ending[1:].partition('.')
-    if dot: hostile = st.one_of(hostile, damaged([CORPORA[f'.{form}']]).map(lambda data: packed(data, f'.{packing}')))
+    if dot:
+        hostile = st.one_of(hostile, damaged([CORPORA[f'.{form}']]).map(lambda data: packed(data, f'.{packing}')))
     fuzz(read, hostile)
 
 

@@ -1,5 +1,5 @@
-"""libdocs.core.hub against a Hub on the loopback address, with the real clients: huggingface_hub, datasets,
-transformers."""
+"""libdocs.core.hub against a Hub on the loopback address, with the real clients: huggingface_hub,
+datasets, transformers."""
 import io, os, subprocess, sys, threading
 
 import pandas as pd

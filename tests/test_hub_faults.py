@@ -1,7 +1,7 @@
-"""Every call that the two commands make to the Hub, spoilt in every way a Hub can spoil it. What may pass is
-tried again and the command ends well, with no commit twice; what may not is reported in one line, nothing that
-was done is lost, and the line `libdocs push RUN` completes the publishing. SOAK in the environment spoils
-every call in every way instead of every third call in one."""
+"""Every call that the two commands make to the Hub, spoilt in every way a Hub can spoil it. What
+may pass is tried again and the command ends well, with no commit twice; what may not is reported in
+one line, nothing that was done is lost, and the line `libdocs push RUN` completes the publishing.
+SOAK in the environment spoils every call in every way instead of every third call in one."""
 import os, re, shlex, shutil
 from pathlib import Path
 
@@ -31,7 +31,8 @@ def work(hub, tmp_path, monkeypatch):
     "An empty folder with the inputs; alice is logged in, and nobody waits for long."
     put(tmp_path/'work', {'data/raw.jsonl': jsonl(ROWS)})
     monkeypatch.chdir(tmp_path/'work')
-    for sleep in ('libdocs.core.access.sleep', 'time.sleep'): monkeypatch.setattr(sleep, lambda seconds: None)
+    for sleep in ('libdocs.core.access.sleep', 'time.sleep'):
+        monkeypatch.setattr(sleep, lambda seconds: None)
     hub.lfs_over = 2_000  # the splits travel as large files do
     hub.push('alice/data', {'train.csv': csv_bytes(ROWS[:60]), 'test.csv': csv_bytes(ROWS[60:])},
              'dataset', private=True)
@@ -57,7 +58,8 @@ def whole(kind, hub, work, capfd, keep):
     published); `keep` is the folder that it begins with."""
     code, said = run(kind, capfd)
     assert code == 0, said
-    for path in (work/RUNS[kind]).glob('publish*'): path.unlink() if path.is_file() else shutil.rmtree(path)
+    for path in (work/RUNS[kind]).glob('publish*'):
+        path.unlink() if path.is_file() else shutil.rmtree(path)
     for name in ('evaluate', 'report'):
         (work/RUNS[kind]/f'{name}.json').unlink(missing_ok=True)
     shutil.rmtree(work/'res', ignore_errors=True)
@@ -74,7 +76,8 @@ def whole(kind, hub, work, capfd, keep):
 
 
 def forget_cache():
-    for folder in ('hub', 'datasets', 'modules'): shutil.rmtree(Path(os.environ['HF_HOME'])/folder, ignore_errors=True)
+    for folder in ('hub', 'datasets', 'modules'):
+        shutil.rmtree(Path(os.environ['HF_HOME'])/folder, ignore_errors=True)
 
 
 DOWNLOAD = '/resolve/|/lfs/'

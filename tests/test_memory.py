@@ -1,6 +1,7 @@
-"""Memory that runs out at any operation of an evaluation or of a training step: batches become smaller and the result
-is what it would have been, or the text that does not fit is named. In float32 every operation of DeBERTa's evaluation
-and step is tried, elsewhere some, or with SOAK in the environment all."""
+"""Memory that runs out at any operation of an evaluation or of a training step: batches become
+smaller and the result is what it would have been, or the text that does not fit is named. In
+float32 every operation of DeBERTa's evaluation and step is tried, elsewhere some, or with SOAK in
+the environment all."""
 import copy, logging, os, random
 from types import SimpleNamespace
 
@@ -87,7 +88,8 @@ def evaluation(request, words):
     whole, scores, steps = undisturbed(run)
     assert len(whole.batches) > 3
     assert whole.count > 100
-    def same(answers, place): np.testing.assert_allclose(answers, scores, atol=close, err_msg=f'operation {place}')
+    def same(answers, place):
+        np.testing.assert_allclose(answers, scores, atol=close, err_msg=f'operation {place}')
     return SimpleNamespace(run=run, same=same, whole=whole, steps=steps, most=most)
 
 
@@ -125,7 +127,8 @@ def test_evaluation_on_two_cores(evaluation, monkeypatch):
 def test_evaluation_names_the_text_that_does_not_fit(evaluation, words):
     "If one text alone does not fit, the error names it."
     for step in some(each(evaluation.steps), 20):
-        with pytest.raises(InputError, match=NAMED), naming(words): evaluation.run(Shortage(beyond(LONGEST - 1, step)))
+        with pytest.raises(InputError, match=NAMED), naming(words):
+            evaluation.run(Shortage(beyond(LONGEST - 1, step)))
 
 
 OTHERS = pytest.mark.parametrize('error', [RuntimeError('tensor sizes must match'),
@@ -232,7 +235,8 @@ def test_step_that_computes_twice(training, caplog):
 def test_step_names_the_text_that_does_not_fit(training, words):
     "If one text alone does not fit, the error names it."
     for step in some(each(training.steps), 8):
-        with pytest.raises(InputError, match=NAMED), naming(words): training.step(Shortage(beyond(LONGEST - 1, step)))
+        with pytest.raises(InputError, match=NAMED), naming(words):
+            training.step(Shortage(beyond(LONGEST - 1, step)))
 
 
 @OTHERS
@@ -267,7 +271,8 @@ def test_validation_with_any_operation_failing(training):
 
 def test_validation_names_the_text_that_does_not_fit(training, words):
     "If one text alone does not fit, the error names it."
-    with pytest.raises(InputError, match=NAMED), naming(words): validation(training, Shortage(beyond(LONGEST - 1, 1)))
+    with pytest.raises(InputError, match=NAMED), naming(words):
+        validation(training, Shortage(beyond(LONGEST - 1, 1)))
 
 
 # A complete training
@@ -286,7 +291,8 @@ def trained(training, short):
     return torch_weights(trainer.model), inside
 
 
-def torch_weights(model): return np.concatenate([w.detach().flatten().numpy() for w in model.parameters()])
+def torch_weights(model):
+    return np.concatenate([w.detach().flatten().numpy() for w in model.parameters()])
 
 
 def test_training_with_any_operation_failing(training):

@@ -82,7 +82,8 @@ def test_phase_1_same_seed_same_bytes(prepared, prepared_again):
     "Another process with another hash seed writes and prints the same."
     succeeds(prepared_again.done)
     assert snapshot(prepared.folder) == snapshot(prepared_again.folder)
-    def but_times(stderr): return [line for line in stderr.splitlines() if not line.startswith('INFO: seconds:')]
+    def but_times(stderr):
+        return [line for line in stderr.splitlines() if not line.startswith('INFO: seconds:')]
     assert prepared.done.stdout == prepared_again.done.stdout
     assert but_times(prepared.done.stderr) == but_times(prepared_again.done.stderr)
 

@@ -1,5 +1,6 @@
-"""Corpora, datasets and models that mean harm: files that fill a machine, paths that lead out, code in weights
-and cards, text that a terminal or a spreadsheet obeys; and tokens that must not be seen by anyone."""
+"""Corpora, datasets and models that mean harm: files that fill a machine, paths that lead out, code
+in weights and cards, text that a terminal or a spreadsheet obeys; and tokens that must not be seen
+by anyone."""
 import csv, gzip, json, os, re, signal, subprocess, sys
 from pathlib import Path
 
@@ -220,7 +221,8 @@ def children(pid):
                                        (path/'cmdline').read_bytes())
         except OSError: continue  # it has ended
     below = {pid}
-    while more := {child for child, (parent, _) in parents.items() if parent in below} - below: below |= more
+    while more := {child for child, (parent, _) in parents.items() if parent in below} - below:
+        below |= more
     return [parents[child][1] for child in below - {pid} if child in parents]
 
 

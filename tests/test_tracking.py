@@ -1,6 +1,6 @@
-"""A W&B server that refuses, hangs, is not there or goes away in the middle: the training is neither stopped
-nor kept waiting for what never comes. With SOAK in the environment all of these, else the one that goes
-away in the middle."""
+"""A W&B server that refuses, hangs, is not there or goes away in the middle: the training is
+neither stopped nor kept waiting for what never comes. With SOAK in the environment all of these,
+else the one that goes away in the middle."""
 import os, random, subprocess, sys
 
 import pytest

@@ -1,4 +1,5 @@
-"""classifier_model into folders: the model, its figures, its card and report; and on a file with --examples."""
+"""classifier_model into folders: the model, its figures, its card and report; and on a file with
+--examples."""
 import gzip, json, re, shutil
 from types import SimpleNamespace
 

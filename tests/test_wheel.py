@@ -1,5 +1,5 @@
-"""What users get: the wheel, built and installed into an empty environment, with every module, the commands,
-and no slow imports."""
+"""What users get: the wheel, built and installed into an empty environment, with every module, the
+commands, and no slow imports."""
 import json, re, shutil, subprocess, sys, sysconfig, venv, zipfile
 from pathlib import Path
 
@@ -34,7 +34,8 @@ def wheel(tmp_path_factory):
     source = folder/'source'
     for name in ('libdocs', 'nbs/pipelines'):
         shutil.copytree(ROOT/name, source/name, ignore=shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints'))
-    for name in ('setup.py', 'settings.ini', 'pyproject.toml', 'README.md', 'LICENSE'): shutil.copy2(ROOT/name, source)
+    for name in ('setup.py', 'settings.ini', 'pyproject.toml', 'README.md', 'LICENSE'):
+        shutil.copy2(ROOT/name, source)
     run(sys.executable, '-m', 'build', '--wheel', '--no-isolation', '--outdir', folder/'dist', source)
     return next((folder/'dist').glob('*.whl'))
 

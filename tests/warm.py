@@ -1,8 +1,9 @@
-"""Processes that begin warm: one process imports what every job imports, which takes seconds, and forks for
-each job. A job has a process of its own, with its own folder, environment, limits and exit code, as if it
-had been started. There are two such first processes: one has imported everything, so that what the Hub's
-client and transformers read from the environment when they are imported (where the Hub is, for one) is
-settled; with `hub=True` they are left for the job to import.
+"""Processes that begin warm: one process imports what every job imports, which takes seconds, and
+forks for each job. A job has a process of its own, with its own folder, environment, limits and
+exit code, as if it had been started. There are two such first processes: one has imported
+everything, so that what the Hub's client and transformers read from the environment when they are
+imported (where the Hub is, for one) is settled; with `hub=True` they are left for the job to
+import.
 
     done = run(PROGRAM, argv, cwd=folder, env={...})  # as subprocess.run(…, capture_output=True, text=True)
     job = Job(PROGRAM, argv, cwd=folder, env={...})  # as subprocess.Popen(…, stderr=PIPE, text=True);
@@ -126,7 +127,8 @@ def work(asked):
     os.chdir(asked['cwd'])
     os.environ.clear()
     os.environ.update(asked['env'])
-    for number, name in ((1, 'out'), (2, 'err')): os.dup2(os.open(asked[name], os.O_WRONLY | os.O_CREAT), number)
+    for number, name in ((1, 'out'), (2, 'err')):
+        os.dup2(os.open(asked[name], os.O_WRONLY | os.O_CREAT), number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     tempfile.tempdir = None
     sys.stdin, sys.stdout, sys.stderr = (os.fdopen(0), os.fdopen(1, 'w', encoding='utf-8'),
@@ -138,7 +140,8 @@ def work(asked):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (asked['file_size'], asked['file_size']))
     try: exec(asked['program'], {'__name__': '__main__'})
-    except SystemExit as end: code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         import traceback
         traceback.print_exc()
