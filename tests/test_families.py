@@ -10,7 +10,7 @@ from transformers import (AutoModelForCausalLM, AutoModelForMaskedLM,
 from libdocs.classifiers.deberta import DebertaZeroShot
 from libdocs.classifiers.forward import padding_of
 from libdocs.classifiers.reading import read_tokens, Reading, text_ids
-from libdocs.finetune.base import cool_head, head_of, load_base
+from libdocs.finetune.base import fold_temperature, head_of, load_base
 from libdocs.finetune.lora import lora_parts, merged, with_lora
 from libdocs.core.labels import LabelSchema
 from libdocs.core.errors import InputError
@@ -149,7 +149,7 @@ def test_family(name, tmp_path):
         assert alone.std(0).max() > 1e-3
         assert torch.isfinite(alone).all()
         near(scores(model, padding, [inputs]), alone)
-        near(scores(cool_head(copy.deepcopy(model), 2.5), padding, [inputs]), alone / 2.5, 1e-5)
+        near(scores(fold_temperature(copy.deepcopy(model), 2.5), padding, [inputs]), alone / 2.5, 1e-5)
         if tokenizer.model_max_length < LENGTH:
             with pytest.raises((IndexError, RuntimeError)):
                 scores(model, padding, [[[5] * (tokenizer.model_max_length + 1)]])

@@ -46,7 +46,7 @@ from ..classifiers.batches import pick_dtype
 from ..classifiers.forward import naming, padding_of
 from ..classifiers.deberta import load_checkpoint, pick_device
 from ..report.cards import model_card
-from .base import cool_head, default_learning_rate, load_base, merged_from, scratch_recipe
+from .base import default_learning_rate, fold_temperature, load_base, merged_from, scratch_recipe
 from .base import split_tokens
 from .tracking import Tracking
 from .losses import assumed_shares, loss_function, probabilities_for, row_weights
@@ -495,9 +495,9 @@ def _judged(job:_Job, trained:Stage, last:Stage, rows:dict, folder:Path)->tuple:
     if 'validation' in rows:
         texts = pd.read_parquet(job.run.folder/'load'/'validation.parquet')['text']
         validation = _calibrated(trainer_of(first), rows['validation'], cluster_texts(list(texts)).cluster)
-        cool_head(first, validation['temperature'])
+        fold_temperature(first, validation['temperature'])
     if last is not trained:
-        again = cool_head(opened(last)[0], validation['temperature'])
+        again = fold_temperature(opened(last)[0], validation['temperature'])
         if _as_good(trainer_of(again), rows['validation'], validation['after']['log_loss']): model, kept = again, last
     model.config.libdocs = job.reading.to_dict() | {k: v for k, v in (validation or {}).items() if k in ('temperature', 'thresholds')}
     return model, tokenizer, validation, kept
