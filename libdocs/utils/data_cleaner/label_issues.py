@@ -108,7 +108,8 @@ levels = dict(likely=0.5, possible=0.0)  # level → a label is wrong with more 
 class LabelIssues:
     "Suspects and outliers. Row numbers are positions in the table that was judged."
     suspects: pd.DataFrame  # most suspicious first: row, id, label, suggested, level,
-                            # expected_precision (of the level), probability_wrong, confidence (of the given label), suggested_confidence, text
+                            # expected_precision (of the level), probability_wrong,
+                            # confidence (of the given label), suggested_confidence, text
     confused: pd.DataFrame  # by wrong: label, suggested, rows, wrong (how many of them are expected to be)
     outliers: pd.DataFrame  # every judged row, least typical first: row, id, label,
                             # similarity (cosine to the mean of the label's rows), confidence, text
