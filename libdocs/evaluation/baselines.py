@@ -13,7 +13,8 @@ import pandas as pd
 
 from ..core.errors import InputError, require_columns
 from ..utils.linear import linear_scores
-from ..utils.data_cleaner.words import has_words, words
+from ..utils.data_cleaner.words import has_words
+from ..utils.data_cleaner.tfidf import pair_features_of
 from .outcomes import Outcomes, rank
 from .metrics import measured
 
@@ -27,17 +28,6 @@ def majority_predictions(
     if not counts: raise InputError('no rows in the train split: there is no commonest label')
     return [sorted(counts, key=lambda name: (-counts[name], name))[:3]] * rows
 
-# %% ../../nbs/34_evaluation.baselines.ipynb #4f7c5a98
-def _tfidf_rows(
-    train:list,  # texts to learn the vocabulary from
-    test:list,   # texts to be judged
-)->tuple:        # two sparse matrices with the same columns
-    "TF-IDF rows of both lists over the words and word pairs of `train`."
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    how = dict(tokenizer=words, token_pattern=None, lowercase=False)
-    vectorizer = TfidfVectorizer(**how, ngram_range=(1, 2), sublinear_tf=True, max_features=50_000)
-    return vectorizer.fit_transform(train), vectorizer.transform(test)
-
 # %% ../../nbs/34_evaluation.baselines.ipynb #95363b55
 def linear_predictions(
     train:pd.DataFrame,  # columns text, label
@@ -49,7 +39,7 @@ def linear_predictions(
     known, labels, texts = train['text'].tolist(), train['label'].tolist(), list(texts)
     names = sorted(set(labels))
     if len(names) < 2 or not texts or not any(map(has_words, known)): return majority_predictions(labels, len(texts))
-    x, x_test = _tfidf_rows(known, texts)
+    x, x_test = pair_features_of(known, texts)
     ids = {name: i for i, name in enumerate(names)}
     return [[names[i] for i in row] for row in rank(linear_scores(x, [ids[label] for label in labels], x_test, seed))[:, :3]]
 
