@@ -36,7 +36,8 @@ def reused_memory(
     size, key = math.prod(shape), (name, dtype)
     tensors = _memory.__dict__.setdefault('tensors', {})
     if key not in tensors or tensors[key].numel() < size:
-        with torch.inference_mode(False): tensors[key] = torch.empty(size, dtype=dtype)  # for use in and outside of it
+        with torch.inference_mode(False):  # for use in that mode and outside of it
+            tensors[key] = torch.empty(size, dtype=dtype)
     return tensors[key][:size].view(shape)
 
 def head_groups(
@@ -65,7 +66,8 @@ def probabilities(q, k, pk, pq, rows, mask, out):
     g, B, L, d = q.shape
     flat_q, flat_k = q.reshape(g*B, L, d), k.reshape(g*B, L, d).transpose(1, 2)
     if q.dtype == torch.bfloat16:  # what is multiplied is rounded to it; sums and softmax are of float32
-        spread(softmax_half, B, torch.bmm(flat_q, flat_k, out=out), *position_products(q, k, pk, pq), rows, mask)
+        products = torch.bmm(flat_q, flat_k, out=out)
+        spread(softmax_half, B, products, *position_products(q, k, pk, pq), rows, mask)
         return out
     scores = torch.baddbmm(position_bias(q, k, pk, pq, rows, mask, out), flat_q, flat_k, out=out)
     return torch.softmax(scores, dim=-1, out=out)
@@ -138,7 +140,8 @@ class Attention(torch.autograd.Function):
         rows, dropout, seeds = ctx.rest
         gradients = [torch.empty_like(t) for t in given]
         for h in head_groups(grad):
-            group = attention_gradients(grad[h], *(t[h] for t in given), P[h].flatten(0, 1), rows, dropout, seeds[h])
+            of_group = [t[h] for t in given]
+            group = attention_gradients(grad[h], *of_group, P[h].flatten(0, 1), rows, dropout, seeds[h])
             for whole, part in zip(gradients, group): whole[h] = part.view_as(whole[h])
         return (*gradients, None, None, None, None)
 
@@ -176,11 +179,11 @@ def score_gradients(dS, P, kept, rows, R:int)->tuple:
 def distance_index(
     length:int,    # tokens
     buckets:int,   # as in `distance_rows`
-    most:int,      # as in `distance_rows`
+    farthest:int,  # as in `distance_rows`
     device:str,
 ):                 # (length, length) int64 tensor on `device`
     "The row of the distance i − j."
-    rows = torch.from_numpy(distance_rows(length, buckets, most)[2].astype(np.int64))
+    rows = torch.from_numpy(distance_rows(length, buckets, farthest)[2].astype(np.int64))
     at = torch.arange(length)
     return rows[length - 1 - at[:, None] + at].to(device)
 
@@ -262,7 +265,8 @@ class FastEncoder(Freezable):
 
     def get_rel_embedding(self):
         if not self.may_keep(): return super().get_rel_embedding()
-        weights = [self.rel_embeddings.weight, *(self.LayerNorm.parameters() if hasattr(self, 'LayerNorm') else ())]
+        weights = [self.rel_embeddings.weight]
+        if hasattr(self, 'LayerNorm'): weights += self.LayerNorm.parameters()
         return kept_until_changed(self, weights, super().get_rel_embedding)
 
 # %% ../../nbs/42_classifiers.attention.ipynb #748a935a
@@ -290,13 +294,15 @@ class FastAttention(Freezable):
         if not self.may_keep():
             return tuple(t.to(dtype) for t in self.project_distances(self.pos_dropout(embeddings)[needed]))
         def make(): return tuple(t.contiguous() for t in self.project_distances(embeddings))
-        return tuple(t[..., needed].to(dtype) for t in kept_until_changed(self, self.parameters(), make, embeddings))
+        tables = kept_until_changed(self, self.parameters(), make, embeddings)
+        return tuple(t[..., needed].to(dtype) for t in tables)
 
     def project_distances(self, rows)->tuple:
         "P and Q of rows of the embeddings of distances."
         of_p, of_q = self.key_proj, self.query_proj
         if not self.share_att_key: of_p, of_q = self.pos_key_proj, self.pos_query_proj
-        def table(projection): return projection(rows).view(len(rows), self.num_attention_heads, -1).permute(1, 2, 0)
+        def table(projection):
+            return projection(rows).view(len(rows), self.num_attention_heads, -1).permute(1, 2, 0)
         return table(of_p), table(of_q) / self.score_scale
 
 # %% ../../nbs/42_classifiers.attention.ipynb #66191532
@@ -320,7 +326,8 @@ def attend_on_device(self:FastAttention, given:tuple, mask, dropout:float):
     "`attend` on the CPU, `attend_anywhere` elsewhere."
     length, q = mask.shape[1], given[0]
     if q.device.type != 'cpu':
-        return attend_anywhere(*given, distance_index(length, *self.distance_rule, str(q.device)), mask, dropout)
+        index = distance_index(length, *self.distance_rule, str(q.device))
+        return attend_anywhere(*given, index, mask, dropout)
     exact = q.dtype if q.dtype == torch.float64 else torch.float32
     inner = q.dtype if q.dtype == torch.bfloat16 else exact
     seeds = text_seeds(self.dropout, len(mask), len(q)) if dropout else ()
@@ -333,7 +340,8 @@ def attend_first(self:FastAttention, hidden_states, mask, rel_embeddings):
     "What attention gives the first token of each text: (texts, 1, width)."
     length = hidden_states.shape[1]
     q, k, v = self.project(hidden_states, hidden_states[:, :1])
-    index = torch.from_numpy(distance_rows(length, *self.distance_rule)[2][length - 1:].astype(np.int64)).to(q.device)
+    rows = distance_rows(length, *self.distance_rule)[2][length - 1:]
+    index = torch.from_numpy(rows.astype(np.int64)).to(q.device)
     tables = self.position_tables(rel_embeddings, length, q.dtype)
     pk, pq = (table[..., index][:, None] for table in tables)  # (heads, 1, d, L)
     kt = k.transpose(-1, -2)

@@ -57,7 +57,8 @@ def ranked(
     return [[(labels[j], float(row[j])) for j in best] for row, best in zip(scores, rank(scores))]
 
 # %% ../../nbs/45_classifiers.deberta.ipynb #729b924b
-wrapper_prefix = r'^(?:(?:module|_orig_mod)\.)+'  # what DataParallel and torch.compile put before the names of weights
+# what DataParallel and torch.compile put before the names of weights
+wrapper_prefix = r'^(?:(?:module|_orig_mod)\.)+'
 
 def load_checkpoint(
     folder:Path,  # a model folder
@@ -84,11 +85,12 @@ def load_checkpoint(
     with load_errors(name, use):
         tokenizer = open_tokenizer(folder, model)
         tokenizer.model_max_length = usable_length(model, tokenizer, max_length)
-    return model, tokenizer, sorted({*loading['missing_keys'], *(key for key, *_ in loading['mismatched_keys'])})
+    resized = [key for key, *_ in loading['mismatched_keys']]
+    return model, tokenizer, sorted({*loading['missing_keys'], *resized})
 
 @contextmanager
 def load_errors(name:str, use:str):
-    "Turn any error in the block into an `InputError`: transformers may raise any for a configuration that is not one."
+    "Turn any error in the block into an `InputError`: transformers may raise any for a broken configuration."
     try: yield
     except Exception as error:
         if is_out_of_memory(error): raise
@@ -178,7 +180,8 @@ def ensure_pad_token(
     if tokenizer.pad_token is None and stated is not None:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(stated)
     if tokenizer.pad_token is None: tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    if tokenizer.pad_token is None: raise ValueError('its tokenizer has no pad, end or unknown token to pad with')
+    if tokenizer.pad_token is None:
+        raise ValueError('its tokenizer has no pad, end or unknown token to pad with')
     for config in (model.config, model.config.get_text_config()): config.pad_token_id = tokenizer.pad_token_id
     tokenizer.padding_side = 'left' if reads_last(tokenizer) else 'right'
 
@@ -222,7 +225,8 @@ class DebertaZeroShot:
     @property
     def labels(self)->tuple:
         "The labels of a fine-tuned model, in the order of its outputs; an NLI checkpoint has none of its own."
-        return () if self.is_nli else tuple(self.model.config.id2label[i] for i in range(self.model.config.num_labels))
+        names = self.model.config.id2label
+        return () if self.is_nli else tuple(names[i] for i in range(self.model.config.num_labels))
 
     @cached_property
     def is_nli(self)->bool:
@@ -322,7 +326,8 @@ def predict_proba(self:DebertaZeroShot,
     if not self.is_nli and labels is not None and set(labels) != set(self.labels):
         raise InputError(f'{self.name} is fine-tuned and scores its own labels ({", ".join(self.labels[:10])}); '
                          'do not give it others')
-    if self.is_nli and not labels: raise InputError(f'{self.name} is an NLI model: give it the labels to choose from')
+    if self.is_nli and not labels:
+        raise InputError(f'{self.name} is an NLI model: give it the labels to choose from')
     if not texts: return np.empty((0, len(labels or self.labels)))
     with naming(self.tokenizer):
         scores = self.entailment(texts, list(labels)) if self.is_nli else self.logits(texts)

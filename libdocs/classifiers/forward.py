@@ -138,7 +138,8 @@ class Forward:
         batches = token_batches([len(ids) for ids in inputs], self.tokens, self.waste)
         failed = side_by_side(lambda rows: self.fill(out, rows, inputs, types), batches, self.device)
         for row in [row for rows in failed for row in rows]:  # tried again when the others are done
-            if error := self.try_rows(out, [row], inputs, types): raise TooLarge(inputs[row], self.device) from error
+            error = self.try_rows(out, [row], inputs, types)
+            if error: raise TooLarge(inputs[row], self.device) from error
         self.must_be_finite(out)
         return out
 
@@ -167,7 +168,7 @@ class Padding(NamedTuple):
     pad: int           # id of the token to pad with
     left: bool=False   # pad on the left; else on the right
     types: tuple=None  # token types: a list before the text, that of the text, a list after it; None: not needed
-    masked: bool=True  # whether the model is told what is padding; if not, only inputs of one length are put together
+    masked: bool=True  # whether the model gets a mask; if not, only inputs of one length are put together
 
     def token_types(self, length:int)->list:
         "Those of one input."
@@ -267,13 +268,14 @@ def naming(
 # %% ../../nbs/44_classifiers.forward.ipynb #87a2ec0b
 @patch
 def fill(self:Forward, out, rows, inputs:list, types:list|None)->list:
-    "Write the logits of some inputs into `out`, in halves if they do not fit; returns rows that do not even fit alone."
+    "Write the logits of some inputs into `out`, in halves if they do not fit; returns rows that fail even alone."
     size = padded_size([inputs[i] for i in rows])
     if (size <= self.tokens or len(rows) == 1) and not self.try_rows(out, rows, inputs, types): return []
     if len(rows) == 1: return [rows[0]]  # it may fit when nothing else is computed
     if size <= self.tokens:
         self.tokens = max(1, size // 2)
-        log.warning('the memory of %s ran out; batches have at most %d tokens from now on', self.device, self.tokens)
+        log.warning('the memory of %s ran out; batches have at most %d tokens from now on',
+                    self.device, self.tokens)
     return [row for half in np.array_split(rows, 2) for row in self.fill(out, half, inputs, types)]
 
 @patch

@@ -23,11 +23,11 @@ from ..utils.compiled import fast
 def distance_rows(
     length:int,   # tokens
     buckets:int,  # rows each way that far distances are squeezed into; 0 or less: none
-    most:int,     # distances from here on are not told apart
+    farthest:int, # distances from here on are not told apart
 )->tuple:         # (first row of the table that is needed, how many, (2·length − 1,) uint64)
-    "The rows of the position tables for the distances length − 1 … −(length − 1), counted from the first needed one."
-    distance, span = torch.arange(length - 1, -length, -1), buckets if buckets > 0 else most
-    rows = make_log_bucket_position(distance, buckets, most).long() if buckets > 0 else distance
+    "The rows of the position tables for the distances length − 1 … −(length − 1), from the first needed one."
+    distance, span = torch.arange(length - 1, -length, -1), buckets if buckets > 0 else farthest
+    rows = make_log_bucket_position(distance, buckets, farthest).long() if buckets > 0 else distance
     rows = (rows + span).clamp(0, 2*span - 1).numpy()
     count = min(-(-(np.ptp(rows) + 1)//16)*16, 2*span)
     first = min(rows.min(), 2*span - count)
@@ -143,7 +143,7 @@ def place_hash(x):
 
 @fast
 def drop(P, seed, limit, out):
-    "`P` with `limit` of 2³² numbers made 0, by chance, and the others larger. The same seed drops the same numbers."
+    "`P` with `limit` of 2³² numbers made 0, by chance, and the others larger; the same ones for the same seed."
     N, L, M = P.shape
     larger, edge = P.dtype.type(2**32 / (2**32 - limit)), np.uint32(limit)
     for n in range(N):

@@ -91,8 +91,9 @@ def fitting(
     "Windows overlap by at most half of what an input holds of a text; the log says so if more was asked for."
     most = max(1, tokenizer.model_max_length - sum(map(len, around(tokenizer)))) // 2
     if reading.long != 'windows' or reading.overlap <= most: return reading
-    log.warning('windows overlap by %d tokens and not by %d (%s): an input holds %d tokens, and at most half of '
-                'a window is read twice', most, reading.overlap, option_name('overlap'), tokenizer.model_max_length)
+    log.warning(
+        'windows overlap by %d tokens and not by %d (%s): an input holds %d tokens, and at most half of a window '
+        'is read twice', most, reading.overlap, option_name('overlap'), tokenizer.model_max_length)
     return replace(reading, overlap=most)
 
 def read_tokens(
@@ -166,6 +167,7 @@ def pool_windows(
     "The scores of texts from those of their windows."
     shape = texts, scores.shape[1]
     if pool == 'max':
-        return scores.new_full(shape, -np.inf).scatter_reduce(0, text_of[:, None].expand_as(scores), scores, 'amax')
+        lowest, rows = scores.new_full(shape, -np.inf), text_of[:, None].expand_as(scores)
+        return lowest.scatter_reduce(0, rows, scores, 'amax')
     windows = scores.new_zeros(texts).index_add(0, text_of, scores.new_ones(len(text_of)))
     return scores.new_zeros(shape).index_add(0, text_of, scores) / windows[:, None]

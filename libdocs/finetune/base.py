@@ -35,7 +35,8 @@ def head_of(
     "The output layer: the last linear layer outside of the encoder with as many outputs as there are labels."
     encoder, labels = model.base_model_prefix + '.', model.config.num_labels
     def is_head(name, module):
-        return isinstance(module, torch.nn.Linear) and module.out_features == labels and not name.startswith(encoder)
+        if name.startswith(encoder): return False
+        return isinstance(module, torch.nn.Linear) and module.out_features == labels
     heads = [module for name, module in model.named_modules() if is_head(name, module)]
     if not heads: raise InputError(f'{type(model).__name__} has no classification head that libdocs knows')
     return heads[-1]
@@ -81,7 +82,8 @@ def check_family(
     if (alone - alone[0]).abs().max() < 1e-3 * bound: why = 'its scores do not depend on the text'
     elif (alone - together).abs().max() > bound: why = 'the scores of a text change with the texts beside it'
     elif (together - 2 * halved).abs().max() > bound: why = 'its scores do not follow from its last layer alone'
-    if why: raise InputError(f'{name}: {type(model).__name__} cannot be trained: {why}; choose another base model')
+    if why:
+        raise InputError(f'{name}: {type(model).__name__} cannot be trained: {why}; choose another base model')
 
 def trial_inputs(tokenizer)->list:
     "Inputs of one, eight, three and three ordinary tokens."
@@ -196,7 +198,7 @@ def split_tokens(
     inputs:list,                   # n lists of token ids
     pairs:np.ndarray,              # from `merged_from`
     share:float,                   # of the tokens to be split
-    most:int,                      # tokens an input may have; the last one stays the last
+    max_length:int,                # tokens an input may have; the last one stays the last
     rng:np.random.Generator,
 )->list:                           # n lists of token ids
     "Some tokens in two parts, and some parts in two again."
@@ -208,7 +210,7 @@ def split_tokens(
         ids, of, fresh = (np.repeat(column, parts) for column in (ids, of, cut))
         ids[first], ids[first + 1] = halves.T
     split = np.split(ids, np.searchsorted(of, np.arange(1, len(inputs))))
-    return [part if len(part) <= most else np.append(part[:most - 1], part[-1]) for part in split]
+    return [part if len(part) <= max_length else np.append(part[:max_length - 1], part[-1]) for part in split]
 
 # %% ../../nbs/60_finetune.base.ipynb #597ed5b6
 def load_base(
@@ -228,6 +230,7 @@ def load_base(
         folder or fetch_model(name, token, allow_pickle), name, 'a base model', allow_pickle, new_head=True,
         max_length=max_length, num_labels=len(schema), id2label=schema.id2label, label2id=schema.label2id,
         problem_type='single_label_classification')
-    if not tokenizer.is_fast: raise InputError(f'{name}: has no fast tokenizer (tokenizer.json), which libdocs needs')
+    if not tokenizer.is_fast:
+        raise InputError(f'{name}: has no fast tokenizer (tokenizer.json), which libdocs needs')
     check_family(fresh_head(model), tokenizer, name)
     return model, tokenizer

@@ -63,7 +63,7 @@ class Dropout(torch.nn.Dropout):
 def suit_processor(
     model,  # to be trained in one process, on a processor
 ):          # the same model
-    "Keep gradients where they are from step to step, update only used rows of embeddings, and keep no dropout masks."
+    "Keep gradients where they are from step to step, add only used rows of embeddings, and keep no dropout masks."
     for module in model.modules():
         if type(module) is torch.nn.Embedding and module.max_norm is None: module.__class__ = Embedding
         if type(module) is torch.nn.Dropout and not module.inplace: module.__class__ = Dropout

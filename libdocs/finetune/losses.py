@@ -60,8 +60,9 @@ class Loss(NamedTuple):
     ):               # the loss
         "The weighted mean of the losses of the rows, or their share of it in a batch that weighs `total`."
         logits = logits.float() + self.prior.to(logits.device)
-        losses = cross_entropy(logits, truth, reduction='none', label_smoothing=self.smoothing) * self.weights(truth)
-        return losses.sum() / (self.weights(truth).sum() if total is None else total)
+        losses = cross_entropy(logits, truth, reduction='none', label_smoothing=self.smoothing)
+        weights = self.weights(truth)
+        return (losses * weights).sum() / (weights.sum() if total is None else total)
 
     def weights(self, truth):
         "The weight of each row."

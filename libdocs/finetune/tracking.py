@@ -39,7 +39,7 @@ def wandb_mode(
         return 'offline'
     return 'online'
 
-# %% ../../nbs/61_finetune.tracking.ipynb #60721622
+# %% ../../nbs/61_finetune.tracking.ipynb #5d1c2e7a
 def start_wandb(
     name:str,                  # of the run
     config:dict,               # what to record; never a secret
@@ -49,7 +49,8 @@ def start_wandb(
     "A new W&B run that keeps no record of the machine and the command line."
     mode = wandb_mode(key)
     if mode == 'disabled': return None
-    os.environ.setdefault('WANDB_ERROR_REPORTING', 'false')  # else it reports on itself, and waits for a silent server
+    # Else it reports on itself, and waits for a silent server
+    os.environ.setdefault('WANDB_ERROR_REPORTING', 'false')
     try:
         import wandb
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -63,6 +64,7 @@ def start_wandb(
         log.warning('W&B did not start (%s); the training continues without it', type(error).__name__)
         return None
 
+# %% ../../nbs/61_finetune.tracking.ipynb #60721622
 @contextmanager
 def wandb_run(
     name:str,                  # of the run

@@ -176,17 +176,17 @@ def part_logits(self:ClassifierTrainer, model, part):
 def use_less_memory(self:ClassifierTrainer, inputs):
     "Halve the parts, or checkpoint gradients; `TooLarge` when there is nothing left to do."
     parts = batch_parts(inputs, self.tokens, self.waste)
-    warning, device = 'the memory of %s ran out: a step is now taken in parts of at most %d tokens', self.args.device
+    warning = 'the memory of %s ran out: a step is now taken in parts of at most %d tokens'
     if max(len(part.texts) for part in parts) > 1:
         self.tokens = min(self.tokens, max(padded_size(part.inputs) for part in parts)) // 2
     elif not self.args.gradient_checkpointing:
         self.args.gradient_checkpointing = True
-        # the method's name of today, or that before
-        enable = getattr(self.model, 'activation_checkpointing_enable', self.model.gradient_checkpointing_enable)
+        old_name = self.model.gradient_checkpointing_enable
+        enable = getattr(self.model, 'activation_checkpointing_enable', old_name)
         enable(dict(use_reentrant=False))
         warning += ', and layers recompute their activations on the way back'
-    else: raise TooLarge(max(inputs['inputs'], key=len), str(device))
-    log.warning(warning, device, self.tokens)
+    else: raise TooLarge(max(inputs['inputs'], key=len), str(self.args.device))
+    log.warning(warning, self.args.device, self.tokens)
 
 # %% ../../nbs/65_finetune.trainer.ipynb #c70be3ed
 def calibrated_losses(
@@ -241,9 +241,9 @@ def _save_checkpoint(self:ClassifierTrainer, model, trial):
 def seal(self:ClassifierTrainer, folder:Path):
     "Write what a checkpoint needs beside Trainer's files, then its digests, and remove the one before."
     if self.best_losses is not None: np.save(folder/losses_name, self.best_losses)
-    progress = dict(tr_loss=float(self._tr_loss), total=self._total_loss_scalar, logged=self._globalstep_last_logged,
-                    tokens=self.tokens, widest=self.largest_part,
-                    seconds=self.spent + time.monotonic() - self.began)
+    progress = dict(
+        tr_loss=float(self._tr_loss), total=self._total_loss_scalar, logged=self._globalstep_last_logged,
+        tokens=self.tokens, widest=self.largest_part, seconds=self.spent + time.monotonic() - self.began)
     files = [path for path in sorted(folder.iterdir()) if path.is_file()]
     write_manifest(folder/seal_name, dict(progress=progress, outputs=fingerprints(files, folder)))
     kept = folder.name, f'checkpoint-{self.state.best_global_step}'
@@ -257,12 +257,14 @@ def save_or_leave(self:ClassifierTrainer):
     late = time.monotonic() - self.last_save[1] > checkpoint_seconds
     leave = bool(self.leaving and self.leaving.why)
     if self.accelerator.num_processes > 1: late, leave = self.any_process(late, leave)
-    if (late or leave) and self.last_save[0] != self.state.global_step: self._save_checkpoint(self.model_wrapped, None)
+    if (late or leave) and self.last_save[0] != self.state.global_step:
+        self._save_checkpoint(self.model_wrapped, None)
     if leave: raise self.leaving.why or Terminated
 
 @patch
 def any_process(self:ClassifierTrainer, *flags)->tuple:
-    "Flags that are set in any process; on GPUs, which would have to wait, they are exchanged at every 16th step only."
+    "Flags that are set in any process."
+    # GPUs would have to wait for the answer: there flags are exchanged at every sixteenth step
     if self.args.device.type != 'cpu' and self.state.global_step % 16: return tuple(False for _ in flags)
     totals = self.accelerator.reduce(torch.tensor(flags, dtype=torch.float32, device=self.args.device))
     return tuple((totals > 0).tolist())
@@ -303,8 +305,8 @@ def last_checkpoint(
         damaged[checkpoint] = damage(seal['outputs'], checkpoint) if seal else 'it was not finished'
     for checkpoint, why in damaged.items():
         if why is None:
-            best = checkpoint.with_name(f'checkpoint-{read_state(checkpoint)["best_global_step"] or step(checkpoint)}')
-            if damaged.get(best, 'gone') is None: return checkpoint
+            best = read_state(checkpoint)['best_global_step'] or step(checkpoint)
+            if damaged.get(checkpoint.with_name(f'checkpoint-{best}'), 'gone') is None: return checkpoint
             why = 'the best one before it is not complete'
         log.warning('%s is not used: %s', checkpoint, why)
         shutil.rmtree(checkpoint)
