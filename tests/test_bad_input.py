@@ -131,7 +131,7 @@ CLEANER = [
     cleaner('one label left', ['--labels-to-filter', 'invoice', 'contract'], 'only (1|one) label'),
     cleaner('all rows identical', [], 'no label has 2 rows after cleaning; lower --min-label-count', raw=jsonl(same_text)),
     cleaner('two rows', [], 'too few|no rows are left|label', raw=jsonl(ROWS[:2])),
-    cleaner('too few for a test split', ['--min-label-count', '1'], 'too few to hold any out', raw=jsonl(ROWS[:3])),
+    cleaner('too few for a test split', ['--min-label-count', '1'], '3 rows are too few for a test split; more rows, or a larger test_size, are needed', raw=jsonl(ROWS[:3])),
     cleaner('unknown label to filter', ['--labels-to-filter', 'minuets'], "no label 'minuets'; did you mean 'minutes'?.*contract, invoice, minutes"),
     # where to write; the corpus is broken at its end, so whoever reads first says something else
     cleaner('a file in the way of the output folder', ['-o', 'data/raw.jsonl/x'], 'data/raw.jsonl.*(cannot be made|cannot be written|not a folder)', raw=BROKEN),
@@ -337,7 +337,7 @@ def test_label_with_one_row(clean):
     assert [(r['id'], r['reason']) for r in out['removed'] if r['label'] == 'memo'] == [('lone', 'rare_label')]
     assert {r['label'] for r in out['train']} == {'invoice', 'contract', 'minutes'}
     done, out = clean(rows, '--min-label-count', '1')
-    assert re.search("WARNING: 1 labels are too small to be in the test split.*'memo'", done.stderr)
+    assert "WARNING: 1 label is too small for the test split, all its rows are in train: 'memo'" in done.stderr
     assert 'memo' in {r['label'] for r in out['train']} - {r['label'] for r in out['test']}
 
 
@@ -350,7 +350,7 @@ def test_cap_only_if_asked_for(clean):
     assert out['removed'] == [] and len(out['train'] + out['test']) == 513
     done, out = clean(rows, '--reduce-majority-to', '1')
     assert {r['reason'] for r in out['removed']} == {'label_cap'} and len(out['train'] + out['test']) == 21
-    assert "WARNING: the cap of 6 rows a label takes 492 of 513 rows; it is set by the smallest label, 'memo' with 3 rows" in done.stderr
+    assert "WARNING: the cap of 6 rows per label removes 492 of 513 rows; it is set by the smallest label, 'memo' with 3 rows" in done.stderr
     said = re.search('without --reduce-majority-to all 513 rows stay; with it, --min-label-count (\\d+) keeps the most, (\\d+) rows of 3 labels', done.stderr)
     _, out = clean(rows, '--reduce-majority-to', '1', '--min-label-count', said[1])
     assert (said[1], len(out['train'] + out['test'])) == ('50', int(said[2])) == ('50', 210)
