@@ -1593,8 +1593,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                    'libdocs/utils/data_cleaner/tfidf.py')},
             'libdocs.utils.data_cleaner.words': { 'libdocs.utils.data_cleaner.words.Tables': ( 'utils.data_cleaner.words.html#tables',
                                                                                                'libdocs/utils/data_cleaner/words.py'),
-                                                  'libdocs.utils.data_cleaner.words._pairs': ( 'utils.data_cleaner.words.html#_pairs',
-                                                                                               'libdocs/utils/data_cleaner/words.py'),
                                                   'libdocs.utils.data_cleaner.words.fold': ( 'utils.data_cleaner.words.html#fold',
                                                                                              'libdocs/utils/data_cleaner/words.py'),
                                                   'libdocs.utils.data_cleaner.words.fold_char': ( 'utils.data_cleaner.words.html#fold_char',
