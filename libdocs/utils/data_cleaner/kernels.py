@@ -188,7 +188,7 @@ def count_distinct(hashes, n, table, places, out, counts, used):
 # %% ../../../nbs/22_utils.data_cleaner.kernels.ipynb #0e4ec686
 @fast
 def count_words(data, offsets, tables, ngrams):
-    "(rows, hashes, counts, texts): text r has the distinct words `hashes[rows[r]:rows[r + 1]]` and the hash `texts[r]`."
+    "(rows, hashes, counts, texts): text r has the words `hashes[rows[r]:rows[r + 1]]` and the hash `texts[r]`."
     n = len(offsets) - 1
     rows, texts, used = np.zeros(n + 1, np.int64), np.empty(n, np.uint64), 0
     hashes, counts = np.empty(1 << 12, np.uint64), np.empty(1 << 12, np.float32)
