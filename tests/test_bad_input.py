@@ -182,7 +182,8 @@ CLEANER = [
     cleaner('all rows identical', [], 'no label has 2 rows after cleaning; lower --min-label-count',
             raw=jsonl(same_text)),
     cleaner('two rows', [], 'too few|no rows are left|label', raw=jsonl(ROWS[:2])),
-    cleaner('too few for a test split', ['--min-label-count', '1'], 'too few to hold any out', raw=jsonl(ROWS[:3])),
+    cleaner('too few for a test split', ['--min-label-count', '1'], 
+            '3 rows are too few for a test split; more rows, or a larger --test-size, are needed', raw=jsonl(ROWS[:3])),
     cleaner('unknown label to filter', ['--labels-to-filter', 'minuets'],
             "no label 'minuets'; did you mean 'minutes'?.*contract, invoice, minutes"),
     # where to write; the corpus is broken at its end, so whoever reads first says something else
@@ -447,7 +448,7 @@ def test_label_with_one_row(clean):
     assert [(r['id'], r['reason']) for r in out['removed'] if r['label'] == 'memo'] == [('lone', 'rare_label')]
     assert {r['label'] for r in out['train']} == {'invoice', 'contract', 'minutes'}
     done, out = clean(rows, '--min-label-count', '1')
-    assert re.search("WARNING: 1 labels are too small to be in the test split.*'memo'", done.stderr)
+    assert "WARNING: 1 label is too small for the test split, all its rows are in train: 'memo'" in done.stderr
     assert 'memo' in {r['label'] for r in out['train']} - {r['label'] for r in out['test']}
 
 
@@ -464,7 +465,7 @@ def test_cap_only_if_asked_for(clean):
     done, out = clean(rows, '--reduce-majority-to', '1')
     assert {r['reason'] for r in out['removed']} == {'label_cap'}
     assert len(out['train'] + out['test']) == 21
-    assert ("WARNING: the cap of 6 rows a label takes 492 of 513 rows; it is set by the smallest label, "
+    assert ("WARNING: the cap of 6 rows per label removes 492 of 513 rows; it is set by the smallest label, "
             "'memo' with 3 rows" in done.stderr)
     said = re.search('without --reduce-majority-to all 513 rows stay; with it, --min-label-count (\\d+) '
                      'keeps the most, (\\d+) rows of 3 labels', done.stderr)

@@ -12,7 +12,7 @@ from functools import cache
 # %% ../../nbs/04_core.memory.ipynb #e8cfcb11
 @cache
 def keep_memory():
-    "Let glibc keep up to 512 MB of freed memory for the next layer, or, where addresses are limited, nothing that is large; does nothing elsewhere."
+    "Let glibc keep up to 512 MB of freed memory, or no large blocks where the address space is limited."
     if platform.libc_ver()[0] != 'glibc': return
     import resource
     limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
@@ -23,8 +23,9 @@ def keep_memory():
 def is_out_of_memory(
     error:BaseException,
 )->bool:
-    "Whether it says that memory ran out, on whatever device."
+    "Whether an error means that memory ran out, on any device."
     import torch
-    told = ('out of memory', "can't allocate memory", 'Cannot allocate memory',  # in the words of CUDA, torch and the system,
-            'could not create a primitive', 'bad_alloc')                         # of oneDNN and C++
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or isinstance(error, RuntimeError) and any(words in str(error) for words in told)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)): return True
+    messages = ('out of memory', "can't allocate memory", 'Cannot allocate memory',  # of CUDA, torch and the system
+                'could not create a primitive', 'bad_alloc')                         # of oneDNN and C++
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in messages)

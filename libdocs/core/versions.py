@@ -12,10 +12,12 @@ from importlib import metadata
 from .. import __version__
 
 # %% ../../nbs/05_core.versions.ipynb #b6dade05
-def versions()->dict:  # name: version, of those that are installed
+_packages = ('torch', 'transformers', 'tokenizers', 'datasets', 'huggingface_hub', 'scikit-learn', 'pandas', 'numpy')
+
+def versions()->dict:  # name → version, of the installed packages
     "The versions that a result depends on."
-    found = dict(python=platform.python_version(), libdocs=__version__)
-    for name in ('torch', 'transformers', 'tokenizers', 'datasets', 'huggingface_hub', 'scikit-learn', 'pandas', 'numpy'):
-        try: found[name] = metadata.version(name)
+    installed = dict(python=platform.python_version(), libdocs=__version__)
+    for name in _packages:
+        try: installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError: continue
-    return found
+    return installed

@@ -12,7 +12,7 @@ from numba import njit
 
 # %% ../../nbs/19_utils.compiled.ipynb #e23a331a
 def fast(function=None, **options):
-    "Compile `function`: kept on disk if it is in a module and there is a place for it; runs beside Python's other threads. `options` are numba's."
+    "Compile `function`, cached on disk if possible; it releases Python's lock. `options` are those of numba."
     if function is None: return partial(fast, **options)
     try: return njit(nogil=True, cache='__file__' in globals(), **options)(function)
     except RuntimeError: return njit(nogil=True, **options)(function)  # no folder can be written

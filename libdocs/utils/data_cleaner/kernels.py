@@ -34,7 +34,7 @@ def decode(data, i, stop):
 # %% ../../../nbs/22_utils.data_cleaner.kernels.ipynb #f3bc6998
 @fast
 def fold_bytes(data, start, stop, tables, out):
-    "Write the folded code points of the text `data[start:stop]` to `out`, which has room for six for each byte; how many."
+    "Write the folded code points of `data[start:stop]` to `out`, which has six places per byte; returns how many."
     folded, starts, orders, n, i = tables.folded, tables.starts, tables.orders, 0, start
     while i < stop:
         if data[i] < 128:
@@ -54,7 +54,7 @@ def fold_bytes(data, start, stop, tables, out):
 # %% ../../../nbs/22_utils.data_cleaner.kernels.ipynb #6d5dbf3f
 @fast
 def room(array, used, more):
-    "`array`, or a larger copy of it if `more` values do not fit behind the first `used`."
+    "`array`, or a larger copy of it if `more` values do not fit after the first `used`."
     if used + more <= len(array): return array
     larger = np.empty(max(2 * len(array), used + more), array.dtype)
     for i in range(used): larger[i] = array[i]
@@ -130,7 +130,7 @@ def with_signs(h, points, start, stop, n, kinds):
 
 @fast
 def hash_words(points, n, kinds, out):
-    "Write the hashes of the words among the first `n` of `points` to `out`, as long as `points`; (how many, hash of the normalised text)."
+    "Write the hashes of the words in the first `n` of `points` to `out`; (how many, hash of the normalised text)."
     found, i, whole, gap, last, before, units = 0, 0, _seed, False, space, _seed, 0
     while i < n:
         kind, start, stop = kinds[points[i]], i, i
@@ -158,7 +158,7 @@ def hash_words(points, n, kinds, out):
 # %% ../../../nbs/22_utils.data_cleaner.kernels.ipynb #3216aa23
 @fast
 def add_ngrams(hashes, n, longest):
-    "Append the 2-grams … `longest`-grams of the first `n` of `hashes`, which has room for them; how many there are now."
+    "Append the 2-grams … `longest`-grams of the first `n` of `hashes`, which has space for them; the new number."
     found = n
     for size in range(2, longest + 1):
         for i in range(n - size + 1):
@@ -171,7 +171,7 @@ def add_ngrams(hashes, n, longest):
 # %% ../../../nbs/22_utils.data_cleaner.kernels.ipynb #56eb8d17
 @fast
 def count_distinct(hashes, n, table, places, out, counts, used):
-    "Append the distinct of the first `n` of `hashes` to `out` at `used`, and how often each is there to `counts`; the new `used`."
+    "Append the distinct among the first `n` of `hashes` to `out`, their numbers to `counts`; the new `used`."
     size = 16
     while size < 2 * n: size *= 2
     for slot in range(size): table[slot] = 0
@@ -188,7 +188,7 @@ def count_distinct(hashes, n, table, places, out, counts, used):
 # %% ../../../nbs/22_utils.data_cleaner.kernels.ipynb #0e4ec686
 @fast
 def count_words(data, offsets, tables, ngrams):
-    "(rows, hashes, counts, texts): text r of Arrow's `data` and `offsets` has the distinct words `hashes[rows[r]:rows[r + 1]]`; `texts` are the hashes of whole texts."
+    "(rows, hashes, counts, texts): text r has the words `hashes[rows[r]:rows[r + 1]]` and the hash `texts[r]`."
     n = len(offsets) - 1
     rows, texts, used = np.zeros(n + 1, np.int64), np.empty(n, np.uint64), 0
     hashes, counts = np.empty(1 << 12, np.uint64), np.empty(1 << 12, np.float32)
@@ -209,7 +209,7 @@ def count_words(data, offsets, tables, ngrams):
 # %% ../../../nbs/22_utils.data_cleaner.kernels.ipynb #c7eeac1e
 @fast
 def number_words(table, numbers, hashes, ids, known, df, size):
-    "Write the numbers of `hashes` to `ids`, new ones to `known`, and count them in `df`; (how many were done, how many words are known)."
+    "Write the numbers of `hashes` to `ids`, new ones to `known`, count them in `df`; (how many done, words known)."
     last, most = np.uint64(len(table) - 1), len(table) // 2
     for i in range(len(hashes)):
         slot = hashes[i] & last
@@ -233,16 +233,19 @@ class Rows(NamedTuple):
 
 @fast
 def weigh(rows, rank, idf, start, stop):
-    "Turn counts into TF-IDF weights and columns into ranks, in place, for the rows `start` … `stop` − 1; fills in `norms`."
+    "Turn counts into TF-IDF weights and columns into ranks, in place, in rows `start` … `stop` − 1; fills in `norms`."
     order = np.empty(256, np.uint64)
     for r in range(start, stop):
         a, m, square = rows.starts[r], rows.stops[r] - rows.starts[r], 0.0
         if m > len(order): order = np.empty(2 * m, np.uint64)
-        for e in range(m): order[e] = (np.uint64(rank[rows.ids[a + e]]) << np.uint64(32)) | np.uint64(rows.weights[a + e])
+        for e in range(m):
+            place = np.uint64(rank[rows.ids[a + e]])
+            order[e] = (place << np.uint64(32)) | np.uint64(rows.weights[a + e])
         order[:m].sort()
         for e in range(m):
             column, count = np.int64(order[e] >> np.uint64(32)), np.float64(order[e] & np.uint64(0xFFFFFFFF))
-            rows.ids[a + e], rows.weights[a + e] = column, (1 + np.log(count)) * idf[column] if count > 1 else idf[column]
+            rows.ids[a + e] = column
+            rows.weights[a + e] = (1 + np.log(count)) * idf[column] if count > 1 else idf[column]
             square += np.float64(rows.weights[a + e]) ** 2
         rows.norms[r] = np.sqrt(square)
 
@@ -256,7 +259,7 @@ def to_unit(rows):
 # %% ../../../nbs/22_utils.data_cleaner.kernels.ipynb #f876e419
 @fast
 def equal_rows(rows, number, first):
-    "Write the number of each row's class of equal rows to `number` and the first row of each class to `first`; how many classes."
+    "Write each row's class of equal rows to `number` and the first row of each class to `first`; how many classes."
     size, found = 16, 0
     while size < 2 * len(number): size *= 2
     table, last = np.full(size, -1, np.int32), np.uint64(size - 1)
@@ -274,7 +277,8 @@ def equal_rows(rows, number, first):
 def hash_row(rows, r):
     "Hash of columns and weights (to a thousandth)."
     h = _seed
-    for e in range(rows.starts[r], rows.stops[r]): h = ((h ^ np.uint64(rows.ids[e])) * _step ^ np.uint64(rows.weights[e] * 1000)) * _step
+    for e in range(rows.starts[r], rows.stops[r]):
+        h = ((h ^ np.uint64(rows.ids[e])) * _step ^ np.uint64(rows.weights[e] * 1000)) * _step
     return mix(h)
 
 @fast
@@ -316,7 +320,8 @@ class Index(NamedTuple):
     columns:np.ndarray  # int32
     weights:np.ndarray  # float32
     heads:np.ndarray    # float32, squared norm of what stands before the entry in its row
-    lists:np.ndarray    # (width + 1,) int64, the rows with column c in their prefix are at `lists[c]:lists[c + 1]` of the next three
+    lists:np.ndarray    # (width + 1,) int64, rows with column c in their prefix are at `lists[c]:lists[c + 1]` of the
+                        # next three
     owners:np.ndarray   # int32, rows, ascending
     owner_weights:np.ndarray  # float32
     owner_heads:np.ndarray    # float32
@@ -367,8 +372,10 @@ def build_index(rows, stops, lengths, width):
     for c in range(width): lists[c + 1] = lists[c] + lengths[c]
     fill, size, at = lists[:-1].copy(), lists[-1], 0
     columns, weights, heads = np.empty(size, np.int32), np.empty(size, np.float32), np.empty(size, np.float32)
-    owners, owner_weights, owner_heads = np.empty(size, np.int32), np.empty(size, np.float32), np.empty(size, np.float32)
-    bits, lasts, rests = np.empty(len(rows.starts), np.uint64), np.full(len(rows.starts), -1, np.int32), np.empty(len(rows.starts), np.float32)
+    owners = np.empty(size, np.int32)
+    owner_weights, owner_heads = np.empty(size, np.float32), np.empty(size, np.float32)
+    n = len(rows.starts)
+    bits, lasts, rests = np.empty(n, np.uint64), np.full(n, -1, np.int32), np.empty(n, np.float32)
     for k in range(len(rows.starts)):
         head, bits[k] = 0.0, row_bits(rows, k)
         for e in range(rows.starts[k], stops[k]):
@@ -383,7 +390,8 @@ def build_index(rows, stops, lengths, width):
 # %% ../../../nbs/22_utils.data_cleaner.kernels.ipynb #de6ab264
 @fast
 def scan(index, k, least, longest, sums, marks, touched):
-    "Write for each later row that row `k` can be near to (dot product over the prefixes, bound on the square of the rest) to `sums`; mark them and put them in `touched`; how many. `longest` is the largest of all rests."
+    "The number of later rows that row `k` can be near to, which are marked and written to `touched`."
+    # `sums`: dot product over the prefixes, bound on the square of the rest; `longest`: the largest of all rests
     count, behind = 0, index.rests[k]
     for e in range(index.begins[k], index.begins[k + 1]):
         column, weight, head = index.columns[e], index.weights[e], index.heads[e]
@@ -430,9 +438,10 @@ def reachable(index, k, other, dot, least):
 # %% ../../../nbs/22_utils.data_cleaner.kernels.ipynb #732f38dc
 @fast
 def join(rows, index, least, start, stop, limit, split):
-    "(left, right, scores, next start): pairs of row k in `start` … `stop` − 1 with a row after it (and not before row `split`)."
+    "(left, right, scores, next start): pairs of rows `start` … `stop` − 1 with later rows, not before row `split`."
     left, right, scores, used = np.empty(256, np.int32), np.empty(256, np.int32), np.empty(256, np.float64), 0
-    sums, marks, touched = np.empty((len(rows.starts), 2), np.float32), np.zeros(len(rows.starts), np.bool_), np.empty(len(rows.starts), np.int32)
+    n = len(rows.starts)
+    sums, marks, touched = np.empty((n, 2), np.float32), np.zeros(n, np.bool_), np.empty(n, np.int32)
     longest = index.rests.max() if len(index.rests) else 0.0
     for k in range(start, stop):
         short = index.bits[k] != ~np.uint64(0)

@@ -224,6 +224,7 @@ def _neighbours(rows:NamedTuple, lengths:np.ndarray, split:int)->np.ndarray:
     rarest, next_rarest = (rows.ids[np.clip(rows.starts + k, 0, len(rows.ids) - 1)] for k in (0, 1))
     return np.lexsort((next_rarest, rarest, np.arange(len(rows.starts)) >= split))
 
+# %% ../../../nbs/23_utils.data_cleaner.tfidf.ipynb #c5e41f70
 def _join(
     rows:NamedTuple,     # n `Rows`
     stops:np.ndarray,    # (n,) where their prefixes end
