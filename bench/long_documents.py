@@ -52,7 +52,7 @@ def figures(corpus: str, train: pd.DataFrame, test: pd.DataFrame, way: str, seed
     if options.get('long') != 'windows': options.pop('overlap')
     found, classifier = tuned(train, test, seed, **options)
     _, total, lost = read_tokens(classifier.tokenizer, list(test['text']), classifier.reading)
-    result = dict(corpus=corpus, way=way, seed=seed, top_1=found['top_1'], macro_f1=found['macro_f1'], lost=lost.sum() / total.sum(), seconds=time.perf_counter() - start)
+    result = dict(corpus=corpus, way=way, seed=seed, top_1=found.top_1, macro_f1=found.macro_f1, lost=lost.sum() / total.sum(), seconds=time.perf_counter() - start)
     print(result, flush=True)
     return result
 
@@ -71,7 +71,7 @@ def main():
         train, test = (late(480, 0), late(200, 1)) if corpus == 'late' else cuad(args.data)
         options = dict(max_length=64, overlap=16, epochs=10) if corpus == 'late' else dict(max_length=512, overlap=64, epochs=8)
         results = pd.DataFrame(Parallel(args.jobs)(delayed(figures)(corpus, train, test, way, seed, options) for way in WAYS for seed in range(args.seeds)))
-        lines = [machine().replace('one run each', f'{args.seeds} seeds'), '', f'{corpus}: {len(train)} rows to train on, {len(test)} to test on; TF-IDF + linear {linear_figures(train, test)["top_1"]:.4f} top-1.', '', '| way | top-1 | macro-F1 | not read | seconds |', '|---|---|---|---|---|']
+        lines = [machine().replace('one run each', f'{args.seeds} seeds'), '', f'{corpus}: {len(train)} rows to train on, {len(test)} to test on; TF-IDF + linear {linear_figures(train, test).top_1:.4f} top-1.', '', '| way | top-1 | macro-F1 | not read | seconds |', '|---|---|---|---|---|']
         for way, part in results.groupby('way', sort=False):
             lines.append(f'| {way} | ' + ' | '.join(spread(part[k]) for k in ('top_1', 'macro_f1')) + f' | {part["lost"].mean():.0%} | {part["seconds"].mean():.0f} |')
         print('\n'.join(lines))

@@ -9,6 +9,8 @@ from corpora import DECODER, NOWHERE, ROBERTA, Jobs, command, csv_bytes, documen
 from loopback_hub import LoopbackHub
 from warm import HANG
 
+from libdocs.evaluation.record import SplitRows
+
 # A dirty corpus: four labels, two of them named like missing values and numbers, skewed 3:2:1:1, with planted rows
 
 HARD = ['None', 'NA', '001', '1e5', 'null', 'nan', 'True', '1.50', '2020-01-01', 'comma, separated', 'a "quoted" word', 'first line\nsecond row', 'carriage\r\nfeed\rreturned', '=2+3',
@@ -199,7 +201,7 @@ def tune(task, tmp_path, one_thread):
     def run(base, labels=3, **options):
         result = finetune(str(task/str(labels)), str(tmp_path/'tuned'), base_model=str(base), epochs=1, train_batch_size=16, device='cpu', wandb_output=tmp_path/'wb', **options)
         assert result.schema.labels == ('contract', 'invoice', 'minutes')[:labels]
-        assert all(0 <= result.metrics[k] <= 1 for k in FIGURES)
+        assert all(0 <= getattr(result.metrics, k) <= 1 for k in FIGURES)
         return result, DebertaZeroShot(str(tmp_path/'tuned'), device='cpu')
     return run
 
@@ -242,7 +244,7 @@ def test_plain_encoders(tune, tmp_path, kind):
     "Also with texts that are longer than the model can take."
     result, model = tune(encoder(kind, tmp_path/'base'))
     check_tuned(model)
-    assert len(model.classify('invoice1 ' * 500)[0]) == 3 and result.record['max_length'] == 64
+    assert len(model.classify('invoice1 ' * 500)[0]) == 3 and result.record.max_length == 64
 
 
 @pytest.mark.parametrize('kind', ['gpt2', 'llama'])
@@ -300,7 +302,7 @@ def test_half_precision_is_trained_in_float32(tune, tmp_path, dtype):
 def test_downsample(tune, tmp_path):
     "A seeded, stratified share of both splits."
     result, _ = tune(tiny_bert(tmp_path/'base', TEXTS), downsample=0.5)
-    assert result.record['rows'] == {'train': 24, 'test': 6} and result.record['train_labels'] == {'contract': 8, 'invoice': 8, 'minutes': 8}
+    assert result.record.rows == SplitRows(train=24, test=6) and result.record.train_labels == {'contract': 8, 'invoice': 8, 'minutes': 8}
 
 
 # Phase 2 into folders

@@ -9,6 +9,8 @@ import pytest
 
 from corpora import command, csv_bytes, documents, environment, jsonl, put, read_jsonl, succeeds, tiny_bert
 
+from libdocs.evaluation.record import SplitRows
+
 FILLER = [f'filler{i}' for i in range(60)]
 
 
@@ -50,11 +52,11 @@ def windows(tmp_path_factory):
 def test_windows_find_a_late_signal(windows):
     "The first tokens cannot tell the label; the last ones, and windows, can."
     models, _ = windows
-    top = {name: result.metrics['top_1'] for name, (result, _) in models.items()}
+    top = {name: result.metrics.top_1 for name, (result, _) in models.items()}
     assert top['head'] <= .75 and min(top['tail'], top['mean'], top['max']) >= .9, top
-    share = {name: result.record['lost_token_share'] for name, (result, _) in models.items()}
+    share = {name: result.record.lost_token_share for name, (result, _) in models.items()}
     assert share['head'] > .5 and share['head'] == share['tail'] and share['mean'] == share['max'] == 0
-    assert models['head'][0].record['truncated_share'] == 1 and models['mean'][0].record['truncated_share'] == 0
+    assert models['head'][0].record.truncated_share == 1 and models['mean'][0].record.truncated_share == 0
 
 
 def test_loaded_model_reads_like_the_trained_one(windows):
@@ -62,7 +64,7 @@ def test_loaded_model_reads_like_the_trained_one(windows):
     models, rows = windows
     for result, classifier in models.values():
         right = np.mean([p == r['label'] for p, r in zip(classifier.predict([r['text'] for r in rows]), rows)])
-        assert right == result.metrics['top_1']
+        assert right == result.metrics.top_1
 
 
 @pytest.mark.parametrize('name', ['head', 'tail', 'mean', 'max'])
@@ -91,8 +93,8 @@ def test_losses_help_the_rare_label(one_thread, tmp_path):
     for balance in ('none', 'loss', 'logit', 'cap'):
         result, classifier = tuned(tmp_path, data, balance, epochs=2, balance=balance)
         recall[balance] = float(np.mean([p == 'rare' for p in classifier.predict(list(test.text[test.label == 'rare']))]))
-        assert result.record['hyperparameters']['balance'] == balance
-    assert result.record['rows']['train'] == 45 * 3, 'five of the rare rows are for validation; the cap is twice the rest'
+        assert result.record.balance == balance
+    assert result.record.rows.train == 45 * 3, 'five of the rare rows are for validation; the cap is twice the rest'
     assert recall['none'] < .3 and recall['loss'] > recall['none'] + .2 and recall['logit'] > recall['none'] + .4, recall
 
 
@@ -148,7 +150,7 @@ def test_figures_with_intervals_at_both_frequencies(noisy):
 
 def test_card_has_metrics_and_confusion_matrix(noisy):
     card = (noisy.folder/'model'/'README.md').read_text()
-    for told in ('95% interval', 'At the frequencies of the source', 'Rows are the truth, columns the answers', 'Expected calibration error', 'Minimum probability'): assert told in card, told
+    for told in ('95% interval', 'At the frequencies of the source', 'Confusion matrix (rows are the truth, columns the answers)', 'Expected calibration error', 'Confidence threshold'): assert told in card, told
     counts = noisy.metrics['confusion']['counts']
     assert f'| contract | {counts[0][0]} | {counts[0][1]} | {counts[0][2]} |' in card
 
@@ -166,10 +168,10 @@ def test_validation_split_of_the_dataset(one_thread, tmp_path):
     "A dataset's own validation split is used, and checked; nothing is chosen by one of a dozen rows."
     from libdocs.core.errors import InputError
     data = dataset(tmp_path/'data', documents(60), documents(15, seed=1), **{'validation.csv': csv_bytes(documents(60, seed=2))})
-    assert tuned(tmp_path, data, epochs=1)[0].record['rows'] == dict(train=60, validation=60, test=15)
+    assert tuned(tmp_path, data, epochs=1)[0].record.rows == SplitRows(train=60, validation=60, test=15)
     (tmp_path/'data'/'validation.csv').write_bytes(csv_bytes(documents(12, seed=2)))
     result, classifier = tuned(tmp_path, data, epochs=1)
-    assert result.record['rows'] == dict(train=60, test=15) and result.record['validation'] is None and classifier.thresholds is None
+    assert result.record.rows == SplitRows(train=60, test=15) and result.record.validation is None and classifier.thresholds is None
     (tmp_path/'data'/'validation.csv').write_bytes(csv_bytes([r | dict(label='memo') for r in documents(3)]))
     with pytest.raises(InputError, match='the validation split has labels that the train split lacks'): tuned(tmp_path, data)
 
@@ -204,7 +206,7 @@ def test_a_file_of_other_labels_is_refused(noisy):
     assert done.returncode == 2 and "the model knows none of the labels of the test data: no label 'memo'" in done.stderr and 'Traceback' not in done.stderr
 
 
-def test_the_rungs_learn_from_the_rows_of_the_model(noisy):
+def test_the_baselines_learn_from_the_rows_of_the_model(noisy):
     from libdocs.evaluation.baselines import linear_predictions
     train, test = (pd.read_csv(noisy.folder/'data'/f'{name}.csv', dtype=str) for name in ('train', 'test'))
     answers = linear_predictions(train, test.text)  # it was trained once more on all rows

@@ -31,6 +31,7 @@ from ..utils.data_cleaner.clean_data_tfidf import warn_of_losses, warn_of_missin
 from ..utils.data_cleaner.label_issues import label_issues, LabelIssues, to_drop
 from ..utils.training.training import best_min_label_count, check_filter, checked_split, csv_writer
 from ..utils.training.training import frequencies_file, guarded, label_frequencies, normalize
+from ..evaluation.record import CorpusRecord
 from ..report.cards import dataset_card
 from ..report.corpus import corpus_html
 
@@ -269,13 +270,13 @@ def write_stage(
         told = stated | _counts(corpus, ledger, read, options.natural_test)
         told['sha256'] = {name: file_sha256(folder/name) for name in ('train.csv', 'test.csv')}
         told['clashes'] = cleaned.facts['clashes']
-        gone = ledger['reason'] != ''
+        record, gone = CorpusRecord.from_json(told), ledger['reason'] != ''
         with atomic_writer(paths['report']) as file:
             removed = pd.DataFrame(dict(label=corpus.table['label'][gone], reason=ledger['reason'][gone]))
-            file.write(corpus_html(told, removed, pd.read_parquet(cleaned.folder/'pairs.parquet'), found))
+            file.write(corpus_html(record, removed, pd.read_parquet(cleaned.folder/'pairs.parquet'), found))
         frequencies = json.dumps(_as_written(told['frequencies'], options.csv_safe), ensure_ascii=False, indent=1)
         (folder/frequencies_file).write_text(frequencies, encoding='utf-8')
-        (folder/'README.md').write_text(dataset_card(told), encoding='utf-8')
+        (folder/'README.md').write_text(dataset_card(record), encoding='utf-8')
         return told
     after = [read, cleaned, decided] + ([issues] if issues else [])
     files = {kind: os.fspath(path) for kind, path in paths.items()}
