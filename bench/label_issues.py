@@ -132,7 +132,7 @@ def levels_table(tables: dict, seeds: int) -> list:
 
 def corpus(name: str, train: pd.DataFrame, test: pd.DataFrame, seeds: int) -> tuple:
     "(lines of the first table, lines of the last)."
-    rows, effect = [], [f'{linear_figures(train, test)["top_1"]:.4f}']
+    rows, effect = [], [f'{linear_figures(train, test).top_1:.4f}']
     for seed in range(seeds):
         dirty, wrong = planted(train, seed)
         for way in (ours, stock):
@@ -143,11 +143,11 @@ def corpus(name: str, train: pd.DataFrame, test: pd.DataFrame, seeds: int) -> tu
                         f'{time.perf_counter() - start:.1f} s |')
             print(rows[-1], flush=True)
         left = dirty.drop(index=to_drop(label_issues(dirty), dirty['label']))
-        effect.append(f'{linear_figures(dirty, test)["top_1"]:.4f} → {linear_figures(left, test)["top_1"]:.4f}')
+        effect.append(f'{linear_figures(dirty, test).top_1:.4f} → {linear_figures(left, test).top_1:.4f}')
     own = label_issues(train)
     left = train.drop(index=to_drop(own, train['label']))
     return rows, [f'| {name} | {" | ".join(effect)} | {len(own.likely)} of {len(train):,}: '
-                  f'{linear_figures(left, test)["top_1"]:.4f} |']
+                  f'{linear_figures(left, test).top_1:.4f} |']
 
 
 def fifty_thousand(tables: list) -> str:

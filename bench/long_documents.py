@@ -55,7 +55,7 @@ def figures(corpus: str, train: pd.DataFrame, test: pd.DataFrame, way: str, seed
     if options.get('long') != 'windows': options.pop('overlap')
     metrics, classifier = tuned(train, test, seed, **options)
     _, total, lost = read_tokens(classifier.tokenizer, list(test['text']), classifier.reading)
-    result = dict(corpus=corpus, way=way, seed=seed, top_1=metrics['top_1'], macro_f1=metrics['macro_f1'],
+    result = dict(corpus=corpus, way=way, seed=seed, top_1=metrics.top_1, macro_f1=metrics.macro_f1,
                   lost=lost.sum() / total.sum(), seconds=time.perf_counter() - start)
     print(result, flush=True)
     return result
@@ -80,7 +80,7 @@ def main():
                                                    for way in WAYS for seed in range(args.seeds)))
         lines = [machine().replace('one run each', f'{args.seeds} seeds'), '',
                  f'{corpus}: {len(train)} rows to train on, {len(test)} to test on; TF-IDF + linear '
-                 f'{linear_figures(train, test)["top_1"]:.4f} top-1.', '',
+                 f'{linear_figures(train, test).top_1:.4f} top-1.', '',
                  '| way | top-1 | macro-F1 | not read | seconds |', '|---|---|---|---|---|']
         for way, part in results.groupby('way', sort=False):
             lines.append(f'| {way} | ' + ' | '.join(spread(part[k]) for k in ('top_1', 'macro_f1'))

@@ -24,7 +24,7 @@ def timed(judge, *args, **options) -> tuple:
     "(top-1, macro-F1, seconds) of a function that gives figures."
     start = time.perf_counter()
     figures = judge(*args, **options)
-    return figures['top_1'], figures['macro_f1'], time.perf_counter() - start
+    return figures.top_1, figures.macro_f1, time.perf_counter() - start
 
 
 def main():

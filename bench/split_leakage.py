@@ -38,8 +38,8 @@ def measure(df) -> list:
     parts = {'train_test_split': plain, 'libdocs': ours[2:], 'libdocs, without cleaning': uncleaned[2:]}
     for name, (train, test) in parts.items():
         copies = leakage(train, test).leaked
-        score = linear_figures(train, test)['top_1']
-        honest = linear_figures(train, test[~copies])['top_1']
+        score = linear_figures(train, test).top_1
+        honest = linear_figures(train, test[~copies]).top_1
         rows.append((name, len(train), len(test), with_copies(train, test), copies.mean(), score,
                      honest, off_target(train['label'], test['label'])))
     return rows

@@ -42,7 +42,7 @@ def linear_answered(train, test, seed: int = 42):
     return outcomes(test['label'], linear_predictions(train, test['text'], seed))
 
 
-def linear_figures(*args) -> dict:
+def linear_figures(*args):
     "The figures of TF-IDF + linear."
     from libdocs.evaluation.metrics import evaluate
     return evaluate(linear_answered(*args))

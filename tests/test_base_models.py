@@ -6,6 +6,8 @@ import pytest
 from commands import FIGURES
 from corpora import DECODER, ROBERTA, csv_bytes, documents, put, tiny_bert, tokenizer
 
+from libdocs.evaluation.record import SplitRows
+
 DOCS = documents(60)
 TEXTS = [r['text'] for r in DOCS]
 STORIES = Path(os.environ.get('LIBDOCS_STORIES260K') or Path(__file__).parents[2]/'shared'/'weights'/'stories260K')
@@ -30,7 +32,7 @@ def tune(task, tmp_path, one_thread):
         result = finetune(str(task/str(labels)), str(tmp_path/'tuned'), base_model=str(base), epochs=1,
                           train_batch_size=16, device='cpu', wandb_output=tmp_path/'wb', **options)
         assert result.schema.labels == ('contract', 'invoice', 'minutes')[:labels]
-        assert all(0 <= result.metrics[k] <= 1 for k in FIGURES)
+        assert all(0 <= getattr(result.metrics, k) <= 1 for k in FIGURES)
         return result, DebertaZeroShot(str(tmp_path/'tuned'), device='cpu')
     return run
 
@@ -82,7 +84,7 @@ def test_plain_encoders(tune, tmp_path, kind):
     result, model = tune(encoder(kind, tmp_path/'base'))
     check_tuned(model)
     assert len(model.classify('invoice1 ' * 500)[0]) == 3
-    assert result.record['max_length'] == 64
+    assert result.record.max_length == 64
 
 
 @pytest.mark.parametrize('kind', ['gpt2', 'llama'])
@@ -148,5 +150,5 @@ def test_half_precision_is_trained_in_float32(tune, tmp_path, dtype):
 def test_downsample(tune, tmp_path):
     "A seeded, stratified share of both splits."
     result, _ = tune(tiny_bert(tmp_path/'base', TEXTS), downsample=0.5)
-    assert result.record['rows'] == {'train': 24, 'test': 6}
-    assert result.record['train_labels'] == {'contract': 8, 'invoice': 8, 'minutes': 8}
+    assert result.record.rows == SplitRows(train=24, test=6)
+    assert result.record.train_labels == {'contract': 8, 'invoice': 8, 'minutes': 8}

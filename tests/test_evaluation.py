@@ -9,6 +9,8 @@ import pytest
 
 from corpora import command, csv_bytes, documents, environment, jsonl, put, read_jsonl, succeeds, tiny_bert
 
+from libdocs.evaluation.record import SplitRows
+
 FILLER = [f'filler{i}' for i in range(60)]
 
 
@@ -52,15 +54,15 @@ def windows(tmp_path_factory):
 def test_windows_find_a_late_signal(windows):
     "The first tokens do not show the label; the last ones, and windows, do."
     models, _ = windows
-    top = {name: result.metrics['top_1'] for name, (result, _) in models.items()}
+    top = {name: result.metrics.top_1 for name, (result, _) in models.items()}
     assert top['head'] <= .75, top
     assert min(top['tail'], top['mean'], top['max']) >= .9, top
-    share = {name: result.record['lost_token_share'] for name, (result, _) in models.items()}
+    share = {name: result.record.lost_token_share for name, (result, _) in models.items()}
     assert share['head'] > .5
     assert share['head'] == share['tail']
     assert share['mean'] == share['max'] == 0
-    assert models['head'][0].record['truncated_share'] == 1
-    assert models['mean'][0].record['truncated_share'] == 0
+    assert models['head'][0].record.truncated_share == 1
+    assert models['mean'][0].record.truncated_share == 0
 
 
 def test_loaded_model_reads_like_the_trained_one(windows):
@@ -68,7 +70,7 @@ def test_loaded_model_reads_like_the_trained_one(windows):
     models, rows = windows
     for result, classifier in models.values():
         right = np.mean([p == r['label'] for p, r in zip(classifier.predict([r['text'] for r in rows]), rows)])
-        assert right == result.metrics['top_1']
+        assert right == result.metrics.top_1
 
 
 @pytest.mark.parametrize('name', ['head', 'tail', 'mean', 'max'])
@@ -102,8 +104,8 @@ def test_losses_help_the_rare_label(one_thread, tmp_path):
         result, classifier = tuned(tmp_path, data, balance, epochs=2, balance=balance)
         recall[balance] = float(np.mean(
             [p == 'rare' for p in classifier.predict(list(test.text[test.label == 'rare']))]))
-        assert result.record['hyperparameters']['balance'] == balance
-    assert result.record['rows']['train'] == 45 * 3, ('five of the rare rows are for validation; the cap '
+        assert result.record.balance == balance
+    assert result.record.rows.train == 45 * 3, ('five of the rare rows are for validation; the cap '
                                                       'is twice the rest')
     assert recall['none'] < .3, recall
     assert recall['loss'] > recall['none'] + .2, recall
@@ -177,8 +179,9 @@ def test_figures_with_intervals_at_both_frequencies(noisy):
 def test_card_has_metrics_and_confusion_matrix(noisy):
     "Intervals, natural frequencies, calibration, thresholds, and the counts of the matrix."
     card = (noisy.folder/'model'/'README.md').read_text()
-    for phrase in ('95% interval', 'At the frequencies of the source', 'Rows are the truth, columns the answers',
-                   'Expected calibration error', 'Minimum probability'):
+    for phrase in ('95% interval', 'At the frequencies of the source',
+                   'Confusion matrix (rows are the truth, columns the answers)',
+                   'Expected calibration error', 'Confidence threshold'):
         assert phrase in card, phrase
     counts = noisy.metrics['confusion']['counts']
     assert f'| contract | {counts[0][0]} | {counts[0][1]} | {counts[0][2]} |' in card
@@ -201,11 +204,11 @@ def test_validation_split_of_the_dataset(one_thread, tmp_path):
     from libdocs.core.errors import InputError
     data = dataset(tmp_path/'data', documents(60), documents(15, seed=1),
                    **{'validation.csv': csv_bytes(documents(60, seed=2))})
-    assert tuned(tmp_path, data, epochs=1)[0].record['rows'] == dict(train=60, validation=60, test=15)
+    assert tuned(tmp_path, data, epochs=1)[0].record.rows == SplitRows(train=60, validation=60, test=15)
     (tmp_path/'data'/'validation.csv').write_bytes(csv_bytes(documents(12, seed=2)))
     result, classifier = tuned(tmp_path, data, epochs=1)
-    assert result.record['rows'] == dict(train=60, test=15)
-    assert result.record['validation'] is None
+    assert result.record.rows == SplitRows(train=60, test=15)
+    assert result.record.validation is None
     assert classifier.thresholds is None
     (tmp_path/'data'/'validation.csv').write_bytes(csv_bytes([r | dict(label='memo') for r in documents(3)]))
     with pytest.raises(InputError, match='the validation split has labels that the train split lacks'):
@@ -255,7 +258,7 @@ def test_a_file_of_other_labels_is_refused(noisy):
     assert 'Traceback' not in done.stderr
 
 
-def test_the_rungs_learn_from_the_rows_of_the_model(noisy):
+def test_the_baselines_learn_from_the_rows_of_the_model(noisy):
     "The baselines too are trained on the rows that were held out for validation."
     from libdocs.evaluation.baselines import linear_predictions
     train, test = (pd.read_csv(noisy.folder/'data'/f'{name}.csv', dtype=str) for name in ('train', 'test'))

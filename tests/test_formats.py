@@ -123,6 +123,6 @@ def test_examples_that_lack_something(tmp_path):
     (tmp_path/'new.jsonl').write_bytes(jsonl(ROWS[:6] + lacks) + b'{"text": "cut\n')
     def rows(**given):
         return evaluate_model(str(model), tmp_path, 'new.jsonl',
-                              output_classify_file=str(tmp_path/'res'/'results.jsonl'), **given).metrics['rows']
+                              output_classify_file=str(tmp_path/'res'/'results.jsonl'), **given).metrics.rows
     with pytest.raises(InputError, match="new.jsonl:9: broken JSON.*bad_rows='reject'"): rows()
     assert rows(bad_rows='reject') == 6

@@ -223,7 +223,7 @@ def test_the_base_model_is_of_one_commit(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(finetune, 'load_base', late)
     monkeypatch.chdir(tmp_path)
     done = finetune.finetune(task, './model', base_model='alice/base', epochs=1, refit='off', device='cpu')
-    assert hub.repo('alice/base').commits[-1].oid != first == done.record['base_revision']
+    assert hub.repo('alice/base').commits[-1].oid != first == done.record.base_revision
     assert len(hub.asked('HEAD', '^/$')) == 1, 'fetched once'
 
 

@@ -1,12 +1,14 @@
 "The report as a reader meets it: written to a file and opened in a real browser."
 import random
+from dataclasses import replace
 
 import pytest
 from warm import HANG
 
 from libdocs.evaluation.outcomes import outcomes, probability_facts
 from libdocs.evaluation.thresholds import confidence_thresholds, coverage
-from libdocs.evaluation.metrics import evaluate
+from libdocs.evaluation.metrics import Baseline, Baselines, Coverage, Evaluated, evaluate, McNemar
+from libdocs.evaluation.record import TrainingRecord
 from libdocs.report.sentences import percent
 from libdocs.report.pages import report_html
 
@@ -31,12 +33,14 @@ def corpus(labels:list, rows:int, right:float=.85):
     truth, answers = [r['label'] for r in out], [r['predictions'] for r in out]
     chances = probability_facts([r['scores'] for r in out], [r['predictions'].index(r['label']) for r in out])
     o = outcomes(truth, answers, chances)
-    metrics = evaluate(o, natural={label: 10*(i + 1) for i, label in enumerate(labels)})
-    metrics['natural']['test'] = 'capped'
-    metrics['coverage'] = dict(chosen_on='test', at=coverage(o, confidence_thresholds(o)))
-    weaker = {k: metrics[k]*.9 for k in ('top_1', 'top_2', 'top_3', 'macro_f1')}
-    return metrics | dict(baselines=dict(majority=dict(label=labels[0], mcnemar=dict(p=0.)) | {
-        k: 1/len(labels) for k in weaker}, tfidf_linear=weaker | dict(mcnemar=dict(p=.01)))), out
+    metrics = evaluate(o, natural={label: 10*(i + 1) for i, label in enumerate(labels)},
+                       coverage=Coverage(chosen_on='test', at=coverage(o, confidence_thresholds(o))),
+                       evaluated=Evaluated(model=labels[0], dataset='./data'))
+    weaker = {k: getattr(metrics, k)*.9 for k in ('top_1', 'top_2', 'top_3', 'macro_f1')}
+    linear = Baseline(**weaker, mcnemar=McNemar(p=.01))
+    majority = Baseline(**{k: 1/len(labels) for k in weaker}, label=labels[0], mcnemar=McNemar(p=0.))
+    natural, baselines = replace(metrics.natural, test='capped'), Baselines(majority=majority, tfidf_linear=linear)
+    return replace(metrics, natural=natural, baselines=baselines), out
 
 
 CORPORA = {'2 labels': (['ham', 'spam'], 200), '8 labels': ([f'kind {k}' for k in 'abcdefgh'], 400),
@@ -49,8 +53,8 @@ def report(request, tmp_path_factory):
     labels, rows = CORPORA[request.param]
     metrics, rows = corpus(labels, rows)
     path = tmp_path_factory.mktemp('report')/'report.html'
-    path.write_text(report_html(metrics, rows, HISTORY, dict(
-        model=labels[0], dataset='./data', seed=42, versions={'a': '1', labels[-1]: labels})), encoding='utf-8')
+    record, versions = TrainingRecord(history=HISTORY, seed=42), {'a': '1', labels[-1]: labels}
+    path.write_text(report_html(metrics, rows, record, versions=versions), encoding='utf-8')
     return metrics, rows, path
 
 
@@ -73,8 +77,8 @@ def test_opens_cleanly_and_fits(browser, report, width, scheme):
     page, faults = opened(browser, path, width, scheme)
     shown = page.inner_text('body')
     for key in ('top_1', 'top_2', 'top_3', 'macro_f1'):
-        assert percent(metrics[key]) in shown, key
-    assert f'{percent(metrics["top_1"])} of {len(rows):,} test rows' in shown
+        assert percent(getattr(metrics, key)) in shown, key
+    assert f'{percent(metrics.top_1)} of {len(rows):,} test rows' in shown
     assert page.evaluate('window.hit') is None
     assert page.evaluate('document.documentElement.scrollWidth') <= width
     assert page.locator('main section').count() in (8, 9)
@@ -93,9 +97,9 @@ def test_every_label_is_shown_as_it_is(browser, report):
     metrics, _, path = report
     page, _ = opened(browser, path, 1280, 'light')
     shown = page.locator('#each-label tbody th').all_text_contents()
-    assert len(shown) == len(metrics['per_label'])
-    for d in metrics['per_label']:
-        assert d['label'].replace('\x1b', '␛').replace('\x07', '␇')[:40] in [s[:40] for s in shown]
+    assert len(shown) == len(metrics.per_label)
+    for d in metrics.per_label:
+        assert d.label.replace('\x1b', '␛').replace('\x07', '␇')[:40] in [s[:40] for s in shown]
     page.close()
 
 
@@ -114,7 +118,7 @@ def test_the_table_sorts(browser, report):
     assert column(3) == sorted(column(3), reverse=True)
     assert page.locator('th[aria-sort]').count() == 1
     assert page.locator('th[aria-sort=descending]').count() == 1
-    assert sum(column(3)) == metrics['rows']
+    assert sum(column(3)) == metrics.rows
     assert not faults
     page.close()
 

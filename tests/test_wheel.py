@@ -78,6 +78,7 @@ def test_wheel_holds_every_module_and_pipeline(wheel):
     missing = [m for m in exported_modules() if m.replace('.', '/') + '.py' not in names]
     assert not missing
     assert not [p.name for p in (ROOT/'nbs/pipelines').glob('*.ipynb') if f'libdocs/notebooks/{p.name}' not in names]
+    assert {'libdocs/report/style.css', 'libdocs/report/script.js'} <= names
     assert not [n for n in names if n.startswith(('tests/', 'nbs/', 'docs/', 'bench/'))]
 
 
@@ -96,6 +97,12 @@ def test_every_module_is_imported_from_the_wheel(installed):
     code = f'import importlib\nfor name in {exported_modules()}: print(importlib.import_module(name).__file__)'
     for path in python(installed, code).splitlines():
         assert path.startswith(str(installed.parent)), path
+
+
+def test_a_page_is_made_from_the_wheel(installed):
+    "The style sheet and the script of the report are files of the package."
+    page = python(installed, "from libdocs.report.pages import html_page\nprint(html_page('x', []))")
+    assert '@media print' in page and 'aria-sort' in page
 
 
 @pytest.mark.parametrize('command', COMMANDS)

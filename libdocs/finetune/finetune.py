@@ -9,7 +9,7 @@ __all__ = ['log', 'cheap_cpu', 'cheap_gpu', 'on_one_device', 'Until', 'local_fol
 # %% ../../nbs/69_finetune.finetune.ipynb #011a894b
 import copy, hashlib, json, logging, math, sys, time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,7 +39,8 @@ from ..utils.data_cleaner.tfidf import cluster_texts
 from ..utils.training.training import normalize
 from ..evaluation.outcomes import figures
 from ..evaluation.thresholds import confidence_thresholds
-from ..evaluation.metrics import trainer_metrics, trainer_outcomes
+from ..evaluation.metrics import Figures, trainer_metrics, trainer_outcomes
+from ..evaluation.record import SplitRows, TestedFigures, TrainingPlan, TrainingRecord, Validation
 from ..classifiers.reading import around, fitting
 from ..classifiers.attention import speed_up
 from ..classifiers.batches import pick_dtype
@@ -89,13 +90,13 @@ class Until(NamedTuple):
 
 def _arguments(job, folder:Path, rows:int, chooses:bool, tracked:bool, until:Until|None):
     "transformers' TrainingArguments with our defaults."
-    training, record = job.training, job.record
-    batch, epochs, on_cpu = training.train_batch_size, training.epochs, record['device'] == 'cpu'
+    training, plan = job.training, job.plan
+    batch, epochs, on_cpu = training.train_batch_size, training.epochs, plan.device == 'cpu'
     steps, each = until.planned if until else pass_steps(rows, batch) * epochs, 'epoch' if chooses else 'no'
-    return on_one_device(record['device'], transformers.TrainingArguments(
+    return on_one_device(plan.device, transformers.TrainingArguments(
         output_dir=str(folder), num_train_epochs=epochs, max_steps=until.planned if until else -1,
         learning_rate=training.learning_rate, weight_decay=weight_decay, warmup_steps=int(warmup * steps),
-        seed=record['seed'], data_seed=record['seed'], bf16=record['dtype'] == 'bfloat16',
+        seed=plan.seed, data_seed=plan.seed, bf16=plan.dtype == 'bfloat16',
         per_device_train_batch_size=math.ceil(batch / processes()), per_device_eval_batch_size=8 * batch,
         remove_unused_columns=False, dataloader_pin_memory=False, disable_tqdm=not sys.stderr.isatty(),
         eval_strategy=each, save_strategy=each, load_best_model_at_end=chooses, metric_for_best_model='choice',
@@ -164,7 +165,7 @@ class _Job:
     task: Task
     training: TrainingOptions  # the learning rate is known, the epochs are from `_with_epochs` on
     reading: Reading           # as it suits the tokenizer
-    known: dict                # what the record states beside the options
+    known: TrainingPlan        # what is known but for the hyperparameters
 
     @property
     def recipe(self)->dict:  # split_share, label_smoothing
@@ -173,21 +174,21 @@ class _Job:
     @property
     def hyperparameters(self)->dict:
         "The options that the record does not state elsewhere, and what is always so."
-        own = {k: v for k, v in self.training.recorded().items() if k not in self.known and not hasattr(self.reading, k)}
+        elsewhere = {field.name for kind in (TrainingPlan, Reading) for field in fields(kind)}
+        own = {k: v for k, v in self.training.recorded().items() if k not in elsewhere}
         sample = dict(downsample=own.pop('downsample'))
         return own | sample | dict(weight_decay=weight_decay, warmup=warmup) | self.reading.to_dict() | self.recipe
 
     @property
-    def record(self)->dict:  # what is known before the training
-        return self.known | dict(hyperparameters=self.hyperparameters)
+    def plan(self)->TrainingPlan: return replace(self.known, hyperparameters=self.hyperparameters)
 
 # %% ../../nbs/69_finetune.finetune.ipynb #dfb88777
 def _fingerprint(frames:dict)->str:
-    "What texts and labels are known by."
-    found = hashlib.sha256()
+    "A short hash of texts and labels."
+    hashed = hashlib.sha256()
     for name, df in frames.items():
-        for text, label in zip(df['text'], df['label']): found.update(json.dumps([name, text, label]).encode())
-    return found.hexdigest()[:16]
+        for text, label in zip(df['text'], df['label']): hashed.update(json.dumps([name, text, label]).encode())
+    return hashed.hexdigest()[:16]
 
 def _tables(task:Task)->dict:
     "The splits that a task has, by name."
@@ -195,13 +196,13 @@ def _tables(task:Task)->dict:
 
 def _loaded(job:_Job)->Stage:
     "The rows to train on, those to choose by if there are any, and the test split, as Parquet."
-    task, record = job.task, job.record
+    task, seed = job.task, job.plan.seed
     def work(folder):
-        parts = _parts(task, job.training.balance, record['seed'])
+        parts = _parts(task, job.training.balance, seed)
         for name, df in parts.items(): df[['text', 'label']].to_parquet(folder/f'{name}.parquet', index=False)
         return dict(rows={name: len(df) for name, df in parts.items()})
     capped = job.training.balance == 'cap'
-    key = dict(dataset=task.name, rows=_fingerprint(_tables(task)), capped=capped, seed=record['seed'])
+    key = dict(dataset=task.name, rows=_fingerprint(_tables(task)), capped=capped, seed=seed)
     return job.run.stage('load', key, work)
 
 # %% ../../nbs/69_finetune.finetune.ipynb #e5dffc49
@@ -232,16 +233,18 @@ class FinetuneResult:
     model: str           # the repo it is in
     folder: Path         # its local copy
     schema: LabelSchema  # labels in the order of the outputs
-    metrics: dict        # of the published model on the test split: the headline figures and the loss
-    record: dict         # what was trained, on what, how, and the history
+    record: TrainingRecord  # what was trained, on what, how, and the history
     pushed: Pushed
     saved: Stage         # of the run folder, see `libdocs.core.runs`
 
-    def __repr__(self): return f'FinetuneResult({len(self.schema)} labels, top-1 {self.metrics["top_1"]:.4f})'
+    @property
+    def metrics(self)->TestedFigures: return self.record.evaluation  # of the published model on the test split
+
+    def __repr__(self): return f'FinetuneResult({len(self.schema)} labels, top-1 {self.metrics.top_1:.4f})'
 
     def _repr_html_(self):
-        figures = pd.DataFrame([{k: f'{self.metrics[k]:.4f}' for k in ('top_1', 'top_2', 'top_3', 'macro_f1')}], index=[Path(self.model).name])
-        return figures.to_html(border=0)
+        shown = {k: f'{getattr(self.metrics, k):.4f}' for k in ('top_1', 'top_2', 'top_3', 'macro_f1')}
+        return pd.DataFrame([shown], index=[Path(self.model).name]).to_html(border=0)
 
 # %% ../../nbs/69_finetune.finetune.ipynb #cb98c7eb
 @flat
@@ -283,8 +286,9 @@ def finetune_in(
     model, tokenizer = load_base(base, task.schema, texts, training.max_length, token, pickled, fetched)
     rate = training.learning_rate or default_learning_rate(
         model.num_parameters(exclude_embeddings=True), base == scratch, training.lora, model.config.model_type)
-    known = dict(repo=model_name, base_model=base, base_revision=fetched and revision_of(base, fetched), seed=training.seed,
-                 device=device, dtype=pick_dtype(training.dtype, device, model), **_known(task, tokenizer, training.balance))
+    known = TrainingPlan(
+        repo=model_name, base_model=base, base_revision=fetched and revision_of(base, fetched), seed=training.seed,
+        device=device, dtype=pick_dtype(training.dtype, device, model), **_known(task, tokenizer, training.balance))
     job = _Job(run, task, replace(training, learning_rate=rate), fitting(training.reading, tokenizer), known)
     return _all_stages(job, model, tokenizer, tracked, token, private)
 
@@ -293,7 +297,7 @@ def _known(task:Task, tokenizer, balance:str)->dict:
     rows = {k: int(v) for k, v in sorted(task.train['label'].value_counts().items())}
     return dict(
         dataset=task.name, dataset_revision=task.revision, around=around(tokenizer), labels=list(task.schema.labels),
-        schema_hash=task.schema.hash, max_length=tokenizer.model_max_length, versions=versions(), hyperparameters=None,
+        schema_hash=task.schema.hash, max_length=tokenizer.model_max_length, versions=versions(),
         train_labels=rows, probabilities_for=probabilities_for[balance])
 
 # %% ../../nbs/69_finetune.finetune.ipynb #6f616c18
@@ -306,11 +310,12 @@ def _all_stages(job:_Job, model, tokenizer, tracked, token:str|None, private:boo
     with tracked as tracking:
         trained = last = _trained(job, copy.deepcopy(model) if again else model, tokenizer, tokenized, tracking)
         if again: last = _refitted(job, model, tokenizer, tokenized, trained)
-    saved, repo = _saved(job, tokenized, trained, last), job.record['repo']
+    saved, repo = _saved(job, tokenized, trained, last), job.plan.repo
     job.run.part()
     if not is_main(): return None
     pushed = _published(job, last, saved, token, private)
-    return FinetuneResult(repo, local_folder(repo), job.task.schema, saved.facts['evaluation'], saved.facts, pushed, saved)
+    record = TrainingRecord.from_json(saved.facts)
+    return FinetuneResult(repo, local_folder(repo), job.task.schema, record, pushed, saved)
 
 def _with_epochs(job:_Job, rows:int)->_Job:
     "The job with the epochs that suit the number of rows, if none were given."
@@ -342,26 +347,29 @@ def _weights(model)->str:
 # %% ../../nbs/69_finetune.finetune.ipynb #cbb78228
 def _trained(job:_Job, model, tokenizer, tokenized:Stage, tracking:Tracking)->Stage:
     "The chosen weights, as a checkpoint; all processes work on it."
-    record, facts = job.record, tokenized.facts
+    plan, facts = job.plan, tokenized.facts
     _tell(job, model, facts)
-    versions = {name: record['versions'].get(name) for name in ('libdocs', 'torch', 'transformers')}  # a new huggingface_hub is no reason to train again
-    key = {k: record[k] for k in ('base_model', 'seed', 'device', 'dtype')} | job.training.of('train')
+    # a new huggingface_hub is no reason to train again
+    versions = {name: plan.versions.get(name) for name in ('libdocs', 'torch', 'transformers')}
+    key = {k: getattr(plan, k) for k in ('base_model', 'seed', 'device', 'dtype')} | job.training.of('train')
     key |= dict(weight_decay=weight_decay, warmup=warmup) | job.reading.to_dict() | job.recipe
     key |= dict(weights=_weights(model), versions=versions, processes=processes())
     def fit(folder, leaving):
-        return _fit(job, model, tokenizer, _rows(tokenized), folder, leaving, tracking.start(record) is not None)
+        tracked = tracking.start(plan.to_json()) is not None
+        return _fit(job, model, tokenizer, _rows(tokenized), folder, leaving, tracked)
     return _interruptible(job, 'train', key, fit, [tokenized])
 
 def _tell(job:_Job, model, facts:dict):
     "Log what will be learned from, and what should be known before."
-    cut, record = facts['train'], job.record
+    cut, plan = facts['train'], job.plan
     rows, share = ', '.join(f'{part["rows"]} {name}' for name, part in facts.items()), 100 * cut['truncated']
-    log.info('%s rows, %d labels; %.1f %% of the train texts are longer than %d tokens and cut', rows, len(job.task.schema), share, record['max_length'])
+    log.info('%s rows, %d labels; %.1f %% of the train texts are longer than %d tokens and cut',
+             rows, len(job.task.schema), share, plan.max_length)
     if cut['truncated'] > most_cut:
         log.warning('%.0f %% of the train texts are cut, and %.0f %% of all tokens are not read; '
                     '%s reads them whole, in about %.1f times the time',
                     share, 100 * cut['lost'], option_name('long', 'windows'), cut['windows'] / cut['read'])
-    warn_of_cpu(model, cut['read'] * job.training.epochs, record['device'])
+    warn_of_cpu(model, cut['read'] * job.training.epochs, plan.device)
 
 def _interruptible(job:_Job, name:str, key:dict, fit:Callable, after:list)->Stage:
     "A stage of training; `fit` takes its folder and a `Leaving`."
@@ -383,9 +391,9 @@ def _history(logged:list)->list:
 def _fit(job:_Job, model, tokenizer, rows:dict, folder:Path, leaving:Leaving, tracked:bool=False, until:Until=None)->dict:
     "Train `model`, or resume what `folder` holds; write the chosen weights there."
     start = time.perf_counter()
-    if job.record['device'] == 'cpu': keep_memory()
+    if job.plan.device == 'cpu': keep_memory()
     model = speed_up(model)
-    transformers.set_seed(job.record['seed'])  # LoRA's products begin alike, whatever this process has done before
+    transformers.set_seed(job.plan.seed)  # LoRA's products begin alike, whatever this process has done before
     if job.training.lora: model = with_lora(model)
     trainer = _trainer(job, model, tokenizer, rows, folder/'checkpoints', tracked, until)
     trainer.leaving, trainer.compute_metrics = leaving, trainer.choose
@@ -413,7 +421,7 @@ cheap_cpu, cheap_gpu = 3e13, 3e16  # operations of a training that 'auto' does t
 
 def _refit(job:_Job, model, facts:dict)->bool:
     "Whether to train once more, on all rows; the log says so."
-    way, cheap = job.training.refit, cheap_cpu if job.record['device'] == 'cpu' else cheap_gpu
+    way, cheap = job.training.refit, cheap_cpu if job.plan.device == 'cpu' else cheap_gpu
     if 'validation' not in facts or job.task.validation is not None:
         if way == 'on': log.info('refit: off; no row of the train split is held out, so the training is on all of them')
         return False
@@ -437,7 +445,7 @@ def _all_rows(job:_Job, rows:dict):
     "Those of train and validation."
     both = concatenate_datasets([rows['train'], rows['validation']])
     if job.training.balance != 'cap': return both
-    return both.select(_capped(pd.DataFrame(dict(label=both['labels'])), job.record['seed']).index)
+    return both.select(_capped(pd.DataFrame(dict(label=both['labels'])), job.plan.seed).index)
 
 def _capped(rows:pd.DataFrame, seed:int)->pd.DataFrame: return normalize(rows, reduce_majority_to=1.0, seed=seed).kept
 
@@ -445,100 +453,124 @@ def _capped(rows:pd.DataFrame, seed:int)->pd.DataFrame: return normalize(rows, r
 def rows_learned(
     folder:Path,         # the run folder of a training
     train:pd.DataFrame,  # the train split that it began with
-    record:dict,         # of the training
+    record:TrainingRecord,
 )->pd.DataFrame:         # text, label
     "The rows that the published model has learned from."
     def part(name): return pd.read_parquet(folder/'load'/f'{name}.parquet')
-    if not record['refit']: return part('train')
-    if record['hyperparameters']['balance'] != 'cap': return train
-    return _capped(pd.concat([part('train'), part('validation')], ignore_index=True), record['seed'])
+    if not record.refit: return part('train')
+    if record.balance != 'cap': return train
+    return _capped(pd.concat([part('train'), part('validation')], ignore_index=True), record.seed)
 
 # %% ../../nbs/69_finetune.finetune.ipynb #2a618ca9
 def _saved(job:_Job, tokenized:Stage, trained:Stage, last:Stage)->Stage:
-    "The calibrated model, which is that of `last` unless the first is better, with all that is to be known about it, in the local folder."
-    local, record = local_folder(job.record['repo']), job.record
+    """The calibrated model in the local folder, with its record and its card.
+
+    It is that of `last` unless the first is better."""
+    plan = job.plan
+    local = local_folder(plan.repo)
     def work(folder):
         rows = _rows(tokenized)
-        model, tokenizer, validation, kept = _judged(job, trained, last, rows, folder)
-        found = record | dict(validation=validation, evaluation=_tested(job, model, tokenizer, rows, folder))
+        chosen = _chosen(job, trained, last, rows, folder)
+        evaluation = _tested(job, chosen.model, chosen.tokenizer, rows, folder)
         if not is_main(): return {}
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        chosen.model.save_pretrained(folder)
+        chosen.tokenizer.save_pretrained(folder)
         save_schema(job.task.schema, folder/'labels.json')
-        found |= _facts(tokenized, trained, last, kept)
-        write_json(folder/'training.json', found)
-        (folder/'README.md').write_text(model_card(found), encoding='utf-8')
-        _keep({p.name: p for p in sorted(folder.iterdir())}, record['repo'], 'Fine-tuned model')
+        facts = _facts(tokenized, trained, last, chosen.stage)
+        record = TrainingRecord(**vars(plan), validation=chosen.validation, evaluation=evaluation, **facts)
+        write_json(folder/'training.json', record.to_json())
+        (folder/'README.md').write_text(model_card(record), encoding='utf-8')
+        _keep({p.name: p for p in sorted(folder.iterdir())}, plan.repo, 'Fine-tuned model')
         for path in folder.iterdir(): path.unlink()
-        return found
-    outside = [local/name for name in _names(last)]  # but for the card, which the evaluation writes anew
-    return job.run.stage('save', dict(repo=record['repo'], folder=str(local)), work, [trained, last], outside, together=True)
+        return record.to_json()
+    outside = [local/name for name in _names(last)]  # but for the card, which the evaluation writes again
+    key = dict(repo=plan.repo, folder=str(local))
+    return job.run.stage('save', key, work, [trained, last], outside, together=True)
 
 def _names(last:Stage)->list: return [*sorted(p.name for p in last.folder.iterdir()), 'labels.json', 'training.json']
 
-def _facts(tokenized:Stage, trained:Stage, last:Stage, kept:Stage)->dict:
-    "What the stages found out; the model of `kept` is published."
-    parts, refit = tokenized.facts, kept is not trained
+def _facts(tokenized:Stage, trained:Stage, last:Stage, chosen:Stage)->dict:
+    "What the record says of the stages; the model of `chosen` is published."
+    parts, refit = tokenized.facts, chosen is not trained
     of_train = {k: trained.facts[k] for k in ('history', 'steps', 'planned_steps', 'parameters')}
-    cut = dict(truncated_share=parts['train']['truncated'], lost_token_share=parts['train']['lost'], test_truncated_share=parts['test']['truncated'])
+    cut = dict(truncated_share=parts['train']['truncated'], lost_token_share=parts['train']['lost'],
+               test_truncated_share=parts['test']['truncated'])
+    rows = SplitRows(**{name: part['rows'] for name, part in parts.items()})
     seconds = trained.facts['seconds'] + (0 if last is trained else last.facts['seconds'])
-    return of_train | cut | dict(rows={name: part['rows'] for name, part in parts.items()}, refit=refit,
-        trained_rows=kept.facts['rows'] if refit else parts['train']['rows'], seconds=round(seconds, 1))
+    return of_train | cut | dict(rows=rows, refit=refit, trained_rows=chosen.facts['rows'] if refit else rows.train,
+                                 seconds=round(seconds, 1))
 
 # %% ../../nbs/69_finetune.finetune.ipynb #3398be90
-def _judged(job:_Job, trained:Stage, last:Stage, rows:dict, folder:Path)->tuple:
-    "(the calibrated model, its tokenizer, what validation rows say of the model that has not seen them, the stage that it is of)."
-    def opened(stage): return load_checkpoint(stage.folder, job.record['repo'], 'a text classifier')[:2]
+class _Chosen(NamedTuple):
+    "The model that is published."
+    model: object
+    tokenizer: object
+    validation: Validation|None  # of the model that has not seen the validation rows
+    stage: Stage                 # that trained it
+
+def _chosen(job:_Job, trained:Stage, last:Stage, rows:dict, folder:Path)->_Chosen:
+    "The model of `last`, calibrated, or that of the first training, if it is better."
+    def opened(stage): return load_checkpoint(stage.folder, job.plan.repo, 'a text classifier')[:2]
     def trainer_of(model): return _trainer(job, speed_up(model), tokenizer, rows, folder)
     first, tokenizer = opened(trained)
-    validation, model, kept = None, first, trained
+    validation, model, stage = None, first, trained
     if 'validation' in rows:
         texts = pd.read_parquet(job.run.folder/'load'/'validation.parquet')['text']
         validation = _calibrated(trainer_of(first), rows['validation'], cluster_texts(list(texts)).cluster)
-        fold_temperature(first, validation['temperature'])
+        fold_temperature(first, validation.temperature)
     if last is not trained:
-        again = fold_temperature(opened(last)[0], validation['temperature'])
-        if _as_good(trainer_of(again), rows['validation'], validation['after']['log_loss']): model, kept = again, last
-    model.config.libdocs = job.reading.to_dict() | {k: v for k, v in (validation or {}).items() if k in ('temperature', 'thresholds')}
-    return model, tokenizer, validation, kept
+        again = fold_temperature(opened(last)[0], validation.temperature)
+        if _as_good(trainer_of(again), rows['validation'], validation.after.log_loss): model, stage = again, last
+    model.config.libdocs = job.reading.to_dict()
+    if validation:
+        stored = validation.to_json()
+        model.config.libdocs |= {k: stored[k] for k in ('temperature', 'thresholds')}
+    return _Chosen(model, tokenizer, validation, stage)
 
 def _as_good(trainer, rows, before:float)->bool:
-    "Whether the refitted model, calibrated, has at most the log-loss of the first on the validation rows, which it has learned; else the log says that it is not published."
-    said = trainer_outcomes(_predicted(trainer, rows, 'validation').predictions, np.array(rows['labels']))
-    now = figures(said, trainer.weights)['log_loss']
-    if now > before: log.warning('the refit is not published, but the model of the first training: the log-loss of the validation rows, '
-                                 'from which the refit has learned, is %.3f, and was %.3f without that', now, before)
+    """Whether the refitted model, calibrated, has at most the log-loss of the first on the validation rows.
+
+    It has learned them; else the log says that it is not published."""
+    answers = trainer_outcomes(_predicted(trainer, rows, 'validation').predictions, np.array(rows['labels']))
+    now = figures(answers, trainer.weights)['log_loss']
+    if now > before:
+        log.warning('the refit is not published, but the model of the first training: the log-loss of the validation rows, '
+                    'from which the refit has learned, is %.3f, and was %.3f without that', now, before)
     return now <= before
 
-def _tested(job:_Job, model, tokenizer, rows:dict, folder:Path)->dict:
+def _tested(job:_Job, model, tokenizer, rows:dict, folder:Path)->TestedFigures:
     "What test rows say of a model."
-    tested = _predicted(_trainer(job, speed_up(model), tokenizer, rows, folder), rows['test'], 'test').metrics
-    return {k.removeprefix('test_'): v for k, v in tested.items() if 'second' not in k and 'time' not in k}
+    logged = _predicted(_trainer(job, speed_up(model), tokenizer, rows, folder), rows['test'], 'test').metrics
+    return TestedFigures.from_json({k.removeprefix('test_'): v for k, v in logged.items()})
 
 def _predicted(trainer, rows, split:str):
     "What the trained model says of `rows`; raises `InputError` if that is no number for one of them."
-    found = trainer.predict(rows, metric_key_prefix=split)
-    broken = int((~np.isfinite(found.predictions).all(axis=1)).sum())
+    predicted = trainer.predict(rows, metric_key_prefix=split)
+    broken = int((~np.isfinite(predicted.predictions).all(axis=1)).sum())
+    if not broken: return predicted
     way_out = f'a lower {option_name("learning_rate")}'
     if trainer.args.bf16: way_out += f' or {option_name("dtype", "float32")}'
-    if not broken: return found
-    raise InputError(f'the trained model gives NaN or infinity for {broken} of {len(rows)} {split} rows, and is not published; try {way_out}')
+    raise InputError(f'the trained model gives NaN or infinity for {broken} of {len(rows)} {split} rows, '
+                     f'and is not published; try {way_out}')
 
 def _calibrated(
     trainer,   # of a trained model
     rows,      # of validation
     groups,    # n names of groups of copies
-)->dict:       # temperature, thresholds, and the headline figures `before` and `after`, weighted as the trainer says
-    "What validation rows say about the confidence of a model."
+)->Validation:
+    "What validation rows say about the confidence of a model; the figures are weighted as the trainer says."
     logits, truth = _predicted(trainer, rows, 'validation').predictions, np.array(rows['labels'])
     degrees = temperature(logits, truth, trainer.weights)
-    if at_bound(degrees): log.warning('the temperature, %.3g, is the most extreme one that is looked at: what the model says of the '
-                                      'validation rows has little to do with their labels; do not trust its probabilities', degrees)
+    if at_bound(degrees):
+        log.warning('the temperature, %.3g, is the most extreme one that is tried: what the model says of the validation '
+                    'rows has little to do with their labels; do not trust its probabilities', degrees)
     before, after = (trainer_outcomes(scores, truth) for scores in (logits, logits / degrees))
-    told = dict(before=figures(before, trainer.weights), after=figures(after, trainer.weights))
-    return dict(temperature=degrees, at_bound=at_bound(degrees), thresholds=confidence_thresholds(after, groups=groups)) | told
+    return Validation(
+        temperature=degrees, at_bound=at_bound(degrees), thresholds=confidence_thresholds(after, groups=groups),
+        before=Figures(**figures(before, trainer.weights)), after=Figures(**figures(after, trainer.weights)))
 
 def _published(job:_Job, last:Stage, saved:Stage, token:str|None, private:bool)->Pushed:
     "The local folder sent to the Hub, if the repo is there."
-    repo, local = job.record['repo'], local_folder(job.record['repo'])
-    return push_stage(job.run, 'publish', {name: local/name for name in (*_names(last), 'README.md')}, repo, 'model', 'Fine-tuned model', token, private, [saved])
+    repo = job.plan.repo
+    files = {name: local_folder(repo)/name for name in (*_names(last), 'README.md')}
+    return push_stage(job.run, 'publish', files, repo, 'model', 'Fine-tuned model', token, private, [saved])

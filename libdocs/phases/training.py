@@ -7,7 +7,7 @@ __all__ = ['log', 'patient_minutes', 'Evaluation', 'Source', 'results_file', 'ev
            'train_and_evaluate']
 
 # %% ../../nbs/77_phases.training.ipynb #e52fdb8d
-import json, logging, re, time
+import logging, re, time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -29,6 +29,8 @@ from ..core.runs import digest, run_folder_of, RunFolder, Stage
 from ..core.access import is_folder, place_of
 from ..core.hub import preflight, Pushed
 from ..core.fetch import load_splits, pinned, require_split, revision_of, typed_split
+from ..evaluation.metrics import Evaluated, Metrics
+from ..evaluation.record import read_record, TrainingRecord
 from ..classifiers.deberta import DebertaZeroShot
 from ..report.pages import report_html
 from ..report.cards import model_card
@@ -36,7 +38,7 @@ from ..finetune.tracking import log_report, Tracking
 from ..finetune.data import check_target, downsampled, held_out, load_task, Task
 from ..finetune.plan import cpu_seconds
 from ..finetune.finetune import finetune_in, FinetuneResult, local_folder, publish, rows_learned
-from ..finetune.run import read_results, result_files, results_held, run, RunResult
+from ..finetune.run import read_metrics, read_results, result_files, results_held, run, RunResult
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, repr=False)
 class Evaluation:
     "The figures of an evaluation and where its files are."
-    metrics: dict
+    metrics: Metrics
     results: Path   # every prediction, JSONL
     report: Path    # to open in a browser
     run: object     # the RunResult
@@ -61,7 +63,7 @@ class Source(NamedTuple):
     revision: str = None      # commit
     train: pd.DataFrame = None  # its train split
     frequencies: dict = None  # of the labels in the corpus that it was made from
-    learned: Callable = None  # takes the record of a training, gives the rows that the model has learned from
+    learned: Callable = None  # takes a `TrainingRecord` or None, gives the rows that the model has learned from
 
 def _open(name:str, machine:MachineOptions, token:str|None, revision:str=None)->DebertaZeroShot:
     "A model to evaluate."
@@ -75,29 +77,19 @@ def _answer(
     source:Source,
     columns:ColumnOptions=ColumnOptions(),  # of `test`
     base_model:DebertaZeroShot=None,        # before it was trained
-)->dict:                # facts for the report
+)->dict:                # device, dtype, versions, evaluation_seconds
     "Run the published model over test rows; write results and metrics."
     start = time.perf_counter()
     log.info('evaluating %r on %d rows', model, len(test))
     labels = sorted(set(test[columns.subject])) if model.is_nli and columns.subject in test else None
-    about = dict(model=model.name, model_revision=revision_of(model.name, model.folder), dataset=source.name, dataset_revision=source.revision)
-    record = _training_record(model.folder)
-    run(model, test, results, batch_size, columns.text, subj_column=columns.subject, labels=labels, about=about, train_df=source.train,
-        base_model=base_model, frequencies=source.frequencies, model_rows=_rows_learned(record),
-        baseline_df=source.learned and source.learned(record))
-    facts = dict(device=model.device, dtype=model.forward.dtype, versions=versions())
-    facts['evaluation_seconds'] = round(time.perf_counter() - start, 1)
-    return {k: v for k, v in about.items() if v is not None} | facts
-
-def _training_record(folder:Path)->dict:
-    "What is known of the training of a model; empty if libdocs has not trained it."
-    try: record = json.loads((folder/'training.json').read_text(encoding='utf-8'))
-    except (OSError, ValueError): return {}
-    return record if isinstance(record, dict) and isinstance(record.get('rows'), dict) else {}
-
-def _rows_learned(record:dict)->int|None:
-    "How many rows a model has learned from; None if it is not known."
-    return record.get('trained_rows', record['rows'].get('train')) if record else None
+    evaluated = Evaluated(model=model.name, model_revision=revision_of(model.name, model.folder),
+                          dataset=source.name, dataset_revision=source.revision)
+    record = read_record(model.folder)
+    run(model, test, results, batch_size, columns.text, subj_column=columns.subject, labels=labels, evaluated=evaluated,
+        train_df=source.train, base_model=base_model, frequencies=source.frequencies,
+        model_rows=record and record.rows_learned, baseline_df=source.learned and source.learned(record))
+    seconds = round(time.perf_counter() - start, 1)
+    return dict(device=model.device, dtype=model.forward.dtype, versions=versions(), evaluation_seconds=seconds)
 
 # %% ../../nbs/77_phases.training.ipynb #6a58fa6b
 def _test_digest(test:pd.DataFrame, columns:ColumnOptions)->str:
@@ -107,22 +99,26 @@ def _test_digest(test:pd.DataFrame, columns:ColumnOptions)->str:
 def _load_evaluation(results:Path)->Evaluation:
     "What the files of an evaluation say."
     files = result_files(results)
-    metrics = json.loads(files.metrics.read_text(encoding='utf-8'))
+    metrics = read_metrics(files.metrics)
     return Evaluation(metrics, files.predictions, files.report, RunResult(metrics, files.predictions, files.metrics))
-
-def _report_page(evaluation:Evaluation, about:dict, history=None, quoting:bool=True)->str:
-    return report_html(evaluation.metrics, read_results(evaluation.results), history, about, quoting)
 
 def _write_page(path:Path, html:str):
     with atomic_writer(path) as file: file.write(html)
 
-def _evaluate(model:DebertaZeroShot, test:pd.DataFrame, results:Path, batch_size:int, source:Source, about:dict)->Evaluation:
+def _evaluate(
+    model:DebertaZeroShot,
+    test:pd.DataFrame,  # the test rows
+    results:Path,       # JSONL of predictions
+    batch_size:int,
+    source:Source,
+    **facts,            # more for the report
+)->Evaluation:
     "Answers and report."
     with results_held(results):
-        facts = _answer(model, test, results, batch_size, source)
+        facts |= _answer(model, test, results, batch_size, source)
         log.info('seconds: evaluation %s', facts['evaluation_seconds'])
         evaluation = _load_evaluation(results)
-        _write_page(evaluation.report, _report_page(evaluation, about | facts))
+        _write_page(evaluation.report, report_html(evaluation.metrics, read_results(results), **facts))
     return evaluation
 
 # %% ../../nbs/77_phases.training.ipynb #a2a67ee0
@@ -166,8 +162,9 @@ def evaluate_model(
     check_outputs(result_files(results), inputs=files)
     test = downsampled(_read_examples(files, examples), sample.downsample, sample.seed)
     source = _baseline_source(dataset, token) if dataset else Source()
-    about = dict(test_data=name, rows=dict(test=len(test)), downsample=sample.downsample)
-    return _evaluate(_open(model_name, machine, token), test, results, evaluation.eval_batch_size, source, about)
+    model = _open(model_name, machine, token)
+    return _evaluate(model, test, results, evaluation.eval_batch_size, source,
+                     test_data=name, rows=dict(test=len(test)), downsample=sample.downsample)
 
 def _baseline_source(dataset:str, token:str|None)->Source:
     "The train split of a dataset; its frequencies are not those of another file, so they are left out."
@@ -189,16 +186,16 @@ def evaluate_published(
     results = results_file(repos.model_name, evaluation.output_classify_file)
     def learned(record): return _rows_of_training(task, record, sample.downsample)
     source = Source(task.name, task.revision, task.train, task.frequencies, learned)
-    about = dict(rows=dict(train=len(task.train), test=len(task.test)))
+    rows = dict(train=len(task.train), test=len(task.test))
     model = _open(repos.model_name, machine, token)
-    return _evaluate(model, task.test, results, evaluation.eval_batch_size, source, about)
+    return _evaluate(model, task.test, results, evaluation.eval_batch_size, source, rows=rows)
 
-def _rows_of_training(task:Task, record:dict, downsample:float)->pd.DataFrame:
+def _rows_of_training(task:Task, record:TrainingRecord|None, downsample:float)->pd.DataFrame:
     "The train split without the rows held out for validation, if the record of the training fits, else all of it."
-    ours = record.get('dataset') == task.name and 'validation' in record['rows'] and not record.get('refit')
+    ours = record and record.dataset == task.name and record.rows.validation is not None and not record.refit
     if not ours or task.validation is not None or downsample != 1: return task.train
-    part, _ = held_out(task.train, record['seed'])
-    return part if len(part) == record['rows']['train'] else task.train
+    part, _ = held_out(task.train, record.seed)
+    return part if len(part) == record.rows.train else task.train
 
 # %% ../../nbs/77_phases.training.ipynb #b6288206
 @flat
@@ -223,7 +220,7 @@ def train_and_evaluate(
         if not is_main(): return None
         with results_held(results):
             answered = _answer_stage(run, task, trained, results, evaluation, training, token)
-            seconds = trained.record['seconds'], answered.facts['evaluation_seconds']
+            seconds = trained.record.seconds, answered.facts['evaluation_seconds']
             log.info('seconds: training %s, evaluation %s', *seconds)
             evaluated = _load_evaluation(results)
             _report_stage(run, answered, trained, evaluated, tracker, tracking)
@@ -251,31 +248,37 @@ def _answer_stage(
     def learned(record): return rows_learned(run.folder, task.train, record)
     source = Source(task.name, task.revision, task.train, task.frequencies, learned)
     def answer(folder):
-        base = _zero_shot(evaluation.zero_shot, task, training, token, trained.record['base_revision'])
+        base = _zero_shot(evaluation.zero_shot, task, training, token, trained.record.base_revision)
         model = _open(trained.model, replace(training, allow_pickle=False), token, trained.pushed.commit)
         return _answer(model, task.test, results, evaluation.eval_batch_size, source, evaluation, base)
     key = evaluation.of('evaluate') | dict(frequencies=task.frequencies, rows=_test_digest(task.test, evaluation))
     made = [file for file in result_files(results) if file != result_files(results).report]
     return run.stage('evaluate', key, answer, [trained.saved], outside=made)
 
-def _report_stage(run:RunFolder, answered:Stage, trained:FinetuneResult, evaluation:Evaluation, tracker, tracking:TrackingOptions)->Stage:
+def _report_stage(
+    run:RunFolder, answered:Stage, trained:FinetuneResult, evaluation:Evaluation, tracker, tracking:TrackingOptions,
+)->Stage:
     "The report beside the results, in W&B and its folder."
-    left_out = ('history', 'repo', 'versions', 'labels', 'train_labels', 'evaluation', 'validation', 'around')
-    about = {k: v for k, v in trained.record.items() if k not in left_out} | answered.facts
     copies = [] if tracker.off else [Path(tracking.wandb_output)/'report.html']
     def write(folder):
-        def page(quoting): return _report_page(evaluation, about, trained.record['history'], quoting)
+        def page(quoting):
+            rows = read_results(evaluation.results)
+            return report_html(evaluation.metrics, rows, trained.record, quoting, **answered.facts)
         html, followed = page(True), tracker.start({})
         for path in (evaluation.report, *copies): _write_page(path, html)
         if followed: log_report(followed, html if tracking.wandb_documents else page(False))
     key = dict(repo=trained.model, documents=tracking.wandb_documents, copies=copies)
     return run.stage('report', key, write, [answered], outside=[evaluation.report, *copies])
 
-def _publish_evaluation(run:RunFolder, answered:Stage, trained:FinetuneResult, evaluation:Evaluation, token, private:bool)->Pushed:
+def _publish_evaluation(
+    run:RunFolder, answered:Stage, trained:FinetuneResult, evaluation:Evaluation, token, private:bool,
+)->Pushed:
     "Card, figures and, where it is private, the report in the model's repo and its local copy."
-    files = {'README.md': model_card(trained.record | dict(metrics=evaluation.metrics)).encode(), 'metrics.json': evaluation.run.metrics_path}
+    card = model_card(trained.record, evaluation.metrics).encode()
+    files = {'README.md': card, 'metrics.json': evaluation.run.metrics_path}
     if private or is_folder(trained.model): files['report.html'] = evaluation.report
-    return publish(run, 'publish_evaluation', files, trained.model, 'Evaluation of the published model', token, private, [answered])
+    message = 'Evaluation of the published model'
+    return publish(run, 'publish_evaluation', files, trained.model, message, token, private, [answered])
 
 # %% ../../nbs/77_phases.training.ipynb #98a84c5f
 patient_minutes = 10  # how long the zero-shot answer may take on a CPU, by 'auto'

@@ -9,8 +9,11 @@ __all__ = ['md', 'md_table', 'fenced', 'front_matter', 'dataset_card', 'model_ca
 import html, json, re
 
 from ..core.markup import visible
-from .sentences import baseline_heads, compared, confused_pairs, coverage_rows, figure_rows, frequencies
-from .sentences import known_baselines, memory, percent, trust, unknown_labels, verdict
+from ..core.settings import Reading
+from ..evaluation.metrics import Confusion, Metrics
+from ..evaluation.record import CorpusRecord, TrainingRecord
+from .sentences import baseline_heads, compared, confused_pairs, counted, coverage_rows, figure_rows
+from .sentences import frequencies, known_baselines, memory, percent, trust, unknown_labels, verdict
 from .pages import headline_figures
 
 # %% ../../nbs/54_report.cards.ipynb #f12e20d7
@@ -23,14 +26,15 @@ def md(
 
 def md_table(
     heads:list,  # names of the columns
-    rows:list,   # lists of cells; numbers stand to the right
+    rows:list,   # lists of cells; numbers are aligned to the right
 )->str:          # Markdown; nothing if there are no rows
     "A table in Markdown."
     if not rows: return ''
     def line(cells): return '| ' + ' | '.join(cells) + ' |\n'
-    right = [all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(heads))]
     def cell(v): return f'{v:,}' if isinstance(v, int) and not isinstance(v, bool) else md(v)
-    return line(map(md, heads)) + line('---:' if r else '---' for r in right) + ''.join(line(map(cell, row)) for row in rows)
+    numbers = [all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(heads))]
+    top = line(map(md, heads)) + line('---:' if number else '---' for number in numbers)
+    return top + ''.join(line(map(cell, row)) for row in rows)
 
 # %% ../../nbs/54_report.cards.ipynb #3bab7495
 def fenced(
@@ -59,17 +63,18 @@ def _sections(parts:dict)->str:
     return ''.join(f'\n## {head}\n\n{body.rstrip()}\n' for head, body in parts.items() if body.strip())
 
 # %% ../../nbs/54_report.cards.ipynb #d04677b2
-def _dataset_head(facts:dict)->str:
-    "Front matter with which `load_dataset(repo)` gives back every column as the string it was."
-    rows = dict(facts.get('counts') or [])
+_sizes = [(10**3, 'n<1K'), (10**4, '1K<n<10K'), (10**5, '10K<n<100K'), (10**6, '100K<n<1M'), (10**7, '1M<n<10M')]
+
+def _dataset_head(record:CorpusRecord)->str:
+    "Front matter with which `load_dataset(repo)` returns every column as the string it was."
+    rows = dict(record.counts)
     total = (rows.get('train') or 0) + (rows.get('test') or 0)
-    sizes = [(10**3, 'n<1K'), (10**4, '1K<n<10K'), (10**5, '10K<n<100K'), (10**6, '100K<n<1M'), (10**7, '1M<n<10M')]
-    features = [dict(name=str(c), dtype='string') for c in facts['columns']]
+    size = next((name for upto, name in _sizes if total < upto), '10M<n<100M')
+    features = [dict(name=str(c), dtype='string') for c in record.columns]
     files = [dict(split=s, path=f'{s}.csv') for s in ('train', 'test')]
+    config = dict(config_name='default', data_files=files, keep_default_na=False, features=features)
     return front_matter(dict(
-        task_categories=['text-classification'], tags=['libdocs'],
-        size_categories=[next((name for upto, name in sizes if total < upto), '10M<n<100M')],
-        configs=[dict(config_name='default', data_files=files, keep_default_na=False, features=features)],
+        task_categories=['text-classification'], tags=['libdocs'], size_categories=[size], configs=[config],
         dataset_info=dict(features=features)))
 
 def _steps_table(counts:list)->str:
@@ -82,88 +87,113 @@ def _steps_table(counts:list)->str:
     return md_table(['Step', 'Rows', 'Change'], table)
 
 # %% ../../nbs/54_report.cards.ipynb #fe66b265
-_DATASET_LIMITS = '''
+_dataset_limits = '''
 - The labels are those of the source. Nobody has checked them again.
-- Duplicates were looked for by their words. Two documents that say the same in other words may both be here.
+- Duplicates were found by their words. Two documents that say the same in other words may both be here.
 '''
+_frequencies = dict(capped='The common labels were capped before the split, so the test split is capped too',
+                    natural='In the test split the labels are as frequent as they were after cleaning')
 
-def _test_frequencies(facts:dict)->str:
+def _test_frequencies(record:CorpusRecord)->str:
     "At which label frequencies the test split is."
-    if not (found := facts.get('frequencies')): return ''
-    how = dict(capped='The common labels were capped before the split, so the test split is capped too', natural='In the test split the labels are as frequent as they were after cleaning')[found['test']]
-    return f'\n{how}. `label_frequencies.json` says how many clean rows each label had; classifier_model gives its figures at these frequencies as well.\n'
+    if not record.frequencies: return ''
+    return (f'\n{_frequencies[record.frequencies.test]}. `label_frequencies.json` says how many clean rows each label had; '
+            'classifier_model gives its figures at these frequencies as well.\n')
 
-def _cap_limit(facts:dict)->str:
+def _cap_limit(record:CorpusRecord)->str:
     "How many rows of the common labels are missing."
-    if not (capped := (facts.get('removed_by_reason') or {}).get('label_cap')): return ''
-    return (f'\n- {capped:,} rows of the common labels were left out (label\\_cap), so the shares of the labels are not those of the source; '
-            'the table above has both.')
+    capped = record.removed_by_reason.get('label_cap')
+    if not capped: return ''
+    return (f'\n- {capped:,} rows of the common labels were left out (label\\_cap), so the shares of the labels are not '
+            'those of the source; the table above has both.')
 
-def _clashes_limit(facts:dict)->str:
+def _clashes_limit(record:CorpusRecord)->str:
     "How many near copies have different labels."
-    if not (found := facts.get('clashes') or {}).get('rows'): return ''
-    one, two, most = found['labels'][0]
-    return (f'\n- Rows that cleaning left beside an earlier near copy with another label, in the same split: {found["rows"]:,}, '
-            f'most often {md(one)} and {md(two)} ({most:,}). Either the words in which they differ matter, or some labels are wrong.')
+    if not record.clashes.rows: return ''
+    one, two, most = record.clashes.labels[0]
+    return (f'\n- Rows that cleaning left beside an earlier near copy with another label, in the same split: '
+            f'{record.clashes.rows:,}, most often {md(one)} and {md(two)} ({most:,}). Either the words in which they '
+            'differ matter, or some labels are wrong.')
 
+# %% ../../nbs/54_report.cards.ipynb #683ca0e6
 def dataset_card(
-    facts:dict,  # repo, columns; and, as far as known: command, counts, removed_by_reason, labels, seed, options, versions, sha256, frequencies, clashes
-)->str:          # README.md
-    "The card of a data set: how to load it, how it was made, and what it is not."
-    repo, counts = str(facts['repo']), facts.get('counts') or []
-    rows, labels = dict(counts), facts.get('labels') or []
-    there = sum(d['train'] + d['test'] > 0 for d in labels)
-    sizes = f' It has {rows["train"]:,} rows to train on and {rows["test"]:,} to test on' if {'train', 'test'} <= set(rows) else ''
-    start = f'\n# {md(repo)}\n\nLabelled documents for text classification.{sizes}{f", with {there} labels" if sizes and labels else ""}{"." if sizes else ""}\n'
-    settings = dict(facts.get('options') or {}) | (dict(seed=facts['seed']) if facts.get('seed') is not None else {})
+    record:CorpusRecord,  # repo and columns; the rest as far as it is known
+)->str:                   # README.md
+    "The card of a dataset: how to load it, how it was made, and what it is not."
+    repo, rows, labels = str(record.repo), dict(record.counts), record.labels
+    start = f'\n# {md(repo)}\n\nLabelled documents for text classification.'
+    if {'train', 'test'} <= set(rows):
+        there = f', with {counted(sum(d.train + d.test > 0 for d in labels), "label")}' if labels else ''
+        start += f' It has {rows["train"]:,} rows to train on and {rows["test"]:,} to test on{there}.'
+    settings = record.options | ({} if record.seed is None else dict(seed=record.seed))
     load = fenced(f'from datasets import load_dataset\n\ndataset = load_dataset({json.dumps(repo)})', 'python')
-    return _dataset_head(facts) + start + _sections({
-        'Loading': f'{load}\nEvery column is a string, exactly as in the files. With pandas: `pd.read_csv("train.csv", dtype=str, keep_default_na=False)`.',
-        'How it was made': _steps_table(counts) + (f'\n{fenced(facts["command"], "sh")}' if facts.get('command') else ''),
-        'Rows removed': md_table(['Reason', 'Rows'], [[k, n] for k, n in (facts.get('removed_by_reason') or {}).items()]),
-        'Labels': md_table(['Label', 'In the source', 'Train', 'Test'], [[d['label'], d['raw'], d['train'], d['test']] for d in labels]) + _test_frequencies(facts),
-        'Columns': ', '.join(md(c) for c in facts['columns']),
-        'Limits': _DATASET_LIMITS.strip() + _cap_limit(facts) + _clashes_limit(facts),
+    command = f'\n{fenced(record.command, "sh")}' if record.command else ''
+    by_label = md_table(['Label', 'In the source', 'Train', 'Test'], [[d.label, d.raw, d.train, d.test] for d in labels])
+    files = md_table(['File', 'SHA-256'], list(record.sha256.items()))
+    return _dataset_head(record) + start + '\n' + _sections({
+        'Loading': f'{load}\nEvery column is a string, exactly as in the files. '
+                   'With pandas: `pd.read_csv("train.csv", dtype=str, keep_default_na=False)`.',
+        'How it was made': _steps_table(record.counts) + command,
+        'Rows removed': md_table(['Reason', 'Rows'], list(record.removed_by_reason.items())),
+        'Labels': by_label + _test_frequencies(record),
+        'Columns': ', '.join(md(c) for c in record.columns),
+        'Limits': _dataset_limits.strip() + _cap_limit(record) + _clashes_limit(record),
         'Settings': md_table(['Option', 'Value'], [[k, str(v)] for k, v in settings.items()]),
-        'Checksums and versions': md_table(['File', 'SHA-256'], list((facts.get('sha256') or {}).items())) + '\n' + md_table(['Package', 'Version'], list((facts.get('versions') or {}).items()))})
+        'Checksums and versions': f'{files}\n{_versions_table(record)}'})
+
+def _versions_table(record)->str: return md_table(['Package', 'Version'], list(record.versions.items()))
 
 # %% ../../nbs/54_report.cards.ipynb #cbc4191c
-def _model_head(facts:dict)->str:
+def _last_name(repo)->str: return re.split(r'[\\/]', str(repo).rstrip('\\/'))[-1]
+
+def _model_head(record:TrainingRecord, metrics:Metrics|None)->str:
     "Front matter with which the Hub knows the task, the origin and the figures."
-    metrics, dataset = facts.get('metrics'), facts.get('dataset')
-    head = dict(library_name='transformers', pipeline_tag='text-classification', tags=['text-classification', 'libdocs'])
-    if _is_hub_id(facts.get('base_model')): head['base_model'] = facts['base_model']
+    dataset, tags = record.dataset, ['text-classification', 'libdocs']
+    head = dict(library_name='transformers', pipeline_tag='text-classification', tags=tags)
+    if _is_hub_id(record.base_model): head['base_model'] = record.base_model
     if _is_hub_id(dataset): head['datasets'] = [dataset]
     if not metrics: return front_matter(head)
-    name = re.split(r'[\\/]', str(dataset or 'test data').rstrip('\\/'))[-1]
-    figures = [dict(type=kind, name=title, value=round(metrics[key], 6)) for key, kind, title in (('top_1', 'accuracy', 'Top-1 accuracy'), ('macro_f1', 'f1', 'Macro F1'))]
-    result = dict(task=dict(type='text-classification', name='Text classification'),
-                  dataset=dict(type=dataset if _is_hub_id(dataset) else 'csv', name=name, split='test'), metrics=figures)
-    return front_matter(head | {'metrics': ['accuracy', 'f1'], 'model-index': [dict(name=re.split(r'[\\/]', str(facts['repo']).rstrip('\\/'))[-1], results=[result])]})
+    figures = [dict(type='accuracy', name='Top-1 accuracy', value=round(metrics.top_1, 6)),
+               dict(type='f1', name='Macro F1', value=round(metrics.macro_f1, 6))]
+    tested = dict(type=dataset if _is_hub_id(dataset) else 'csv', name=_last_name(dataset or 'test data'), split='test')
+    task = dict(type='text-classification', name='Text classification')
+    index = dict(name=_last_name(record.repo), results=[dict(task=task, dataset=tested, metrics=figures)])
+    return front_matter(head | {'metrics': ['accuracy', 'f1'], 'model-index': [index]})
 
 # %% ../../nbs/54_report.cards.ipynb #fdb486f7
-def _confusion_md(confusion:dict, most:int=12)->str:
+def _confusion_md(confusion:Confusion, most:int=12)->str:
     "The confusion matrix of a few labels, or the most frequent confusions of many."
-    names, counts = confusion['labels'], confusion['counts']
-    if len(names) <= most: return 'Rows are the truth, columns the answers:\n\n' + md_table(['', *names], [[name, *row] for name, row in zip(names, counts)])
-    return 'The most frequent confusions:\n\n' + md_table(['Truth', 'Taken for', 'Rows', 'Share'], [[t, a, n, percent(s)] for t, a, n, s in confused_pairs(confusion, 15)])
+    names = confusion.labels
+    if len(names) <= most:
+        matrix = md_table(['', *names], [[name, *row] for name, row in zip(names, confusion.counts)])
+        return f'Confusion matrix (rows are the truth, columns the answers):\n\n{matrix}'
+    rows = [[pair.truth, pair.answer, pair.rows, percent(pair.share)] for pair in confused_pairs(confusion, 15)]
+    return 'The most frequent confusions:\n\n' + md_table(['Truth', 'Taken for', 'Rows', 'Share'], rows)
 
-def _model_figures(facts:dict)->str:
-    "The figures, the rungs below, the worst labels and the confusions."
-    metrics = facts.get('metrics')
+def _labels_md(metrics:Metrics, most:int=15)->list:
+    "The worst labels, with what stands above the table."
+    worst = sorted(metrics.per_label, key=lambda d: (d.f1, d.label))[:most]
+    rows = [[d.label, d.support, percent(d.precision), percent(d.recall), percent(d.f1)] for d in worst]
+    over = 'Each label:'
+    if len(worst) < len(metrics.per_label):
+        over = f'The {len(worst)} labels with the lowest F1, of {len(metrics.per_label):,}:'
+    return [over, md_table(['Label', 'Rows', 'Precision', 'Recall', 'F1'], rows)]
+
+def _model_figures(metrics:Metrics|None)->str:
+    "The figures, the baselines, the worst labels and the confusions."
     if not metrics: return 'This model has not been evaluated yet.'
-    known = known_baselines(metrics)
-    sentences = [verdict(metrics)] if metrics.get('rows') else []
-    sentences += [told(metrics) for told in (unknown_labels, frequencies, compared, memory)]
-    told = [md(sentence) for sentence in sentences if sentence]
-    parts = [*told, md_table(*figure_rows(metrics))]
-    if known: parts += ['Beside it, on the same rows:', md_table(['Figure', *(baseline_heads[k] for k in ('model', *known))], [[name, *(percent(m[key]) for m in (metrics, *known.values()))] for key, (name, _) in headline_figures.items()])]
-    if trust(metrics): parts += [md(trust(metrics)), md_table(*coverage_rows(metrics['coverage']))]
-    if not metrics.get('per_label'): return '\n\n'.join(parts)
-    worst = sorted(metrics['per_label'], key=lambda d: (d['f1'], d['label']))[:15]
-    labels = md_table(['Label', 'Rows', 'Precision', 'Recall', 'F1'], [[d['label'], d['support'], percent(d['precision']), percent(d['recall']), percent(d['f1'])] for d in worst])
-    over = f'The {len(worst)} labels with the lowest F1, of {len(metrics["per_label"])}:' if len(worst) < len(metrics['per_label']) else 'Each label:'
-    return '\n\n'.join([*parts, over, labels, _confusion_md(metrics['confusion'])])
+    sentences = [verdict(metrics)] if metrics.rows else []
+    sentences += [sentence(metrics) for sentence in (unknown_labels, frequencies, compared, memory)]
+    parts = [*(md(sentence) for sentence in sentences if sentence), md_table(*figure_rows(metrics))]
+    if known := known_baselines(metrics):
+        rows = [[name, *(percent(getattr(figures, key)) for figures in (metrics, *known.values()))]
+                for key, (name, _) in headline_figures.items()]
+        heads = [baseline_heads[name] for name in ('model', *known)]
+        parts += ['The baselines, on the same rows:', md_table(['Figure', *heads], rows)]
+    if trust(metrics): parts.append(md(trust(metrics)))
+    if metrics.coverage: parts.append(md_table(*coverage_rows(metrics.coverage)))
+    if metrics.per_label: parts += [*_labels_md(metrics), _confusion_md(metrics.confusion)]
+    return '\n\n'.join(parts)
 
 # %% ../../nbs/54_report.cards.ipynb #bde1500a
 _plain_long = '''import torch
@@ -182,54 +212,86 @@ def classify(text):
 
 with torch.no_grad(): print(classify("Please pay by the end of the month.")[:3])'''
 
-def _model_use(facts:dict)->str:
-    "How to classify with the model, with and without libdocs."
-    name, ways = json.dumps(str(facts['repo'])), facts.get('hyperparameters') or {}
-    ours = f'from libdocs.classifiers.deberta import DebertaZeroShot\n\nclassifier = DebertaZeroShot({name})\nfor label, score in classifier.classify(["Please pay by the end of the month."])[0][:3]:\n    print(label, score)'
-    plain = f'from transformers import pipeline\n\nclassify = pipeline("text-classification", model={name}, top_k=3)\nprint(classify("Please pay by the end of the month.", truncation=True))'
-    if ways.get('long', 'head') != 'head': plain = _plain_long.format(name=name, **_long_parts(ways, facts.get('around') or [[], []]))
-    return f'{fenced(ours, "python")}\nor with transformers alone:\n\n{fenced(plain, "python")}'
+_ours = '''from libdocs import DebertaZeroShot
 
-def _long_parts(ways:dict, around:list)->dict:
+classifier = DebertaZeroShot({name})
+for label, score in classifier.classify(["Please pay by the end of the month."])[0][:3]:
+    print(label, score)'''
+
+_plain = '''from transformers import pipeline
+
+classify = pipeline("text-classification", model={name}, top_k=3)
+print(classify("Please pay by the end of the month.", truncation=True))'''
+
+def _model_use(record:TrainingRecord)->str:
+    "How to classify with the model, with and without libdocs."
+    name, reading = json.dumps(str(record.repo)), record.reading
+    plain = _plain.format(name=name)
+    if reading.long != 'head': plain = _plain_long.format(name=name, **_long_parts(reading, record.around))
+    return f'{fenced(_ours.format(name=name), "python")}\nor with transformers alone:\n\n{fenced(plain, "python")}'
+
+_head_and_tail = 'parts = [ids if len(ids) <= room else ids[:room // 4] + ids[len(ids) - room + room // 4:]]'
+_windows = '''step = room - min({overlap}, room // 2)
+    n = 1 + max(0, -(-(len(ids) - room) // step))
+    starts = torch.linspace(0, max(0, len(ids) - room), n, dtype=torch.float64).round().int().tolist()
+    parts = [ids[start:start + room] for start in starts]'''
+
+def _long_parts(reading:Reading, around:list)->dict:
     "The lines of the code that depend on how long texts are read."
-    if ways['long'] == 'head-tail': parts, pool = 'parts = [ids if len(ids) <= room else ids[:room // 4] + ids[len(ids) - room + room // 4:]]', 'mean(dim=0)'
-    else:
-        parts = (f'step = room - min({int(ways["overlap"])}, room // 2)\n    n = 1 + max(0, -(-(len(ids) - room) // step))\n'
-                 '    starts = torch.linspace(0, max(0, len(ids) - room), n, dtype=torch.float64).round().int().tolist()\n    parts = [ids[start:start + room] for start in starts]')
-        pool = 'mean(dim=0)' if ways['pool'] == 'mean' else 'amax(dim=0)'
-    return dict(parts=parts, pool=pool, around=f'{list(around[0])}, {list(around[1])}')
+    before_and_after = f'{list(around[0])}, {list(around[1])}'
+    if reading.long == 'head-tail': return dict(parts=_head_and_tail, pool='mean(dim=0)', around=before_and_after)
+    pool = 'mean(dim=0)' if reading.pool == 'mean' else 'amax(dim=0)'
+    return dict(parts=_windows.format(overlap=reading.overlap), pool=pool, around=before_and_after)
 
 # %% ../../nbs/54_report.cards.ipynb #9762cbd0
-def _chosen(facts:dict)->str:
+def _choices(record:TrainingRecord)->str:
     "What was chosen on validation rows, what the published model was trained on, and what its probabilities are about."
-    rows, checked, told = facts.get('rows') or {}, facts.get('validation'), []
-    if rows.get('train') and not checked: told += ['No rows were held out to choose by: the last epoch was taken, and the probabilities are not calibrated.']
-    if checked: told += [f'Epoch, temperature and thresholds were chosen on {rows["validation"]:,} validation rows.'] if rows.get('validation') else []
-    if facts.get('refit'): told += [f'Then the model was trained once more, on {facts["trained_rows"]:,} rows, the validation rows among them, with what was chosen before.']
-    if (checked or {}).get('at_bound'): told += ['The temperature is the most extreme one that is looked at: the probabilities are not to be trusted.']
-    if facts.get('probabilities_for') and checked: told += [f'The probabilities are for {facts["probabilities_for"]}.']
-    return f'\n\n{" ".join(told)}' if told else ''
+    rows, checked, sentences = record.rows, record.validation, []
+    if rows.train and not checked:
+        sentences.append('No rows were held out to choose by: the last epoch was taken, and the probabilities are not calibrated.')
+    if checked and rows.validation:
+        chosen_on = counted(rows.validation, 'validation row')
+        sentences.append(f'Epoch, temperature and confidence thresholds were chosen on {chosen_on}.')
+    if record.refit:
+        sentences.append(f'Then the model was trained once more, on {record.trained_rows:,} rows, the validation rows among '
+                         'them, with what was chosen before.')
+    if checked and checked.at_bound:
+        sentences.append('The temperature is the most extreme one that is tried: do not trust the probabilities.')
+    if checked and record.probabilities_for: sentences.append(f'The probabilities are for {record.probabilities_for}.')
+    return ' '.join(sentences)
 
 # %% ../../nbs/54_report.cards.ipynb #ef44b1fa
-_MODEL_LIMITS = '''
+_model_limits = '''
 - The figures are about the test split, which comes from the same source as the train split. Documents from elsewhere, or from later, may differ; this was not measured.
 - Every text gets one of the labels above, also a text that fits none of them. There is no answer "something else"; `classify(texts, min_confidence=...)` leaves the doubtful ones without an answer.
 - Nothing was done to find or remove unfair treatment of people or groups named in the texts.
 '''
 
+def _introduction(record:TrainingRecord)->str:
+    "What the model is and what it comes from."
+    what = f' with {counted(len(record.labels), "label")}' if record.labels else ''
+    sentences = [f'A text classifier{what}.']
+    if record.base_model == 'scratch': sentences.append('It was trained from scratch.')
+    elif record.base_model: sentences.append(f'It is {md(record.base_model)}, fine-tuned.')
+    commit = f', at commit {record.dataset_revision}' if record.dataset_revision else ''
+    if record.dataset: sentences.append(f'The training data is {md(record.dataset)}{commit}.')
+    return f'\n# {md(record.repo)}\n\n{" ".join(sentences)}\n'
+
+def _training(record:TrainingRecord)->str:
+    "The settings of the training, and what was chosen in it."
+    settings = record.hyperparameters | dict(max_length=record.max_length, seed=record.seed)
+    rows = [[name, str(value)] for name, value in settings.items() if value is not None or name in record.hyperparameters]
+    parts = [md_table(['Setting', 'Value'], rows)]
+    if record.truncated_share:
+        parts.append(f'{percent(record.truncated_share)} of the training texts were longer than the model reads; '
+                     f'{percent(record.lost_token_share or 0)} of all tokens were not read.')
+    return '\n\n'.join([*parts, _choices(record)]).rstrip()
+
 def model_card(
-    facts:dict,  # repo; and, as far as known: base_model, dataset, labels, metrics, baselines, hyperparameters, max_length, truncated_share, versions, seed
-)->str:          # README.md
+    record:TrainingRecord,  # repo; the rest as far as it is known
+    metrics:Metrics=None,   # of the published model; None: it has not been evaluated
+)->str:                     # README.md
     "The card of a model: what it does, how well, how it was made, and what was not measured."
-    base, labels = facts.get('base_model'), facts.get('labels') or []
-    origin = ' It was trained from scratch.' if base == 'scratch' else f' It is {md(base)}, fine-tuned.' if base else ''
-    commit = f', at commit {facts["dataset_revision"]}' if facts.get('dataset_revision') else ''
-    data = f' The training data is {md(facts["dataset"])}{commit}.' if facts.get('dataset') else ''
-    start = f'\n# {md(facts["repo"])}\n\nA text classifier{f" with {len(labels)} labels" if labels else ""}.{origin}{data}\n'
-    settings = dict(facts.get('hyperparameters') or {}) | {k: facts[k] for k in ('max_length', 'seed') if facts.get(k) is not None}
-    cut = facts.get('truncated_share')
-    note = f'\n\n{percent(cut)} of the training texts were longer than the model reads; {percent(facts.get("lost_token_share") or 0)} of all tokens were not read.' if cut else ''
-    return _model_head(facts) + start + _sections({
-        'Use': _model_use(facts), 'How good it is': _model_figures(facts), 'Labels': ', '.join(map(md, labels)),
-        'Training': md_table(['Setting', 'Value'], [[k, str(v)] for k, v in settings.items()]) + note + _chosen(facts),
-        'Limits': _MODEL_LIMITS.strip(), 'Versions': md_table(['Package', 'Version'], list((facts.get('versions') or {}).items()))})
+    return _model_head(record, metrics) + _introduction(record) + _sections({
+        'Use': _model_use(record), 'How good it is': _model_figures(metrics), 'Labels': ', '.join(map(md, record.labels)),
+        'Training': _training(record), 'Limits': _model_limits.strip(), 'Versions': _versions_table(record)})

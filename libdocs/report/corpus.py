@@ -12,24 +12,34 @@ from .. import __version__
 from ..core.options import option_name
 from ..core.markup import h, Html
 from ..utils.data_cleaner.clean_data_tfidf import differing
-from .sentences import percent, shorten
+from ..evaluation.record import Clashes, CorpusRecord
+from .sentences import counted, percent, shorten
 from .tables import facts_list, Figure, html_table, label_name, scrollable
 from .pages import html_page
 
 # %% ../../nbs/55_report.corpus.ipynb #ae39d9b4
-_reasons = dict(empty='no text', unlabelled='no label', exact_duplicate='exact copy', near_duplicate='near copy', label_conflict='label conflict', label_issue='label suspect',
-                filtered_label='filtered', rare_label='rare label', label_cap='over the cap')
+_reasons = dict(
+    empty='no text', unlabelled='no label', exact_duplicate='exact copy', near_duplicate='near copy',
+    label_conflict='label conflict', label_issue='label suspect', filtered_label='filtered', rare_label='rare label',
+    label_cap='over the cap')
 
-def _labels_section(labels:list, removed:pd.DataFrame, rejected:int=0)->Html:
+def _labels_section(record:CorpusRecord, removed:pd.DataFrame)->Html:
     "Rows of each label before, removed by reason, and after."
     counts = pd.crosstab(removed['label'], removed['reason'])
-    reasons = [r for r in _reasons if r in counts and r != 'unlabelled']  # a row without a label is in no row of the table
-    def row(d): return [d['label'], d['raw'], *(int(counts.at[d['label'], r]) if d['label'] in counts.index else 0 for r in reasons), d['train'], d['test']]
-    rows = [row(d) for d in sorted(labels, key=lambda d: (-d['raw'], d['label']))]
-    table = html_table(['Label', 'Read', *(_reasons[r] for r in reasons), 'Train', 'Test'], rows, 'Rows of each label')
-    sums = [h('li', f'{_reasons[r]}: {int(counts[r].sum()):,}') for r in _reasons if r in counts]
-    if rejected: sums.insert(0, h('li', f'could not be read: {rejected:,}'))
-    return h('section', h('h2', 'What became of each label'), h('p', 'Rows removed, by reason:', cls='soft') if sums else None, h('ul', sums) if sums else None, table, id='labels')
+    went = {reason: name for reason, name in _reasons.items() if reason in counts}
+    columns = [reason for reason in went if reason != 'unlabelled']  # a row without a label is in no row of the table
+    def row(d):
+        gone = [int(counts.at[d.label, reason]) if d.label in counts.index else 0 for reason in columns]
+        return [d.label, d.raw, *gone, d.train, d.test]
+    rows = [row(d) for d in sorted(record.labels, key=lambda d: (-d.raw, d.label))]
+    heads = ['Label', 'Read', *(went[reason] for reason in columns), 'Train', 'Test']
+    sums = {name: int(counts[reason].sum()) for reason, name in went.items()}
+    unread = record.removed_by_reason.get('rejected when read', 0)
+    if unread: sums = {'could not be read': unread} | sums
+    listed = h('ul', [h('li', f'{name}: {n:,}') for name, n in sums.items()])
+    removed_by = [h('p', 'Rows removed, by reason:', cls='soft'), listed] if sums else None
+    return h('section', h('h2', 'What became of each label'), removed_by, html_table(heads, rows, 'Rows of each label'),
+             id='labels')
 
 # %% ../../nbs/55_report.corpus.ipynb #9f20f53d
 _pair_kinds = dict(
@@ -39,13 +49,14 @@ _pair_kinds = dict(
                     f'The most frequent label of a text is kept, unless {option_name("conflicts")} says otherwise.'),
     label_clash=('Near copies with different labels', 'Stays', 'Stays too', ''))
 
-def _pairs_section(pairs:pd.DataFrame, threshold:float, clashes:dict)->Html:
+def _pairs_section(pairs:pd.DataFrame, threshold:float, clashes:Clashes)->Html:
     "The pairs of each kind, side by side."
     about = f'At the threshold {threshold:g}. Words in which the two differ are marked.'
     if not len(pairs): about = 'No text was removed as a near copy, and none stays beside one with another label.'
-    more = {'label_clash': _clashes_text(clashes)}
-    some = {kind: pairs[pairs['kind'] == kind] for kind in _pair_kinds}
-    tables = [_pairs_table(kind, rows, more.get(kind, '')) for kind, rows in some.items() if len(rows)]
+    tables = []
+    for kind in _pair_kinds:
+        rows = pairs[pairs['kind'] == kind]
+        if len(rows): tables.append(_pairs_table(kind, rows, _clashes_text(clashes) if kind == 'label_clash' else ''))
     return h('section', h('h2', 'Close calls'), h('p', about, cls='soft'), tables, id='pairs')
 
 def _pairs_table(kind:str, pairs:pd.DataFrame, more:str)->list:
@@ -58,55 +69,87 @@ def _pairs_table(kind:str, pairs:pd.DataFrame, more:str)->list:
     table = scrollable(h('table', head, h('tbody', rows), cls='pairs'), title)
     return [h('h3', title), h('p', about + more, cls='soft'), table]
 
-def _clashes_text(clashes:dict)->str:
+def _clashes_text(clashes:Clashes)->str:
     "How many rows stay beside a near copy with another label, and what to do."
-    often = '; '.join(f'{shorten(one, 60)} and {shorten(two, 60)} ({n:,})' for one, two, n in clashes['labels'][:3])
-    return (f'Rows that cleaning left beside an earlier near copy with another label: {clashes["rows"]:,}, most often {often}. '
+    often = '; '.join(f'{shorten(one, 60)} and {shorten(two, 60)} ({n:,})' for one, two, n in clashes.labels[:3])
+    return (f'Rows that cleaning left beside an earlier near copy with another label: {clashes.rows:,}, most often {often}. '
             'Here are the most similar ones. If the words in which they differ are what the labels are about, raise '
             'the threshold: near copies of one label that differ as little were removed. If they are not, correct the '
             'labels.')
 
 # %% ../../nbs/55_report.corpus.ipynb #636114a9
-def _issues_section(issues, dropped:bool, most:int=30)->list:
-    "Suspects, the labels that are confused, and the least typical rows."
-    found = issues.suspects
-    doubt = 'a label that two classifiers trained on the others would not give'
-    if not len(found): about = f'None of {issues.rows:,} training rows has {doubt}.'
-    else: about = (f'{len(found):,} of {issues.rows:,} training rows ({percent(len(found) / issues.rows)}) have {doubt}: {issues.summary}. '
-                   'How many are wrong is estimated from how often the two classifiers differ. Where people err on what is hard to tell, fewer of the likely ones may be wrong, and more of the possible ones. '
-                   + ('The likely ones were dropped.' if dropped else
-                      f'They are all still there: read them, fix the source, or drop the likely ones with {option_name("label_issues", "drop")}.'))
-    if issues.unjudged: about += f' {len(issues.unjudged)} labels have too few rows to be judged.'
-    suspects = [[r.label, str(r.suggested), r.level, r.probability_wrong, r.text] for r in found.head(most).itertuples()]
-    confused = [[r.label, str(r.suggested), int(r.rows), Figure(f'{r.wrong:.1f}')] for r in issues.confused.head(12).itertuples()]
-    typical = [[r.label, r.similarity, r.text] for r in issues.outliers.head(12).itertuples()]
-    return [h('section', h('h2', 'Labels that may be wrong'), h('p', about, cls='soft'),
-              html_table(['Label', 'Suggested', 'Level', 'Classifier estimate', 'Text'], suspects, 'Suspects') if suspects else None,
-              [h('h3', 'Labels most often in doubt'),
-               html_table(['Label', 'Suggested', 'Rows', 'Expected wrong'], confused, 'Confused labels')] if confused else None, id='issues'),
-            h('section', h('h2', 'Least like their own label'), h('p', 'Cosine to the mean of the label. An outlier need not be wrong; nothing is removed for it.', cls='soft'),
-              html_table(['Label', 'Cosine', 'Text'], typical, 'Outliers'), id='outliers') if typical else None]
+_doubt = 'a label that two classifiers trained on the others would not give'
+
+def _about_suspects(issues, dropped:bool)->str:
+    "How many labels are in doubt, what that means, and what to do."
+    suspects = issues.suspects
+    about = f'None of {counted(issues.rows, "training row")} has {_doubt}.'
+    if len(suspects):
+        way_out = ('The likely ones were dropped.' if dropped else
+                   'They are all still there: read them, fix the source, or drop the likely ones with '
+                   f'{option_name("label_issues", "drop")}.')
+        share = percent(len(suspects) / issues.rows)
+        about = (f'{len(suspects):,} of {counted(issues.rows, "training row")} ({share}) have {_doubt}: {issues.summary}. '
+                 'How many are wrong is estimated from how often the two classifiers differ. Where people err on '
+                 'hard cases, fewer of the likely ones may be wrong, and more of the possible ones. ' + way_out)
+    few = len(issues.unjudged)
+    if few: about += f' {counted(few, "label")} {"has" if few == 1 else "have"} too few rows to be judged.'
+    return about
+
+def _suspects_section(issues, dropped:bool, most:int)->Html:
+    "Suspects, and the labels that are confused."
+    suspects = [[r.label, str(r.suggested), r.level, r.probability_wrong, r.text] for r in issues.suspects.head(most).itertuples()]
+    confused = [[r.label, str(r.suggested), int(r.rows), Figure(f'{r.wrong:.1f}')]
+                for r in issues.confused.head(12).itertuples()]
+    tables = []
+    if suspects:
+        heads = ['Label', 'Suggested', 'Level', 'Classifier estimate', 'Text']
+        tables.append(html_table(heads, suspects, 'Suspects'))
+    if confused:
+        heads = ['Label', 'Suggested', 'Rows', 'Expected wrong']
+        tables += [h('h3', 'Labels most often in doubt'), html_table(heads, confused, 'Confused labels')]
+    about = h('p', _about_suspects(issues, dropped), cls='soft')
+    return h('section', h('h2', 'Labels that may be wrong'), about, tables, id='issues')
+
+def _outliers_section(issues)->Html|None:
+    "The least typical rows; None if there are none."
+    rows = [[r.label, r.similarity, r.text] for r in issues.outliers.head(12).itertuples()]
+    if not rows: return None
+    about = 'Cosine to the mean of the label. An outlier need not be wrong; nothing is removed for it.'
+    return h('section', h('h2', 'Least like their own label'), h('p', about, cls='soft'),
+             html_table(['Label', 'Cosine', 'Text'], rows, 'Outliers'), id='outliers')
 
 # %% ../../nbs/55_report.corpus.ipynb #b892d4f6
-_css = '<style>table.pairs td.side{width:48%;vertical-align:top;overflow-wrap:anywhere}mark{background:rgb(var(--miss)/.25);color:inherit;border-radius:.15em}</style>'
+def _lead(record:CorpusRecord)->str:
+    "How many rows there were and are."
+    rows = dict(record.counts)
+    filtered = ''
+    if rows['normalized'] != rows['cleaned']:
+        filtered = f', {rows["normalized"]:,} after dropping rare labels and rows over the cap'
+    return (f'{rows["read"]:,} rows were read, {rows["cleaned"]:,} are left after cleaning{filtered}: {rows["train"]:,} to '
+            f'train on, {rows["test"]:,} to test on. No text of the test split has a copy in the train split at the '
+            'threshold that was used.')
 
 def corpus_html(
-    facts:dict,            # of the dataset card: counts, labels, options, seed, versions, clashes
+    record:CorpusRecord,
     removed:pd.DataFrame,  # columns label, reason
     pairs:pd.DataFrame,    # to show: kind (of `_pair_kinds`), score, label, text, matched_label, matched_text
     issues=None,           # `LabelIssues` of the train split, or None
 )->str:                    # one HTML file that loads nothing
-    "What was done to a corpus and what to look at, as one self-contained page."
-    rows, name = dict(facts['counts']), str(facts['repo'])
-    filtered = f', {rows["normalized"]:,} after dropping rare labels and rows over the cap' if rows['normalized'] != rows['cleaned'] else ''
-    lead = (f'{rows["read"]:,} rows were read, {rows["cleaned"]:,} are left after cleaning{filtered}: {rows["train"]:,} to train on, {rows["test"]:,} to test on. '
-            'No text of the test split has a copy in the train split at the threshold that was used.')
-    dropped = (facts.get('options') or {}).get('label_issues') == 'drop'
-    links = dict(labels='Labels', pairs='Close calls', **(dict(issues='Labels in doubt', outliers='Outliers') if issues is not None else {}), facts='Facts')
-    nav = h('nav', [h('a', text, href=f'#{key}') for key, text in links.items()], aria_label='Sections')
-    header = h('header', h('p', 'What was done to a corpus', cls='kicker'), h('h1', h('bdi', shorten(name, 120))), h('p', lead, cls='lead'), nav)
-    told = {k: facts[k] for k in ('seed', 'options', 'sha256', 'versions') if facts.get(k)}
-    sections = [_labels_section(facts['labels'], removed, (facts.get('removed_by_reason') or {}).get('rejected when read', 0)), _pairs_section(pairs, facts['options']['threshold'], facts['clashes']),
-                *(_issues_section(issues, dropped) if issues is not None else []), h('section', h('h2', 'Facts'), facts_list(told), id='facts')]
-    footer = h('footer', f'Made with libdocs {__version__}. This page is one file, loads nothing, and quotes documents: it stays on this machine.')
-    return html_page(f'{shorten(name, 80)}: corpus', [Html(_css), h('main', header, sections), footer])
+    "What was done to a corpus and what to examine, as one self-contained page."
+    name, options = str(record.repo), record.options
+    sections = {'Labels': _labels_section(record, removed),
+                'Close calls': _pairs_section(pairs, options['threshold'], record.clashes)}
+    if issues is not None:
+        sections['Labels in doubt'] = _suspects_section(issues, options.get('label_issues') == 'drop', 30)
+        sections['Outliers'] = _outliers_section(issues)
+    facts = dict(seed=record.seed, options=options, sha256=record.sha256, versions=record.versions)
+    facts = {key: value for key, value in facts.items() if value}
+    sections['Facts'] = h('section', h('h2', 'Facts'), facts_list(facts), id='facts')
+    ids = {'Close calls': 'pairs', 'Labels in doubt': 'issues'}
+    links = [h('a', link, href='#' + ids.get(link, link.lower())) for link, section in sections.items() if section]
+    header = h('header', h('p', 'What was done to a corpus', cls='kicker'), h('h1', h('bdi', shorten(name, 120))),
+               h('p', _lead(record), cls='lead'), h('nav', links, aria_label='Sections'))
+    footer = h('footer', f'Made with libdocs {__version__}. This page is one file, loads nothing, and quotes documents: '
+                         'it stays on this machine.')
+    return html_page(f'{shorten(name, 80)}: corpus', [h('main', header, list(sections.values())), footer])

@@ -9,13 +9,15 @@ __all__ = ['label_name', 'scrollable', 'Figure', 'html_table', 'sortable_heads',
 import math, re
 
 from ..core.markup import h, Html
+from ..evaluation.metrics import Confusion
 from .sentences import percent, shorten
 
 # %% ../../nbs/51_report.tables.ipynb #2aabfd5e
 def label_name(label, length:int=48)->Html:
-    "A label, isolated so that its direction of writing cannot spill over; the whole of it as a tooltip if shortened."
+    "A label, isolated so that its direction of writing cannot spill over; the complete one is a tooltip if it is shortened."
     short = shorten(str(label), length)
-    parts = [[part, h('wbr')] if part in '_/.-' or len(part) == 16 else part for part in re.findall(r'[^_/.\-\s]{1,16}|[_/.\-\s]', short)]
+    words = re.findall(r'[^_/.\-\s]{1,16}|[_/.\-\s]', short)
+    parts = [[word, h('wbr')] if word in '_/.-' or len(word) == 16 else word for word in words]
     return h('bdi', parts, title=label if short != label else None)
 
 # %% ../../nbs/51_report.tables.ipynb #458c4598
@@ -28,17 +30,22 @@ class Figure(str): "A number that is written out already."
 def _cell(value)->Html:
     "A number, a label or a text as a cell."
     if isinstance(value, (int, float)): value = Figure(f'{value:,}' if isinstance(value, int) else f'{value:.3f}')
-    return h('td', value, cls='n') if isinstance(value, Figure) else h('td', label_name(value, 300), cls='name' if len(value) <= 48 else None)
+    if isinstance(value, Figure): return h('td', value, cls='n')
+    return h('td', label_name(value, 300), cls='name' if len(value) <= 48 else None)
 
 def html_table(heads:list, rows:list, about:str)->Html:
     "A table in a frame; the first column is a label."
     body = [h('tr', h('th', label_name(first), scope='row'), [_cell(v) for v in rest]) for first, *rest in rows]
-    numbers = [isinstance(value, (int, float, Figure)) for value in rows[0]] if rows else [False] * len(heads)
-    return scrollable(h('table', h('thead', h('tr', [h('th', text, scope='col', cls='n' if n else None) for text, n in zip(heads, numbers)])), h('tbody', body)), about)
+    first_row = rows[0] if rows else [''] * len(heads)
+    kinds = ['n' if isinstance(value, (int, float, Figure)) else None for value in first_row]
+    head = h('tr', [h('th', text, scope='col', cls=kind) for text, kind in zip(heads, kinds)])
+    return scrollable(h('table', h('thead', head), h('tbody', body)), about)
 
 def sortable_heads(heads:list)->Html:
     "A head of buttons; the second column is sorted when the page opens."
-    def cell(i, text): return h('th', h('button', text, type='button'), scope='col', cls='n' if 0 < i < len(heads) - 1 else None, aria_sort='ascending' if i == 1 else None)
+    def cell(i, text):
+        kind, sorted_by = 'n' if 0 < i < len(heads) - 1 else None, 'ascending' if i == 1 else None
+        return h('th', h('button', text, type='button'), scope='col', cls=kind, aria_sort=sorted_by)
     return h('thead', h('tr', [cell(i, text) for i, text in enumerate(heads)]))
 
 # %% ../../nbs/51_report.tables.ipynb #5db0d85f
@@ -47,36 +54,51 @@ def _matrix_cell(truth:str, guess:str, n:int, total:int, with_share:bool)->Html:
     if not n: return h('td')
     share, kind = n/total, 'hit' if truth == guess else 'miss'
     shade = .1 + .45*math.sqrt(2*share) if share < .5 else .88 + .12*share
-    return h('td', f'{n:,}', h('small', percent(share)) if with_share else None, cls=f'{kind} deep' if shade > .6 else kind, style=f'--p:{shade:.2f}',
-             title=f'{shorten(truth, 80)} → {shorten(guess, 80)}: {n} of {total}')
+    title = f'{shorten(truth, 80)} → {shorten(guess, 80)}: {n:,} of {total:,}'
+    return h('td', f'{n:,}', h('small', percent(share)) if with_share else None, title=title,
+             cls=f'{kind} deep' if shade > .6 else kind, style=f'--p:{shade:.2f}')
 
-# %% ../../nbs/51_report.tables.ipynb #c1e238c7
-def confusion_table(confusion:dict)->Html:
+def confusion_table(confusion:Confusion)->Html:
     "The confusion matrix as a shaded table."
-    labels, counts = confusion['labels'], confusion['counts']
+    labels = confusion.labels
     few = len(labels) <= 4
+    def line(name, counts):
+        cells = [_matrix_cell(name, guess, n, sum(counts), few) for guess, n in zip(labels, counts)]
+        return h('tr', h('th', label_name(name, 28), scope='row'), cells)
     head = [h('th', label_name(name, 28), scope='col', cls='col') for name in labels]
-    body = [h('tr', h('th', label_name(name, 28), scope='row'), [_matrix_cell(name, guess, n, sum(row), few) for guess, n in zip(labels, row)]) for name, row in zip(labels, counts)]
-    table = h('table', h('thead', h('tr', h('th', 'truth ↓  answer →', cls='corner'), head)), h('tbody', body), cls='matrix' if few else 'matrix tall')
+    top = h('thead', h('tr', h('th', 'truth ↓  answer →', cls='corner'), head))
+    body = h('tbody', [line(name, counts) for name, counts in zip(labels, confusion.counts)])
+    table = h('table', top, body, cls='matrix' if few else 'matrix tall')
     return h('div', table, cls='frame', tabindex=0, role='region', aria_label='Confusion matrix')
 
 # %% ../../nbs/51_report.tables.ipynb #12067644
-_FACTS = dict(model='Model', model_revision='Commit of the model', base_model='Base model', base_revision='Commit of the base model', dataset='Data set',
-              dataset_revision='Commit of the data set', rows='Rows', seed='Seed', truncated_share='Texts cut at the maximum length',
-              max_length='Maximum length in tokens', seconds='Seconds', hyperparameters='Hyperparameters', versions='Versions', device='Device', dtype='Precision',
-              schema_hash='Hash of the labels', probabilities_for='Label frequencies of the probabilities', parameters='Parameters',
-              steps='Steps', planned_steps='Planned steps', trained_rows='Rows of the final training', lost_token_share='Tokens not read',
-              test_truncated_share='Test texts cut', evaluation_seconds='Seconds of the evaluation', options='Options', sha256='SHA-256')
-_COUNTS = {'rows', 'train', 'validation', 'test', 'trained_rows', 'parameters', 'steps', 'planned_steps'}
+_fact_names = dict(
+    model='Model', model_revision='Commit of the model', base_model='Base model',
+    base_revision='Commit of the base model', dataset='Dataset', dataset_revision='Commit of the dataset',
+    test_data='Test data', rows='Rows', downsample='Share of the test rows', seed='Seed', device='Device', dtype='Precision',
+    max_length='Maximum length in tokens', truncated_share='Texts cut at the maximum length',
+    lost_token_share='Tokens not read', test_truncated_share='Test texts cut', hyperparameters='Hyperparameters',
+    parameters='Parameters', steps='Steps', planned_steps='Planned steps', refit='Trained on all rows at the end',
+    trained_rows='Rows of the final training', probabilities_for='Label frequencies of the probabilities',
+    schema_hash='Hash of the labels', seconds='Seconds', evaluation_seconds='Seconds of the evaluation',
+    versions='Versions', options='Options', sha256='SHA-256')
+_counts = {'rows', 'train', 'validation', 'test', 'trained_rows', 'parameters', 'steps', 'planned_steps'}
+
+def _listed(values)->str:
+    "The first fifty of some values."
+    more = f' and {len(values) - 50} more' if len(values) > 50 else ''
+    return ', '.join(map(str, values[:50])) + more
 
 def _fact(key:str, value):
     "A value as text or element."
+    if value is None: return '–'
     if isinstance(value, dict): return facts_list(value) if value else '–'
-    if isinstance(value, (list, tuple)): return ', '.join(map(str, value[:50])) + (f' and {len(value) - 50} more' if len(value) > 50 else '')
+    if isinstance(value, (list, tuple)): return _listed(value)
     if isinstance(value, bool): return 'yes' if value else 'no'
     if isinstance(value, float): return percent(value) if key.endswith('_share') else f'{value:.4g}'
-    return '–' if value is None else f'{value:,}' if isinstance(value, int) and key in _COUNTS else str(value)
+    return f'{value:,}' if isinstance(value, int) and key in _counts else str(value)
 
 def facts_list(facts:dict)->Html:
     "A dictionary as a list of names and values."
-    return h('dl', [[h('dt', _FACTS.get(key, str(key))), h('dd', _fact(str(key), value))] for key, value in facts.items()], cls='facts')
+    entries = [[h('dt', _fact_names.get(key, str(key))), h('dd', _fact(str(key), value))] for key, value in facts.items()]
+    return h('dl', entries, cls='facts')
