@@ -20,7 +20,7 @@ import pandas as pd
 from ..core.errors import InputError
 from ..core.options import option_name
 from ..core.versions import versions
-from ..core.files import atomic_writer, file_sha256
+from ..core.files import atomic_writer, file_sha256, write_json
 from ..core.settings import PreparationOptions
 from ..core.records import base_id, iter_records, to_json_line, unique_ids, write_jsonl
 from ..core.labels import merge_variants, warn_of_list_like, warn_of_variants
@@ -31,6 +31,7 @@ from ..utils.data_cleaner.clean_data_tfidf import warn_of_losses, warn_of_missin
 from ..utils.data_cleaner.label_issues import label_issues, LabelIssues, to_drop
 from ..utils.training.training import best_min_label_count, check_filter, checked_split, csv_writer
 from ..utils.training.training import frequencies_file, guarded, label_frequencies, normalize
+from ..evaluation.record import CorpusRecord
 from ..report.cards import dataset_card
 from ..report.corpus import corpus_html
 
@@ -291,12 +292,10 @@ def write_stage(
         sums = {name: file_sha256(folder/name) for name in ('train.csv', 'test.csv')}
         counted = _count_rows(corpus, ledger, read.facts['rejected'], options.natural_test)
         facts = stated | counted | dict(sha256=sums, clashes=cleaned.facts['clashes'])
-        found = issues_of(issues) if issues else None
-        _write_lists(paths, read, cleaned, corpus, ledger, found, facts)
-        frequencies = _as_written(facts['frequencies'], options.csv_safe)
-        text = json.dumps(frequencies, ensure_ascii=False, indent=1)
-        (folder/frequencies_file).write_text(text, encoding='utf-8')
-        (folder/'README.md').write_text(dataset_card(facts), encoding='utf-8')
+        record, found = CorpusRecord.from_json(facts), issues_of(issues) if issues else None
+        _write_lists(paths, read, cleaned, corpus, ledger, found, record)
+        write_json(folder/frequencies_file, _as_written(facts['frequencies'], options.csv_safe))
+        (folder/'README.md').write_text(dataset_card(record), encoding='utf-8')
         return facts
     after = [stage for stage in (read, cleaned, decided, issues) if stage]
     files = {kind: os.fspath(path) for kind, path in paths.items()}
@@ -319,7 +318,9 @@ def _write_rows(corpus:Corpus, ledger:pd.DataFrame, paths:dict, folder:Path, csv
                 record = audited(record, reason=fate.reason, score=fate.score, matched_id=matched, cluster=cluster)
             lines[fate.part or 'removed'].write(to_json_line(record) + '\n')
 
-def _write_lists(paths:dict, read:Stage, cleaned:Stage, corpus:Corpus, ledger:pd.DataFrame, issues, facts:dict):
+def _write_lists(
+    paths:dict, read:Stage, cleaned:Stage, corpus:Corpus, ledger:pd.DataFrame, issues:LabelIssues|None, record:CorpusRecord
+):
     "The rejected rows, the rows whose label may be wrong, and the report."
     if 'rejected' in paths:
         with atomic_writer(paths['rejected'], 'wb') as file: file.write((read.folder/'rejected.jsonl').read_bytes())
@@ -329,7 +330,7 @@ def _write_lists(paths:dict, read:Stage, cleaned:Stage, corpus:Corpus, ledger:pd
     gone = ledger['reason'] != ''
     removed = pd.DataFrame(dict(label=corpus.table['label'][gone], reason=ledger['reason'][gone]))
     pairs = pd.read_parquet(cleaned.folder/'pairs.parquet')
-    with atomic_writer(paths['report']) as file: file.write(corpus_html(facts, removed, pairs, issues))
+    with atomic_writer(paths['report']) as file: file.write(corpus_html(record, removed, pairs, issues))
 
 def _as_written(frequencies:dict, csv_safe:bool)->dict:
     "Label frequencies with the labels as they are in the CSV."
