@@ -149,10 +149,17 @@ def arguments(node, obj=None) -> str:
     return f'({ast.unparse(args)})'
 
 
+def default_of(field: ast.AnnAssign) -> str:
+    "The default of a field, with an equals sign; of an option it is what `option` is given first."
+    value = field.value
+    if isinstance(value, ast.Call) and getattr(value.func, 'id', '') == 'option':
+        value = value.args[0] if value.args else None
+    return f' = {ast.unparse(value)}' if value else ''
+
+
 def fields(node: ast.ClassDef) -> str | None:
     "What a dataclass or named tuple is made from, as the arguments of a call."
-    parts = [ast.unparse(n.target) + f': {ast.unparse(n.annotation)}'
-             + (f' = {ast.unparse(n.value)}' if n.value else '')
+    parts = [ast.unparse(n.target) + f': {ast.unparse(n.annotation)}' + default_of(n)
              for n in node.body if isinstance(n, ast.AnnAssign) and 'ClassVar' not in ast.unparse(n.annotation)]
     return f'({", ".join(parts)})' if parts else None
 
@@ -160,8 +167,11 @@ def fields(node: ast.ClassDef) -> str | None:
 def parameters(obj, symbols: dict) -> list:
     "The documented parameters and the return value, as a field list."
     from fastcore.docments import docments
-    from libdocs.core.options import option_help
+    from libdocs.core.options import option_help, Options, parameter_help
     comments = docments(inspect.unwrap(obj))
+    if inspect.isclass(obj) and issubclass(obj, Options):
+        own = vars(obj).get('__annotations__', {})
+        comments |= {name: parameter_help(obj.__dataclass_fields__[name]) for name in own}
     if hasattr(obj, 'options'):
         meanings = comments | option_help(obj)
         comments = {name: meanings[name] for name in (*inspect.signature(obj).parameters, 'return')}

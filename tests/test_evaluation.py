@@ -136,8 +136,8 @@ def test_the_test_split_chooses_nothing(noisy):
     """A validation split is held out of train; history and thresholds are its, and the figures called test are
     the test split's."""
     assert noisy.record['rows'] == dict(train=500, validation=100, test=150)
-    assert noisy.record['refit'], 'a small model is trained once more, on the rows too that were held out'
-    assert noisy.record['trained_rows'] == 600, 'a small model is trained once more, on the rows too that were held out'
+    assert noisy.record['refit'], 'a small model is trained once more'
+    assert noisy.record['trained_rows'] == 600, 'the rows that were held out are trained on too'
     assert noisy.metrics['rows'] == 150
     assert noisy.metrics['coverage']['chosen_on'] == 'validation'
     assert noisy.record['evaluation']['top_1'] == pytest.approx(noisy.metrics['top_1'])
