@@ -178,7 +178,7 @@ CLASSIFIER = [
     train('dataset without a test split', ['--input-hf-dataset', './part'], "./part: no split 'test'.*train", files={'part/train.csv': SPLITS['ds/train.csv']}, own=True),
     train('dataset without a train split', ['--input-hf-dataset', './part'], "./part: no split 'train'.*test", files={'part/test.csv': SPLITS['ds/test.csv']}),
     train('dataset without files', ['--input-hf-dataset', './part'], './part.*no data files', files={'part/README.md': b'# x\n'}),
-    train('a test label that train lacks', [], r"./ds: the test split has labels that the train split lacks: 'memo' \(1 rows\)", ds={'test.csv': bad_label}, own=True),
+    train('a test label that train lacks', [], r"./ds: the test split has labels that the train split lacks: 'memo' \(1 row\)\. Add training rows for them, or filter them out", ds={'test.csv': bad_label}, own=True),
     train('one label only in train', [], "only one label \\('invoice'\\)", ds={'train.csv': one_label, 'test.csv': one_label}),
     train('no text column', [], "./ds: the train split has no column 'text'", ds={f'{name}.csv': SPLITS[f'ds/{name}.csv'].replace(b'"text"', b'"body"', 1) for name in ('train', 'test')}),
     train('null label', ['--input-hf-dataset', './typed'], './typed: the train split: row 2: label is missing', files=typed(dict(text='a', label='b'), dict(text='c', label=None))),
