@@ -81,5 +81,6 @@ def measure_baselines(
     "The figures of every baseline, each compared with the model."
     def baseline(name, o):
         label = o.names[o.first[0]] if name == 'majority' else None
-        return Baseline(**vars(measured(o, groups, natural)), mcnemar=mcnemar(model.right, o.right, groups), label=label)
+        test = mcnemar(model.right, o.right, groups)
+        return Baseline(**vars(measured(o, groups, natural)), mcnemar=test, label=label)
     return Baselines(**{name: baseline(name, o) for name, o in baselines.items() if o})

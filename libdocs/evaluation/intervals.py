@@ -152,7 +152,7 @@ def _of_share(value:float, middle:float, error:float, at_most:float, without_err
     return Interval(min(low, value), max(high, value))
 
 def _widening(pseudo:np.ndarray, weighted:bool)->float:
-    "Student's quantile over the normal one, for as many rows as make up most of a loss (with weights: and its variance)."
+    "Student's quantile over the normal one, for the rows that make up most of a loss (with weights: and its variance)."
     from scipy.stats import t
     def share(parts): return (parts**2).sum() / parts.sum()**2
     shares = [share(pseudo)]

@@ -65,11 +65,12 @@ class Outcomes(NamedTuple):
     @property
     def scored(self)->np.ndarray: return ~np.isnan(self.chances[:, 1])  # (n,) bool: whether the truth has a probability
 
-    def only(self, rows:np.ndarray): return Outcomes(self.names, *(column[rows] for column in self[1:]))  # some of the rows
+    def only(self, rows:np.ndarray):  # some of the rows
+        return Outcomes(self.names, *(column[rows] for column in self[1:]))
 
 # %% ../../nbs/30_evaluation.outcomes.ipynb #3b78a51e
 def outcomes_of(
-    rows:Iterable,  # (label, labels predicted, best first: at least three or all there are, three `probability_facts`) of each row
+    rows:Iterable,  # (label, predictions, best first: at least three or all, three `probability_facts`) of each row
 )->Outcomes:
     "What rows that come one by one add up to; raises `InputError` without rows or predictions."
     ids, places, chances = {}, array('q'), array('d')
@@ -92,11 +93,14 @@ def outcomes(
     chances=None,      # (n, 3) `probability_facts`, or None
 )->Outcomes:
     "What lists add up to; raises `InputError` as `outcomes_of` does."
-    if len(labels) != len(predictions): raise InputError(f'{len(labels)} labels but {len(predictions)} lists of predictions')
+    if len(labels) != len(predictions):
+        raise InputError(f'{len(labels)} labels but {len(predictions)} lists of predictions')
     return outcomes_of(zip(labels, predictions, repeat((math.nan,) * 3) if chances is None else chances))
 
 # %% ../../nbs/30_evaluation.outcomes.ipynb #ecbca033
-top_figures, label_means, loss_figures = ('top_1', 'top_2', 'top_3'), ('macro_f1', 'weighted_f1', 'balanced_accuracy'), ('log_loss', 'brier')
+top_figures = ('top_1', 'top_2', 'top_3')
+label_means = ('macro_f1', 'weighted_f1', 'balanced_accuracy')
+loss_figures = ('log_loss', 'brier')
 per_label_means = ('macro_f1', 'balanced_accuracy')  # in which every label counts alike, whatever its rows weigh
 headline = (*top_figures, *label_means, *loss_figures, 'ece')
 _least_chance = 1e-15  # of a truth, for the log-loss
@@ -109,9 +113,10 @@ def figures(
     "The headline figures."
     w = np.ones(len(o.truth)) if weights is None else np.asarray(weights, np.float64)
     means = row_values(o)
-    found = dict(zip(means, w @ np.stack(list(means.values()), axis=1) / w.sum())) | dict(zip(label_means, label_figures(*label_counts(o, w))))
-    if o.probable: found['ece'] = _calibration_error(o, w)
-    return {k: float(found[k]) if k in found else None for k in headline}
+    values = dict(zip(means, w @ np.stack(list(means.values()), axis=1) / w.sum()))
+    values |= dict(zip(label_means, label_figures(*label_counts(o, w))))
+    if o.probable: values['ece'] = _calibration_error(o, w)
+    return {k: float(values[k]) if k in values else None for k in headline}
 
 # %% ../../nbs/30_evaluation.outcomes.ipynb #6d4c8a7b
 def row_values(o:Outcomes)->dict:
@@ -131,7 +136,8 @@ def label_figures(hits:np.ndarray, rows:np.ndarray, answers:np.ndarray)->np.ndar
     occur, there = rows > 1e-9, rows + answers > 1e-9
     f1 = np.divide(2 * hits, rows + answers, out=np.zeros_like(hits, float), where=there)
     recall = np.divide(hits, rows, out=np.zeros_like(hits, float), where=occur)
-    return np.stack([f1.sum(-1) / there.sum(-1), (f1 * rows).sum(-1) / rows.sum(-1), recall.sum(-1) / occur.sum(-1)], axis=-1)
+    macro, weighted = f1.sum(-1) / there.sum(-1), (f1 * rows).sum(-1) / rows.sum(-1)
+    return np.stack([macro, weighted, recall.sum(-1) / occur.sum(-1)], axis=-1)
 
 def binned(o:Outcomes, bins:int)->np.ndarray:
     "(n,) the bin of each row by the probability of its answer, from 0."

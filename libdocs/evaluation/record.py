@@ -81,8 +81,7 @@ class TrainingPlan(Typed):
     @property
     def reading(self)->Reading:
         "How texts longer than the model's input are read."
-        known = {name: self.hyperparameters[name] for name in ('long', 'overlap', 'pool') if name in self.hyperparameters}
-        return Reading(**known)
+        return Reading(**{k: v for k, v in self.hyperparameters.items() if k in ('long', 'overlap', 'pool')})
 
 # %% ../../nbs/35_evaluation.record.ipynb #8846d946
 @dataclass(frozen=True, kw_only=True)

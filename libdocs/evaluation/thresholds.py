@@ -36,7 +36,8 @@ def calibration(
     def measured(b):
         inside = of_row == b
         confidence, accuracy = float(o.chances[inside, 0].mean()), float(o.right[inside].mean())
-        return CalibrationBin(low=b/bins, high=(b + 1)/bins, rows=int(inside.sum()), confidence=confidence, accuracy=accuracy)
+        return CalibrationBin(low=b/bins, high=(b + 1)/bins, rows=int(inside.sum()),
+                              confidence=confidence, accuracy=accuracy)
     return [measured(b) for b in np.unique(of_row).tolist()]
 
 # %% ../../nbs/32_evaluation.thresholds.ipynb #fdafe4d5
@@ -117,6 +118,7 @@ def _steps(ends:np.ndarray, rows:np.ndarray, start:float)->list:
 @dataclass(frozen=True, kw_only=True)
 class Answered(Threshold):
     "A threshold, and what is answered at it."
+    first = ('accuracy', 'min_confidence', 'needed', 'reason')
     answered: float = None  # share of the rows
     rows: int = None        # that are answered
     right: float = None     # share of these that are right

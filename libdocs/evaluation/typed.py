@@ -21,7 +21,8 @@ class Typed:
         "Plain values, in the order of the file."
         names = [*self.first, *(field.name for field in fields(self) if field.name not in self.first)]
         values = {name: getattr(self, name) for name in names}
-        return {name: _to_plain(value) for name, value in values.items() if value is not None or name not in self.optional}
+        written = {name: value for name, value in values.items() if value is not None or name not in self.optional}
+        return {name: _to_plain(value) for name, value in written.items()}
 
     @classmethod
     def from_json(cls, values:dict):

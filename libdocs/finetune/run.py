@@ -26,7 +26,7 @@ from ..core.records import make_ids, require_text, to_json_line, write_jsonl
 from ..core.runs import take_lock
 from ..utils.data_cleaner.tfidf import cluster_texts
 from ..utils.data_cleaner.leakage import leakage
-from ..evaluation.outcomes import correct_at, outcomes, Outcomes, outcomes_of, probability_facts
+from ..evaluation.outcomes import correct_at, Outcomes, outcomes, outcomes_of, probability_facts
 from ..evaluation.thresholds import confidence_thresholds, coverage, Threshold
 from ..evaluation.metrics import Coverage, evaluate, Evaluated, LeakageFigures, measured, Metrics, TrainedOn
 from ..evaluation.metrics import UnknownLabels
@@ -138,7 +138,7 @@ def _count_done(
     path:Path,          # the results file
     rows:pd.DataFrame,  # id, text, label
     batch_size:int,     # rows that are classified together
-)->np.ndarray:          # (4,) rows that are done, a prefix of `rows` in complete batches; of these right among 1, 2 and 3
+)->np.ndarray:          # (4,) rows that are done, a prefix of `rows` in complete batches; right among 1, 2 and 3
     "What an interrupted run left; a batch in which something is torn or does not fit is cut off with all that follows."
     done, size, complete, complete_size = np.zeros(4, int), 0, np.zeros(4, int), 0
     if not path.exists(): return done
@@ -162,7 +162,8 @@ def _resume(path:Path, identity:dict, rows:pd.DataFrame, batch_size:int)->np.nda
     except (OSError, ValueError): same = False
     if path.exists() and not same:
         os.replace(path, path.with_name(path.name + '.previous'))
-        log.warning('%s holds results of another model, precision or test set; they are now in %s.previous', path, path.name)
+        log.warning('%s holds results of another model, precision or test set; they are now in %s.previous',
+                    path, path.name)
     write_json(beside, identity)
     return _count_done(path, rows, batch_size)
 
@@ -318,10 +319,10 @@ def run(
     _check_labels(known, rows['label'])
     check_outputs(files)
     with results_held(files.predictions):
-        o = classified(zero_shot_model, rows, files.predictions, batch_size, labels)
-        if base_model: log.info('evaluating %r, the base model, on the same rows', base_model)
-        names = sorted(set(known or rows['label']))
-        zero_shot = classified(base_model, rows, files.zero_shot, batch_size, names) if base_model else None
+        o, zero_shot = classified(zero_shot_model, rows, files.predictions, batch_size, labels), None
+        if base_model:
+            log.info('evaluating %r, the base model, on the same rows', base_model)
+            zero_shot = classified(base_model, rows, files.zero_shot, batch_size, sorted(set(known or rows['label'])))
         groups, fitted = cluster_texts(list(rows['text'])).cluster, train_df if baseline_df is None else baseline_df
         natural, baselines = frequencies and frequencies['labels'], _baseline_outcomes(fitted, rows, zero_shot)
         metrics = evaluate(

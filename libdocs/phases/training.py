@@ -67,7 +67,8 @@ class Source(NamedTuple):
 
 def _open(name:str, machine:MachineOptions, token:str|None, revision:str=None)->DebertaZeroShot:
     "A model to evaluate."
-    return DebertaZeroShot(name, token, machine.device, dtype=machine.dtype, allow_pickle=machine.allow_pickle, revision=revision)
+    return DebertaZeroShot(name, token, machine.device, dtype=machine.dtype, allow_pickle=machine.allow_pickle,
+                           revision=revision)
 
 def _answer(
     model:DebertaZeroShot,
@@ -140,7 +141,8 @@ def _read_examples(files:list, examples:ExampleOptions)->pd.DataFrame:  # text, 
     lacks = [missing(*row) for row in zip(read.df['text'], read.df['label'])]
     if len(read.rejected):
         first = read.rejected.iloc[0]
-        log.warning('%d bad rows are left out; the first: %s line %d: %s', len(read.rejected), first.file, first.line, first.reason)
+        log.warning('%d bad rows are left out; the first: %s line %d: %s',
+                    len(read.rejected), first.file, first.line, first.reason)
     for reason, what in (('empty', 'text'), ('unlabelled', 'label')):
         if n := lacks.count(reason): log.warning('%d of %d rows have no %s and are left out', n, len(lacks), what)
     if all(lacks): raise InputError(f'{files[0]}: no row has both a text and a label')
@@ -158,7 +160,8 @@ def evaluate_model(
 )->Evaluation:
     "Evaluate an existing model on a local file; rows without a text or a label are left out, which the log says."
     name = examples.filename
-    results, files = results_file(model_name, evaluation.output_classify_file, name), find_files(examples.input_dir, name)
+    results = results_file(model_name, evaluation.output_classify_file, name)
+    files = find_files(examples.input_dir, name)
     check_outputs(result_files(results), inputs=files)
     test = downsampled(_read_examples(files, examples), sample.downsample, sample.seed)
     source = _baseline_source(dataset, token) if dataset else Source()
@@ -227,12 +230,14 @@ def train_and_evaluate(
             pushed = _publish_evaluation(run, answered, trained, evaluated, token, job.private)
             return replace(evaluated, published=pushed.url)
 
+# %% ../../nbs/77_phases.training.ipynb #ad6e6d37
 def _check_places(repos:RepoOptions, base_model:str, job:JobOptions, results:Path):
     "Raise `InputError` for a place that something else is in."
     check_target(repos.model_name, repos.dataset, base_model)
     folder, taken = job.run_folder, map(place_of, (repos.dataset, base_model, repos.model_name))
     if folder is not None and Path(folder).expanduser().resolve() in taken:
-        raise InputError(f'{folder}: is the folder of a dataset or a model; choose another folder for the run ({option_name("run_folder")})')
+        raise InputError(f'{folder}: is the folder of a dataset or a model; '
+                         f'choose another folder for the run ({option_name("run_folder")})')
     check_outputs(result_files(results))
 
 def _with_columns(task:Task, columns:ColumnOptions)->Task:
@@ -242,7 +247,8 @@ def _with_columns(task:Task, columns:ColumnOptions)->Task:
 
 # %% ../../nbs/77_phases.training.ipynb #109a4bde
 def _answer_stage(
-    run:RunFolder, task:Task, trained:FinetuneResult, results:Path, evaluation:ComparisonOptions, training:TrainingOptions, token,
+    run:RunFolder, task:Task, trained:FinetuneResult, results:Path, evaluation:ComparisonOptions,
+    training:TrainingOptions, token,
 )->Stage:
     "The published model, and the base model if it can, over the test split."
     def learned(record): return rows_learned(run.folder, task.train, record)
@@ -290,15 +296,19 @@ def _nli_model(name:str, machine:MachineOptions, token:str|None, revision:str|No
     except InputError: return None  # it has no head: there is nothing it could answer
     return base if base.is_nli else None
 
-def _zero_shot(zero_shot:str, task:Task, training:TrainingOptions, token:str|None=None, revision:str=None)->DebertaZeroShot|None:
+def _zero_shot(
+    zero_shot:str, task:Task, training:TrainingOptions, token:str|None=None, revision:str=None,
+)->DebertaZeroShot|None:
     "The base model as a classifier, if it is an NLI model and not too slow; else None."
     name, on = training.base_model, option_name('zero_shot', 'on')
     base = None if zero_shot == 'off' else _nli_model(name, training, token, revision)
-    if zero_shot == 'on' and base is None: log.warning('no zero-shot answer: %s is no NLI model, and only those answer before training', name)
+    if zero_shot == 'on' and base is None:
+        log.warning('no zero-shot answer: %s is no NLI model, and only those answer before training', name)
     if base is None: return None
     tokens = sum(min(len(text) / 4, base.tokenizer.model_max_length) for text in task.test['text']) * len(task.schema)
     minutes = cpu_seconds(base.model.num_parameters(exclude_embeddings=True), tokens) / 3 / 60
     if zero_shot == 'auto' and base.device == 'cpu' and minutes > patient_minutes:
-        log.info('the zero-shot answer of the base model is left out: on the CPU it would take about %.0f minutes; %s asks for it all the same', minutes, on)
+        log.info('the zero-shot answer of the base model is left out: on the CPU it would take about %.0f minutes; '
+                 '%s asks for it all the same', minutes, on)
         return None
     return base

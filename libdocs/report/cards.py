@@ -56,7 +56,8 @@ def front_matter(
 
 def _is_hub_id(repo)->bool:
     "Whether `repo` is a name on the Hub and not a folder or a built-in model."
-    return isinstance(repo, str) and repo != 'scratch' and bool(re.fullmatch(r'[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?', repo, re.A))
+    if not isinstance(repo, str) or repo == 'scratch': return False
+    return bool(re.fullmatch(r'[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?', repo, re.A))
 
 def _sections(parts:dict)->str:
     "Headed parts of a card; empty ones are left out."
@@ -97,15 +98,15 @@ _frequencies = dict(capped='The common labels were capped before the split, so t
 def _test_frequencies(record:CorpusRecord)->str:
     "At which label frequencies the test split is."
     if not record.frequencies: return ''
-    return (f'\n{_frequencies[record.frequencies.test]}. `label_frequencies.json` says how many clean rows each label had; '
-            'classifier_model gives its figures at these frequencies as well.\n')
+    return (f'\n{_frequencies[record.frequencies.test]}. `label_frequencies.json` says how many clean rows each label '
+            'had; classifier_model gives its figures at these frequencies as well.\n')
 
 def _cap_limit(record:CorpusRecord)->str:
     "How many rows of the common labels are missing."
     capped = record.removed_by_reason.get('label_cap')
     if not capped: return ''
-    return (f'\n- {capped:,} rows of the common labels were left out (label\\_cap), so the shares of the labels are not '
-            'those of the source; the table above has both.')
+    return (f'\n- {capped:,} rows of the common labels were left out (label\\_cap), so the shares of the labels are '
+            'not those of the source; the table above has both.')
 
 def _clashes_limit(record:CorpusRecord)->str:
     "How many near copies have different labels."
@@ -128,7 +129,8 @@ def dataset_card(
     settings = record.options | ({} if record.seed is None else dict(seed=record.seed))
     load = fenced(f'from datasets import load_dataset\n\ndataset = load_dataset({json.dumps(repo)})', 'python')
     command = f'\n{fenced(record.command, "sh")}' if record.command else ''
-    by_label = md_table(['Label', 'In the source', 'Train', 'Test'], [[d.label, d.raw, d.train, d.test] for d in labels])
+    by_label = [[d.label, d.raw, d.train, d.test] for d in labels]
+    by_label = md_table(['Label', 'In the source', 'Train', 'Test'], by_label)
     files = md_table(['File', 'SHA-256'], list(record.sha256.items()))
     return _dataset_head(record) + start + '\n' + _sections({
         'Loading': f'{load}\nEvery column is a string, exactly as in the files. '
@@ -199,7 +201,8 @@ def _model_figures(metrics:Metrics|None)->str:
 _plain_long = '''import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-model, tokenizer = AutoModelForSequenceClassification.from_pretrained({name}).eval(), AutoTokenizer.from_pretrained({name})
+model = AutoModelForSequenceClassification.from_pretrained({name}).eval()
+tokenizer = AutoTokenizer.from_pretrained({name})
 
 def classify(text):
     ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
@@ -212,6 +215,7 @@ def classify(text):
 
 with torch.no_grad(): print(classify("Please pay by the end of the month.")[:3])'''
 
+# %% ../../nbs/54_report.cards.ipynb #2e2526e6
 _ours = '''from libdocs import DebertaZeroShot
 
 classifier = DebertaZeroShot({name})
@@ -248,13 +252,14 @@ def _choices(record:TrainingRecord)->str:
     "What was chosen on validation rows, what the published model was trained on, and what its probabilities are about."
     rows, checked, sentences = record.rows, record.validation, []
     if rows.train and not checked:
-        sentences.append('No rows were held out to choose by: the last epoch was taken, and the probabilities are not calibrated.')
+        sentences.append('No rows were held out to choose by: the last epoch was taken, and the probabilities are not '
+                         'calibrated.')
     if checked and rows.validation:
         chosen_on = counted(rows.validation, 'validation row')
         sentences.append(f'Epoch, temperature and confidence thresholds were chosen on {chosen_on}.')
     if record.refit:
-        sentences.append(f'Then the model was trained once more, on {record.trained_rows:,} rows, the validation rows among '
-                         'them, with what was chosen before.')
+        sentences.append(f'Then the model was trained once more, on {record.trained_rows:,} rows, the validation rows '
+                         'among them, with what was chosen before.')
     if checked and checked.at_bound:
         sentences.append('The temperature is the most extreme one that is tried: do not trust the probabilities.')
     if checked and record.probabilities_for: sentences.append(f'The probabilities are for {record.probabilities_for}.')
@@ -262,8 +267,10 @@ def _choices(record:TrainingRecord)->str:
 
 # %% ../../nbs/54_report.cards.ipynb #ef44b1fa
 _model_limits = '''
-- The figures are about the test split, which comes from the same source as the train split. Documents from elsewhere, or from later, may differ; this was not measured.
-- Every text gets one of the labels above, also a text that fits none of them. There is no answer "something else"; `classify(texts, min_confidence=...)` leaves the doubtful ones without an answer.
+- The figures are about the test split, which comes from the same source as the train split. \
+Documents from elsewhere, or from later, may differ; this was not measured.
+- Every text gets one of the labels above, also a text that fits none of them. There is no answer "something else"; \
+`classify(texts, min_confidence=...)` leaves the doubtful ones without an answer.
 - Nothing was done to find or remove unfair treatment of people or groups named in the texts.
 '''
 
@@ -279,9 +286,9 @@ def _introduction(record:TrainingRecord)->str:
 
 def _training(record:TrainingRecord)->str:
     "The settings of the training, and what was chosen in it."
-    settings = record.hyperparameters | dict(max_length=record.max_length, seed=record.seed)
-    rows = [[name, str(value)] for name, value in settings.items() if value is not None or name in record.hyperparameters]
-    parts = [md_table(['Setting', 'Value'], rows)]
+    more = dict(max_length=record.max_length, seed=record.seed)
+    settings = record.hyperparameters | {name: value for name, value in more.items() if value is not None}
+    parts = [md_table(['Setting', 'Value'], [[name, str(value)] for name, value in settings.items()])]
     if record.truncated_share:
         parts.append(f'{percent(record.truncated_share)} of the training texts were longer than the model reads; '
                      f'{percent(record.lost_token_share or 0)} of all tokens were not read.')
@@ -293,5 +300,6 @@ def model_card(
 )->str:                     # README.md
     "The card of a model: what it does, how well, how it was made, and what was not measured."
     return _model_head(record, metrics) + _introduction(record) + _sections({
-        'Use': _model_use(record), 'How good it is': _model_figures(metrics), 'Labels': ', '.join(map(md, record.labels)),
+        'Use': _model_use(record), 'How good it is': _model_figures(metrics),
+        'Labels': ', '.join(map(md, record.labels)),
         'Training': _training(record), 'Limits': _model_limits.strip(), 'Versions': _versions_table(record)})

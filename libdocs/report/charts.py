@@ -62,7 +62,8 @@ def heatmap(confusion:Confusion)->Html:
     wrong = sum(map(sum, counts)) - sum(row[i] for i, row in enumerate(counts))
     about = f'Confusion matrix of {n} labels: truth downwards, answers across; {counted(wrong, "row")} off the diagonal'
     box = f'{-42*unit:.2f} {-26*unit:.2f} {n + 62*unit:.2f} {n + 30*unit:.2f}'
-    return h('svg', frame, marks, _heatmap_cells(counts), viewBox=box, width=622, height=590, role='img', aria_label=about)
+    return h('svg', frame, marks, _heatmap_cells(counts), viewBox=box, width=622, height=590, role='img',
+             aria_label=about)
 
 def _heatmap_cells(counts:list)->list:
     "The cells that are not empty: one path for all of one colour and shade."
@@ -138,5 +139,6 @@ def line_chart(
         dots = [dot(x, y, kind) for x, y in line] if len(line) <= 20 else None
         return h('polyline', points=' '.join(','.join(at(*point)) for point in line), cls=f'line{kind}'), dots
     below = [h('text', f'{x:g}', x=at(x, low)[0], y=224, text_anchor='middle') for x in _ticks(0, right)]
-    rules, curves = [rule(y) for y in _ticks(low, high)], [draw(line, ' b' if i else '') for i, line in enumerate(lines)]
+    rules = [rule(y) for y in _ticks(low, high)]
+    curves = [draw(line, ' b' if i else '') for i, line in enumerate(lines)]
     return h('svg', rules, below, curves, viewBox='0 0 420 232', width=520, role='img', aria_label=about)

@@ -72,10 +72,10 @@ def _pairs_table(kind:str, pairs:pd.DataFrame, more:str)->list:
 def _clashes_text(clashes:Clashes)->str:
     "How many rows stay beside a near copy with another label, and what to do."
     often = '; '.join(f'{shorten(one, 60)} and {shorten(two, 60)} ({n:,})' for one, two, n in clashes.labels[:3])
-    return (f'Rows that cleaning left beside an earlier near copy with another label: {clashes.rows:,}, most often {often}. '
-            'Here are the most similar ones. If the words in which they differ are what the labels are about, raise '
-            'the threshold: near copies of one label that differ as little were removed. If they are not, correct the '
-            'labels.')
+    return (f'Rows that cleaning left beside an earlier near copy with another label: {clashes.rows:,}, '
+            f'most often {often}. Here are the most similar ones. If the words in which they differ are what the '
+            'labels are about, raise the threshold: near copies of one label that differ as little were removed. '
+            'If they are not, correct the labels.')
 
 # %% ../../nbs/55_report.corpus.ipynb #636114a9
 _doubt = 'a label that two classifiers trained on the others would not give'
@@ -89,16 +89,18 @@ def _about_suspects(issues, dropped:bool)->str:
                    'They are all still there: read them, fix the source, or drop the likely ones with '
                    f'{option_name("label_issues", "drop")}.')
         share = percent(len(suspects) / issues.rows)
-        about = (f'{len(suspects):,} of {counted(issues.rows, "training row")} ({share}) have {_doubt}: {issues.summary}. '
-                 'How many are wrong is estimated from how often the two classifiers differ. Where people err on '
-                 'hard cases, fewer of the likely ones may be wrong, and more of the possible ones. ' + way_out)
+        about = (f'{len(suspects):,} of {counted(issues.rows, "training row")} ({share}) have {_doubt}: '
+                 f'{issues.summary}. How many are wrong is estimated from how often the two classifiers differ. '
+                 'Where people err on hard cases, fewer of the likely ones may be wrong, and more of the possible '
+                 f'ones. {way_out}')
     few = len(issues.unjudged)
     if few: about += f' {counted(few, "label")} {"has" if few == 1 else "have"} too few rows to be judged.'
     return about
 
 def _suspects_section(issues, dropped:bool, most:int)->Html:
     "Suspects, and the labels that are confused."
-    suspects = [[r.label, str(r.suggested), r.level, r.probability_wrong, r.text] for r in issues.suspects.head(most).itertuples()]
+    suspects = [[r.label, str(r.suggested), r.level, r.probability_wrong, r.text]
+                for r in issues.suspects.head(most).itertuples()]
     confused = [[r.label, str(r.suggested), int(r.rows), Figure(f'{r.wrong:.1f}')]
                 for r in issues.confused.head(12).itertuples()]
     tables = []
@@ -111,6 +113,7 @@ def _suspects_section(issues, dropped:bool, most:int)->Html:
     about = h('p', _about_suspects(issues, dropped), cls='soft')
     return h('section', h('h2', 'Labels that may be wrong'), about, tables, id='issues')
 
+# %% ../../nbs/55_report.corpus.ipynb #3a579c89
 def _outliers_section(issues)->Html|None:
     "The least typical rows; None if there are none."
     rows = [[r.label, r.similarity, r.text] for r in issues.outliers.head(12).itertuples()]
@@ -126,9 +129,9 @@ def _lead(record:CorpusRecord)->str:
     filtered = ''
     if rows['normalized'] != rows['cleaned']:
         filtered = f', {rows["normalized"]:,} after dropping rare labels and rows over the cap'
-    return (f'{rows["read"]:,} rows were read, {rows["cleaned"]:,} are left after cleaning{filtered}: {rows["train"]:,} to '
-            f'train on, {rows["test"]:,} to test on. No text of the test split has a copy in the train split at the '
-            'threshold that was used.')
+    return (f'{rows["read"]:,} rows were read, {rows["cleaned"]:,} are left after cleaning{filtered}: '
+            f'{rows["train"]:,} to train on, {rows["test"]:,} to test on. No text of the test split has a copy in the '
+            'train split at the threshold that was used.')
 
 def corpus_html(
     record:CorpusRecord,
@@ -150,6 +153,6 @@ def corpus_html(
     links = [h('a', link, href='#' + ids.get(link, link.lower())) for link, section in sections.items() if section]
     header = h('header', h('p', 'What was done to a corpus', cls='kicker'), h('h1', h('bdi', shorten(name, 120))),
                h('p', _lead(record), cls='lead'), h('nav', links, aria_label='Sections'))
-    footer = h('footer', f'Made with libdocs {__version__}. This page is one file, loads nothing, and quotes documents: '
-                         'it stays on this machine.')
+    footer = h('footer', f'Made with libdocs {__version__}. This page is one file, loads nothing, and quotes '
+                         'documents: it stays on this machine.')
     return html_page(f'{shorten(name, 80)}: corpus', [h('main', header, list(sections.values())), footer])

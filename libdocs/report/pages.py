@@ -78,7 +78,8 @@ def _figures_table(metrics:Metrics, labels:int)->Html:
     axis = h('div', [h('span', f'{x}%') for x in (0, 25, 50, 75, 100)], cls='axis')
     top = h('tr', h('td', role='cell'), head, h('td', axis, cls='strip', role='cell', aria_hidden='true'), role='row')
     body = [_figure_row(key, metrics, known, labels) for key in headline_figures]
-    caption = f"Measured on {counted(metrics.rows, 'test row')}. The shaded band is the 95% interval of this model's figure."
+    caption = (f'Measured on {counted(metrics.rows, "test row")}. '
+               "The shaded band is the 95% interval of this model's figure.")
     return h('table', h('caption', caption), h('thead', top, role='rowgroup'), h('tbody', body, role='rowgroup'),
              cls='figures', role='table', style=f'--n:{1 + len(known)}')
 
@@ -87,7 +88,7 @@ def _figures_section(metrics:Metrics, labels:int)->Html:
     known, notes = known_baselines(metrics), []
     if 'majority' in known and known['majority'].label:
         label = label_name(known['majority'].label)
-        notes += ['The most frequent label of the train split, which the majority baseline always answers, is ', label, '. ']
+        notes += ['The majority baseline always answers with the most frequent label of the train split, ', label, '. ']
     if metrics.baselines_note and len(known) < 2: notes += [f'Baselines left out: {metrics.baselines_note}. ']
     sentences = [sentence(metrics) for sentence in (unknown_labels, compared, memory)]
     more = [h('p', sentence, cls='soft') for sentence in sentences if sentence]
@@ -100,7 +101,9 @@ def _more_figures(metrics:Metrics)->Html:
     "The table of all figures."
     heads, rows = figure_rows(metrics)
     head = h('tr', [h('th', text, scope='col', cls='n' if i else None) for i, text in enumerate(heads)])
-    body = [h('tr', h('th', name, scope='row'), [h('td', cell or '–', cls='n') for cell in cells]) for name, *cells in rows]
+    def line(name, *cells):
+        return h('tr', h('th', name, scope='row'), [h('td', cell or '–', cls='n') for cell in cells])
+    body = [line(*row) for row in rows]
     about = frequencies(metrics)
     table = scrollable(h('table', h('thead', head), h('tbody', body)), 'All figures')
     return h('div', h('h3', 'All figures'), h('p', about, cls='soft') if about else None, table)
@@ -108,8 +111,9 @@ def _more_figures(metrics:Metrics)->Html:
 # %% ../../nbs/53_report.pages.ipynb #4062291e
 def _label_counts(confusion:Confusion)->list:
     "The `LabelCounts` of every label that occurs in the truth, the commonest first."
-    rows = [LabelCounts(name, row[i], sum(row) - row[i]) for i, (name, row) in enumerate(zip(confusion.labels, confusion.counts))]
-    return sorted((label for label in rows if label.rows), key=lambda label: (-label.rows, label.label))
+    lines = enumerate(zip(confusion.labels, confusion.counts))
+    labels = [LabelCounts(name, row[i], sum(row) - row[i]) for i, (name, row) in lines if sum(row)]
+    return sorted(labels, key=lambda label: (-label.rows, label.label))
 
 # %% ../../nbs/53_report.pages.ipynb #6addd874
 def _distribution_section(metrics:Metrics)->Html:
@@ -117,8 +121,8 @@ def _distribution_section(metrics:Metrics)->Html:
     labels = _label_counts(metrics.confusion)
     first, last = labels[0], labels[-1]
     key = h('p', h('span', cls='key hit'), 'right', h('span', cls='key miss gapped'), 'wrong', cls='legend')
-    spread = ['The most frequent label, ', label_name(first.label), f', has {counted(first.rows, "test row")}, the rarest, ',
-              label_name(last.label), f', {last.rows:,}. ']
+    spread = ['The most frequent label, ', label_name(first.label), f', has {counted(first.rows, "test row")}, ',
+              'the rarest, ', label_name(last.label), f', {last.rows:,}. ']
     picture = label_bars(labels) if len(labels) <= 30 else skyline(labels)
     return h('section', h('h2', 'Rows by label'), h('p', spread, cls='soft') if len(labels) > 1 else None, key, picture,
              id='labels')
@@ -149,7 +153,8 @@ def _labels_section(metrics:Metrics, most:int=500)->Html:
 # %% ../../nbs/53_report.pages.ipynb #597620c7
 def _pairs_table(confusion:Confusion, most:int=25)->Html|None:
     "The most frequent confusions as a table."
-    rows = [[pair.truth, pair.answer, pair.rows, Figure(percent(pair.share))] for pair in confused_pairs(confusion, most)]
+    rows = [[pair.truth, pair.answer, pair.rows, Figure(percent(pair.share))]
+            for pair in confused_pairs(confusion, most)]
     if not rows: return None
     table = html_table(['Truth', 'Taken for', 'Rows', 'Share'], rows, 'Most frequent confusions')
     return h('div', h('h3', 'Most frequent confusions'), table, cls='grow')
@@ -243,7 +248,8 @@ def _score(row:dict)->str:
     score = row['scores'][0] if row.get('scores') else math.nan
     return percent(score) if math.isfinite(score) and 0 <= score <= 1 else f'{score:.3g}'
 
-_not_quoted = 'This copy of the report quotes no documents. The one beside the results shows the most confident mistakes.'
+_not_quoted = ('This copy of the report quotes no documents. '
+               'The one beside the results shows the most confident mistakes.')
 
 def _mistakes_section(metrics:Metrics, wrong:list|None)->Html:
     "The most confident mistakes; None: they are not to be shown."
@@ -253,8 +259,8 @@ def _mistakes_section(metrics:Metrics, wrong:list|None)->Html:
     total = metrics.rows - round(metrics.rows * metrics.top_1)
     shown = f'All {total:,}' if total > 1 else 'The only one'
     if total > len(wrong): shown = f'The {len(wrong)} with the highest scores, of {total:,}'
-    about = (f'{shown}, the most confident first. Read them before anything else: where the model is sure, the label of '
-             'the row may be the one that is wrong.')
+    about = (f'{shown}, the most confident first. Read them before anything else: where the model is sure, '
+             'the label of the row may be the one that is wrong.')
     listed = h('ol', [_mistake(row) for row in wrong], cls='mistakes')
     return section('The most confident mistakes', h('p', about, cls='soft'), listed)
 
@@ -269,14 +275,15 @@ class _Watched:
             yield row
 
 _shown = ('base_model', 'base_revision', 'seed', 'device', 'dtype', 'dataset', 'dataset_revision', 'schema_hash',
-          'max_length', 'hyperparameters', 'probabilities_for', 'steps', 'planned_steps', 'parameters', 'truncated_share',
-          'lost_token_share', 'test_truncated_share', 'rows', 'refit', 'trained_rows', 'seconds')  # of a record
+          'max_length', 'hyperparameters', 'probabilities_for', 'steps', 'planned_steps', 'parameters',
+          'truncated_share', 'lost_token_share', 'test_truncated_share', 'rows', 'refit', 'trained_rows',
+          'seconds')  # of a record
 
 def _facts_section(metrics:Metrics, record:TrainingRecord, facts:dict)->Html|None:
     "What was trained and evaluated, as far as it is known."
     trained = record.to_json()
-    known = {name: trained[name] for name in _shown} | (metrics.evaluated.to_json() if metrics.evaluated else {}) | facts
-    known = {name: value for name, value in known.items() if value is not None and value != {}}
+    parts = (metrics.evaluated or Evaluated()).to_json(), {name: trained[name] for name in _shown}, facts
+    known = {name: value for part in parts for name, value in part.items() if value is not None and value != {}}
     return h('section', h('h2', 'Facts'), facts_list(known), id='facts') if known else None
 
 def _sections(metrics:Metrics, rows:Iterable, record:TrainingRecord, facts:dict, quoting:bool)->dict:
@@ -285,8 +292,9 @@ def _sections(metrics:Metrics, rows:Iterable, record:TrainingRecord, facts:dict,
     wrong = mistakes(rows, 25)
     sections = {
         'Figures': _figures_section(metrics, rows.labels), 'Rows by label': _distribution_section(metrics),
-        'Each label': _labels_section(metrics), 'Confusions': _confusion_section(metrics), 'Trust': _trust_section(metrics),
-        'Mistakes': _mistakes_section(metrics, wrong if quoting else None), 'Learning': _learning_section(record.history),
+        'Each label': _labels_section(metrics), 'Confusions': _confusion_section(metrics),
+        'Trust': _trust_section(metrics), 'Mistakes': _mistakes_section(metrics, wrong if quoting else None),
+        'Learning': _learning_section(record.history),
         'What next': _next_section(metrics, record), 'Facts': _facts_section(metrics, record, facts)}
     return {link: section for link, section in sections.items() if section}
 
@@ -306,9 +314,10 @@ def report_html(
     nav = h('nav', [h('a', link, href='#' + _ids.get(link, link.lower())) for link in sections], aria_label='Sections')
     on = [' on ', label_name(evaluated.dataset, 80)] if evaluated.dataset else None
     title = h('bdi', shorten(str(evaluated.model), 120)) if evaluated.model else 'How good is the classifier?'
-    whole = [h('span', part, cls='whole') if part == 'TF-IDF' else part for part in re.split('(TF-IDF)', verdict(metrics))]
+    words = re.split('(TF-IDF)', verdict(metrics))
+    lead = [h('span', part, cls='whole') if part == 'TF-IDF' else part for part in words]  # which stays on one line
     header = h('header', h('p', ['Evaluation of a text classifier', on], cls='kicker'), h('h1', title),
-               h('p', whole, cls='lead'), nav)
+               h('p', lead, cls='lead'), nav)
     footer = h('footer', f'Made with libdocs {__version__}. This page is one file and loads nothing.')
     window = f'{shorten(str(evaluated.model), 80)}: report' if evaluated.model else 'Report'
     return html_page(window, [h('main', header, list(sections.values())), footer])

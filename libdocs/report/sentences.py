@@ -45,7 +45,8 @@ def shorten(
 # %% ../../nbs/50_report.sentences.ipynb #5f5b32ad
 baseline_names = dict(zero_shot='the base model before it was fine-tuned', tfidf_linear='TF-IDF with a linear model',
                       majority='always answering with the most frequent label')
-baseline_heads = dict(model='This model', zero_shot='Before training', tfidf_linear='TF-IDF + linear', majority='Majority')
+baseline_heads = dict(model='This model', zero_shot='Before training', tfidf_linear='TF-IDF + linear',
+                      majority='Majority')
 
 def known_baselines(metrics:Metrics)->dict:
     "The baselines that there are, by name, in the order they are shown."
@@ -197,7 +198,8 @@ def _hint_baseline(metrics:Metrics)->str|None:
 def _hint_cut(record:TrainingRecord)->str|None:
     if (record.truncated_share or 0) > .2:
         return (f'{percent(record.truncated_share)} of the training texts are longer than the model reads. '
-                f'Try {option_name("long", "head-tail")}, or {option_name("long", "windows")}, which reads all of them.')
+                f'Try {option_name("long", "head-tail")}, or {option_name("long", "windows")}, '
+                'which reads all of them.')
 
 def _hint_copies(metrics:Metrics)->str|None:
     if metrics.leakage and metrics.leakage.share > .02:
@@ -254,8 +256,9 @@ def memory(metrics:Metrics)->str:
     if not leaked: return ''
     copies, cosine = leaked.exact + leaked.near, f'{leaked.threshold:g}'
     if not copies: return f'No test row has a copy in the train split (TF-IDF cosine of {cosine} or more).'
-    start = (f'{copies:,} of {counted(leaked.rows, "test row")} ({percent(leaked.share)}) have a copy in the train split: '
-             f'{leaked.exact:,} the same text, {leaked.near:,} with a TF-IDF cosine of at least {cosine}.')
+    have = 'has' if copies == 1 else 'have'
+    start = (f'{copies:,} of {counted(leaked.rows, "test row")} ({percent(leaked.share)}) {have} a copy in the train '
+             f'split: {leaked.exact:,} the same text, {leaked.near:,} with a TF-IDF cosine of at least {cosine}.')
     if not leaked.without: return f'{start} No row is left without them: these figures measure memory.'
     return f'{start} Without them {_instead(leaked.without, metrics)}.'
 
@@ -268,8 +271,9 @@ def unknown_labels(metrics:Metrics)->str:
     named = ', '.join(f'{shorten(name, 48)!r} ({rows:,})' for name, rows in names[:10])
     if len(names) > 10: named += ' and others'
     have, them = ('has a label', 'it') if unknown.rows == 1 else ('have labels', 'them')
-    start = (f'{unknown.rows:,} of {counted(metrics.rows, "test row")} ({percent(unknown.share)}) {have} that the model does '
-             f'not know, so that every answer to {them} is wrong: {named}. Without {them} {_instead(without, metrics)}.')
+    start = (f'{unknown.rows:,} of {counted(metrics.rows, "test row")} ({percent(unknown.share)}) {have} that the '
+             f'model does not know, so that every answer to {them} is wrong: {named}. '
+             f'Without {them} {_instead(without, metrics)}.')
     if without.log_loss is None: return start
     return f'{start} Log-loss can only be given without {them}: {without.log_loss:.3f}.'
 

@@ -14,7 +14,7 @@ from .sentences import percent, shorten
 
 # %% ../../nbs/51_report.tables.ipynb #2aabfd5e
 def label_name(label, length:int=48)->Html:
-    "A label, isolated so that its direction of writing cannot spill over; the complete one is a tooltip if it is shortened."
+    "A label, isolated so that its direction of writing cannot spill over; if shortened, with all of it as a tooltip."
     short = shorten(str(label), length)
     words = re.findall(r'[^_/.\-\s]{1,16}|[_/.\-\s]', short)
     parts = [[word, h('wbr')] if word in '_/.-' or len(word) == 16 else word for word in words]
@@ -75,10 +75,10 @@ def confusion_table(confusion:Confusion)->Html:
 _fact_names = dict(
     model='Model', model_revision='Commit of the model', base_model='Base model',
     base_revision='Commit of the base model', dataset='Dataset', dataset_revision='Commit of the dataset',
-    test_data='Test data', rows='Rows', downsample='Share of the test rows', seed='Seed', device='Device', dtype='Precision',
+    test_data='Test data', rows='Rows', seed='Seed', device='Device', dtype='Precision',
     max_length='Maximum length in tokens', truncated_share='Texts cut at the maximum length',
     lost_token_share='Tokens not read', test_truncated_share='Test texts cut', hyperparameters='Hyperparameters',
-    parameters='Parameters', steps='Steps', planned_steps='Planned steps', refit='Trained on all rows at the end',
+    parameters='Parameters', steps='Steps', planned_steps='Planned steps', refit='Refit',
     trained_rows='Rows of the final training', probabilities_for='Label frequencies of the probabilities',
     schema_hash='Hash of the labels', seconds='Seconds', evaluation_seconds='Seconds of the evaluation',
     versions='Versions', options='Options', sha256='SHA-256')
@@ -100,5 +100,5 @@ def _fact(key:str, value):
 
 def facts_list(facts:dict)->Html:
     "A dictionary as a list of names and values."
-    entries = [[h('dt', _fact_names.get(key, str(key))), h('dd', _fact(str(key), value))] for key, value in facts.items()]
-    return h('dl', entries, cls='facts')
+    def entry(key, value): return [h('dt', _fact_names.get(key, str(key))), h('dd', _fact(str(key), value))]
+    return h('dl', [entry(key, value) for key, value in facts.items()], cls='facts')
