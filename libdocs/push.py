@@ -14,7 +14,8 @@ from .core.console import add_tokens, command, Parser, say
 _epilog = '''example:
   libdocs push models/alice/contracts_run
 
-A job whose publishing failed says which folder to give. Afterwards the command of the job itself goes on with what comes after publishing.'''
+A job that could not publish names the folder to give. Afterwards, run the command of the job again: it does what
+comes after publishing.'''
 
 def parser()->Parser:
     "The options of the command."

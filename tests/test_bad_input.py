@@ -252,7 +252,8 @@ CLASSIFIER = [
     train('dataset without files', ['--input-hf-dataset', './part'], './part.*no data files',
           files={'part/README.md': b'# x\n'}),
     train('a test label that train lacks', [], r"./ds: the test split has labels that the train split "
-          r"lacks: 'memo' \(1 row\)\. Add training rows for them, or filter them out", ds={'test.csv': bad_label}, own=True),
+          r"lacks: 'memo' \(1 row\)\. Add training rows for them, or filter them out",
+          ds={'test.csv': bad_label}, own=True),
     train('one label only in train', [], "only one label \\('invoice'\\)",
           ds={'train.csv': one_label, 'test.csv': one_label}),
     train('no text column', [], "./ds: the train split has no column 'text'",

@@ -319,8 +319,8 @@ def _write_rows(corpus:Corpus, ledger:pd.DataFrame, paths:dict, folder:Path, csv
             lines[fate.part or 'removed'].write(to_json_line(record) + '\n')
 
 def _write_lists(
-    paths:dict, read:Stage, cleaned:Stage, corpus:Corpus, ledger:pd.DataFrame, issues:LabelIssues|None, record:CorpusRecord
-):
+    paths:dict, read:Stage, cleaned:Stage, corpus:Corpus, ledger:pd.DataFrame, issues:LabelIssues|None,
+    record:CorpusRecord):
     "The rejected rows, the rows whose label may be wrong, and the report."
     if 'rejected' in paths:
         with atomic_writer(paths['rejected'], 'wb') as file: file.write((read.folder/'rejected.jsonl').read_bytes())
