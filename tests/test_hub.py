@@ -401,7 +401,7 @@ def test_two_at_once(hub, naps):
     assert sorted(status for _, _, status in hub.asked('POST', '/repos/create')) == [200, 409]
 
 
-@pytest.mark.parametrize('status, pattern', [(401, 'log in'), (403, 'may not do that.*loopback fault'), (404, 'no such repo'), (400, 'refused.*loopback fault')])
+@pytest.mark.parametrize('status, pattern', [(401, 'log in'), (403, 'may not do that.*loopback fault'), (404, 'no such repo'), (400, 'the Hub rejected the request .*loopback fault')])
 def test_lasting_faults_are_told_at_once(hub, naps, status, pattern):
     hub.login('alice')
     hub.fail('POST', '/commit/', status)
