@@ -11,6 +11,7 @@ import pytest
 from libdocs.core import settings
 from libdocs.core.options import add_options, flat, option, option_help, Options, parameter_cell
 from libdocs.core.settings import PreparationOptions, TrainingOptions
+from libdocs.evaluation.record import CorpusRecord, TrainingRecord
 from libdocs.finetune.finetune import finetune
 from libdocs.phases.preparation import prepare
 from libdocs.phases.training import evaluate_published
@@ -129,7 +130,7 @@ def test_card_of_a_dataset_shows_an_added_option():
     "In its table of options, with its value."
     from libdocs.report.cards import dataset_card
     options = phase_1(**NEEDED, spelling='mended').recorded()
-    card = dataset_card(dict(repo='./ds', options=options, columns=['id', 'text', 'label']))
+    card = dataset_card(CorpusRecord(repo='./ds', options=options, columns=['id', 'text', 'label']))
     assert '| spelling | mended |' in [' '.join(line.split()) for line in card.replace('`', '').splitlines()]
 
 
@@ -137,7 +138,7 @@ def test_card_of_a_model_shows_an_added_option():
     "In its table of hyperparameters, with its value."
     from libdocs.report.cards import model_card
     options = phase_2(dataset='./ds', patience='long').recorded()
-    card = model_card(dict(repo='./model', hyperparameters=options))
+    card = model_card(TrainingRecord(repo='./model', hyperparameters=options))
     assert '| patience | long |' in [' '.join(line.split()) for line in card.replace('`', '').splitlines()]
 
 
