@@ -362,7 +362,7 @@ def test_phase_2_model(trained):
 
 def check_card(card, metrics):
     "The model card has the figures of the evaluation beside both baselines."
-    table = {cells[0]: cells[1:] for line in card.split('Beside it, on the same rows')[1].splitlines() if line.startswith('| ') for cells in [[c.strip() for c in line.strip('|').split('|')]]}
+    table = {cells[0]: cells[1:] for line in card.split('The baselines, on the same rows')[1].splitlines() if line.startswith('| ') for cells in [[c.strip() for c in line.strip('|').split('|')]]}
     heads = table['Figure']
     assert heads[0] == 'This model' and any('TF-IDF' in h for h in heads) and 'Majority' in heads
     for name, key in (('Top-1', 'top_1'), ('Top-2', 'top_2'), ('Top-3', 'top_3'), ('Macro-F1', 'macro_f1')):
