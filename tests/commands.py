@@ -104,7 +104,7 @@ def check_results(folder, labels, rows):
 
 def check_card(card, metrics):
     "The model card has the figures of the evaluation beside both baselines."
-    table = {cells[0]: cells[1:] for line in card.split('Beside it, on the same rows')[1].splitlines()
+    table = {cells[0]: cells[1:] for line in card.split('The baselines, on the same rows')[1].splitlines()
              if line.startswith('| ') for cells in [[c.strip() for c in line.strip('|').split('|')]]}
     heads = table['Figure']
     assert heads[0] == 'This model'
