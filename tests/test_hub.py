@@ -460,7 +460,8 @@ def test_two_at_once(hub, naps):
 
 
 @pytest.mark.parametrize('status, pattern', [(401, 'log in'), (403, 'may not do that.*loopback fault'),
-                                             (404, 'no such repo'), (400, 'the Hub rejected the request .*loopback fault')])
+                                             (404, 'no such repo'),
+                                             (400, 'the Hub rejected the request .*loopback fault')])
 def test_lasting_faults_are_told_at_once(hub, naps, status, pattern):
     "What waiting cannot cure is not tried again."
     hub.login('alice')
