@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['require_token', 'preflight', 'hub_digest', 'same_content', 'compare_with_hub', 'check_inside', 'Pushed', 'push',
-           'push_stage', 'push_run']
+           'push_stage', 'push_run', 'local_folder', 'keep_local', 'publish']
 
 # %% ../../nbs/14_core.hub.ipynb #09a7caed
 import hashlib, os, shlex, shutil
@@ -237,3 +237,33 @@ def push_run(
     if not plans:
         raise InputError(f'{folder}: nothing here is waiting to be published; give the run folder that the job named')
     with RunFolder(folder) as run: return [_push_planned(run, plan, token) for plan in plans]
+
+# %% ../../nbs/14_core.hub.ipynb #pub1ish2
+def local_folder(
+    repo:str,  # Hub name or folder
+)->Path:       # where the files are kept on this machine
+    "The local folder of a model repo."
+    return Path(repo).expanduser() if is_folder(repo) else Path('models')/repo
+
+def keep_local(
+    files:dict,   # path in the repo → bytes or Path
+    repo:str,     # Hub name or folder
+    message:str,  # of the commit
+)->Pushed:
+    "Put files into the local folder of a model repo."
+    return push(files, str(local_folder(repo).absolute()), 'model', message)
+
+def publish(
+    run:RunFolder,
+    name:str,           # of the stage
+    files:dict,         # path in the repo → bytes or Path
+    repo:str,           # Hub name or folder
+    message:str,        # of the commit
+    token:str=None,     # of the Hub
+    private:bool=True,  # whether a new Hub repo is private
+    after=(),           # the stages that made the files
+)->Pushed:
+    "Put `files` into the local folder of `repo`, then send them, if it is on the Hub."
+    keep_local(files, repo, message)
+    local = {path: local_folder(repo)/path for path in files}
+    return push_stage(run, name, local, repo, 'model', message, token, private, after)

@@ -27,7 +27,7 @@ from ..core.settings import TrainingOptions
 from ..core.records import missing, read_records
 from ..core.runs import digest, run_folder_of, RunFolder, Stage
 from ..core.access import is_folder, place_of
-from ..core.hub import preflight, Pushed
+from ..core.hub import local_folder, preflight, publish, Pushed
 from ..core.fetch import load_splits, pinned, require_split, revision_of, typed_split
 from ..evaluation.metrics import Evaluated, Metrics
 from ..evaluation.record import read_record, TrainingRecord
@@ -37,7 +37,7 @@ from ..report.cards import model_card
 from ..finetune.tracking import log_report, Tracking
 from ..finetune.data import check_target, downsampled, held_out, load_task, Task
 from ..finetune.plan import cpu_seconds
-from ..finetune.finetune import finetune_in, FinetuneResult, local_folder, publish, rows_learned
+from ..finetune.finetune import finetune_in, FinetuneResult, rows_learned
 from ..finetune.run import read_metrics, read_results, result_files, results_held, run, RunResult
 
 log = logging.getLogger(__name__)
