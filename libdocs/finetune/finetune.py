@@ -335,12 +335,12 @@ def _parts(task:Task, balance:str, seed:int)->dict:
 
 # %% ../../nbs/69_finetune.finetune.ipynb #ec8cb3b5
 def _weights(model)->str:
-    "What the weights of a model are known by."
-    found = hashlib.sha256()
+    "A short hash of the weights of a model."
+    hashed = hashlib.sha256()
     for name, weight in model.state_dict().items():
-        found.update(name.encode())
-        found.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return found.hexdigest()[:16]
+        hashed.update(name.encode())
+        hashed.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return hashed.hexdigest()[:16]
 
 # %% ../../nbs/69_finetune.finetune.ipynb #cbb78228
 def _trained(job:_Job, model, tokenizer, tokenized:Stage, tracking:Tracking)->Stage:
@@ -383,8 +383,9 @@ def _interruptible(job:_Job, name:str, key:dict, fit:Callable, after:list)->Stag
 # %% ../../nbs/69_finetune.finetune.ipynb #c7c89fc4
 def _history(logged:list)->list:
     "What was logged of training and validation, but for how long it took."
-    def told(key): return 'runtime' not in key and 'per_second' not in key and key != 'eval_choice'
-    return [{k: v for k, v in sorted(entry.items()) if told(k)} for entry in logged if 'loss' in entry or 'eval_loss' in entry]
+    def kept(key): return 'runtime' not in key and 'per_second' not in key and key != 'eval_choice'
+    entries = [entry for entry in logged if 'loss' in entry or 'eval_loss' in entry]
+    return [{k: v for k, v in sorted(entry.items()) if kept(k)} for entry in entries]
 
 def _fit(job:_Job, model, tokenizer, rows:dict, folder:Path, leaving:Leaving, tracked:bool=False, until:Until=None)->dict:
     "Train `model`, or resume what `folder` holds; write the chosen weights there."
