@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['top_figures', 'label_means', 'loss_figures', 'per_label_means', 'headline', 'largest_loss', 'rank', 'correct_at',
            'probability_facts', 'Outcomes', 'outcomes_of', 'outcomes', 'figures', 'row_values', 'label_counts',
-           'label_figures', 'binned']
+           'label_figures', 'binned', 'calibration_error']
 
 # %% ../../nbs/30_evaluation.outcomes.ipynb #6fdcd56c
 import math
@@ -115,7 +115,7 @@ def figures(
     means = row_values(o)
     values = dict(zip(means, w @ np.stack(list(means.values()), axis=1) / w.sum()))
     values |= dict(zip(label_means, label_figures(*label_counts(o, w))))
-    if o.probable: values['ece'] = _calibration_error(o, w)
+    if o.probable: values['ece'] = calibration_error(o, w)
     return {k: float(values[k]) if k in values else None for k in headline}
 
 # %% ../../nbs/30_evaluation.outcomes.ipynb #6d4c8a7b
@@ -143,6 +143,6 @@ def binned(o:Outcomes, bins:int)->np.ndarray:
     "(n,) the bin of each row by the probability of its answer, from 0."
     return np.minimum((o.chances[:, 0] * bins).astype(int), bins - 1)
 
-def _calibration_error(o:Outcomes, w:np.ndarray, bins:int=15)->float:
+def calibration_error(o:Outcomes, w:np.ndarray, bins:int=15)->float:
     "The expected calibration error."
     return np.abs(np.bincount(binned(o, bins), w * (o.right - o.chances[:, 0]), bins)).sum() / w.sum()

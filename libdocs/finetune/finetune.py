@@ -322,12 +322,12 @@ def parts_of(task:Task, balance:str, seed:int)->dict:
 
 # %% ../../nbs/69_finetune.finetune.ipynb #ec8cb3b5
 def hash_weights(model)->str:
-    "What the weights of a model are known by."
-    found = hashlib.sha256()
+    "A short hash of the weights of a model."
+    hashed = hashlib.sha256()
     for name, weight in model.state_dict().items():
-        found.update(name.encode())
-        found.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return found.hexdigest()[:16]
+        hashed.update(name.encode())
+        hashed.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return hashed.hexdigest()[:16]
 
 # %% ../../nbs/69_finetune.finetune.ipynb #cbb78228
 def train_stage(job:TrainingJob, model, tokenizer, tokenized:Stage, tracking:Tracking)->Stage:
