@@ -5,6 +5,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'libdocs/classifier_model.py'),
                                           'libdocs.classifier_model._given': ( 'classifier_model.html#_given',
                                                                                'libdocs/classifier_model.py'),
+                                          'libdocs.classifier_model._import_phase': ( 'classifier_model.html#_import_phase',
+                                                                                      'libdocs/classifier_model.py'),
                                           'libdocs.classifier_model._job': ('classifier_model.html#_job', 'libdocs/classifier_model.py'),
                                           'libdocs.classifier_model._print': ( 'classifier_model.html#_print',
                                                                                'libdocs/classifier_model.py'),

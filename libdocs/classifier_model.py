@@ -6,7 +6,8 @@
 __all__ = ['parser', 'main']
 
 # %% ../nbs/81_classifier_model.ipynb #e3b3a688
-import sys
+import io, sys
+from contextlib import redirect_stdout
 from dataclasses import fields, MISSING
 
 from .core.errors import InputError
@@ -68,19 +69,22 @@ def _job(args, line:str):
     evaluation = _evaluate_examples(args) if args.examples else _train(args)
     if evaluation: _print(evaluation)
 
+def _import_phase():
+    "Phase 2, imported without what transformers prints when it finds W&B to be offline."
+    with redirect_stdout(io.StringIO()): from libdocs.phases import training
+    return training
+
 def _train(args):
-    from libdocs.phases.training import train_and_evaluate
     kinds = dict(repos=RepoOptions, evaluation=ComparisonOptions, training=TrainingOptions, tracking=TrackingOptions,
                  job=JobOptions)
     given = {name: kind.from_args(args) for name, kind in kinds.items()}
-    return train_and_evaluate(**given, token=args.hf_access_token, wandb_token=args.wandb_access_token)
+    return _import_phase().train_and_evaluate(**given, token=args.hf_access_token, wandb_token=args.wandb_access_token)
 
 def _evaluate_examples(args):
-    from libdocs.phases.training import evaluate_model
     args.input_dir = args.input_dir or '.'
     kinds = dict(examples=ExampleOptions, evaluation=EvaluationOptions, sample=SampleOptions, machine=MachineOptions)
     given = {name: kind.from_args(args) for name, kind in kinds.items()}
-    return evaluate_model(args.model_name, dataset=args.dataset, token=args.hf_access_token, **given)
+    return _import_phase().evaluate_model(args.model_name, dataset=args.dataset, token=args.hf_access_token, **given)
 
 # %% ../nbs/81_classifier_model.ipynb #a87f5d20
 def _given(args, *kinds, but=(), beside=())->str:

@@ -97,7 +97,7 @@ def test_api_page_in_a_browser(address, browser, width):
     assert 'bad_rows' in signature.inner_text()
     described = page.locator('dl', has=signature).last.inner_text()
     assert 'the column that holds the document' in described
-    assert 'one row a record' in described
+    assert 'one row per record' in described
     assert page.locator('table.dataframe').first.is_visible()
     assert page.evaluate('document.documentElement.scrollWidth <= document.documentElement.clientWidth'), (
         'the page is wider than the window')
