@@ -71,7 +71,7 @@ def _job(args, line:str):
 
 def _import_phase():
     "Phase 2, imported without what transformers prints when it finds W&B to be offline."
-    with redirect_stdout(io.StringIO()): from libdocs.phases import training
+    with redirect_stdout(io.StringIO()): import libdocs.phases.training as training
     return training
 
 def _train(args):
