@@ -26,7 +26,7 @@ from ..core.records import make_ids, require_text, to_json_line, write_jsonl
 from ..core.runs import take_lock
 from ..utils.data_cleaner.tfidf import cluster_texts
 from ..utils.data_cleaner.leakage import leakage
-from ..evaluation.outcomes import correct_at, Outcomes, outcomes, outcomes_of, probability_facts
+from ..evaluation.outcomes import correct_at, outcomes, Outcomes, outcomes_of, probability_facts
 from ..evaluation.thresholds import confidence_thresholds, coverage, Threshold
 from ..evaluation.metrics import Coverage, evaluate, Evaluated, LeakageFigures, measured, Metrics, TrainedOn
 from ..evaluation.metrics import UnknownLabels
