@@ -348,10 +348,10 @@ def log_data(job:TrainingJob, model, facts:dict):
     "Log what will be learned from, and what should be known before."
     cut, plan = facts['train'], job.plan
     rows, share = ', '.join(f'{part["rows"]} {name}' for name, part in facts.items()), 100 * cut['truncated']
-    log.info('%s rows, %d labels; %.1f %% of the train texts are longer than %d tokens and cut',
+    log.info('%s rows, %d labels; %.1f%% of the train texts are longer than %d tokens and cut',
              rows, len(job.task.schema), share, plan.max_length)
     if cut['truncated'] > most_cut:
-        log.warning('%.0f %% of the train texts are cut, and %.0f %% of all tokens are not read; '
+        log.warning('%.0f%% of the train texts are cut, and %.0f%% of all tokens are not read; '
                     '%s reads them whole, in about %.1f times the time',
                     share, 100 * cut['lost'], option_name('long', 'windows'), cut['windows'] / cut['read'])
     warn_of_cpu(model, cut['read'] * job.training.epochs, plan.device)
