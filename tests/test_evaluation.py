@@ -336,7 +336,7 @@ def test_lora_refit_after_an_interruption(tmp_path, monkeypatch):
     tuned(tmp_path, data, 'whole', **options)
     def interrupted(*given): raise KeyboardInterrupt
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, '_refitted', interrupted)
+        patch.setattr(module, 'refit_stage', interrupted)
         tuned(tmp_path, data, 'parts', **options)
     tuned(tmp_path, data, 'parts', **options)
     whole, parts = ((tmp_path/f'{name}_run'/'refit'/'model.safetensors').read_bytes() for name in ('whole', 'parts'))
