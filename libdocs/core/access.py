@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['purposes', 'longest_wait', 'mistakes_of_ours', 'is_folder', 'place_of', 'check_repo', 'plain_error', 'find_token',
-           'redact', 'redact_message', 'explain', 'quiet', 'patiently', 'check_reach', 'hub_api', 'repo_info']
+           'redact', 'redact_message', 'explain', 'quiet', 'silence', 'patiently', 'check_reach', 'hub_api',
+           'repo_info']
 
 # %% ../../nbs/13_core.access.ipynb #d9de2f0d
-import contextlib, logging, math, os, re, sys, time, warnings
+import contextlib, logging, math, os, re, sys, threading, time, warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from time import sleep
@@ -176,23 +177,35 @@ def explain(
     return InputError(redact_message('; or '.join([f'cannot {doing} {repo}: {why}', *ways]), token))
 
 # %% ../../nbs/13_core.access.ipynb #f731a9cb
+_lock, _quiet_ones, _undo = threading.Lock(), [], []  # the last thread to leave undoes what the first has done
+
 @contextlib.contextmanager
 def quiet()->Iterator:
-    "Keep the clients from printing: no warnings, and progress bars only on a terminal."
+    "Keep the clients from printing, in all threads: no warnings, and progress bars only on a terminal."
+    with _lock:
+        if not _quiet_ones: _undo.append(silence())
+        _quiet_ones.append(threading.get_ident())
+    try: yield
+    finally:
+        with _lock:
+            _quiet_ones.remove(threading.get_ident())
+            if not _quiet_ones: _undo.pop()()
+
+def silence()->Callable:  # undoes it
+    "Switch off what the clients print."
     import huggingface_hub.utils as hub
-    modules = [hub] + ([sys.modules['datasets.utils']] if 'datasets.utils' in sys.modules else [])
+    undo, modules = contextlib.ExitStack(), [hub]
+    if 'datasets.utils' in sys.modules: modules.append(sys.modules['datasets.utils'])
     on_terminal = hasattr(sys.stderr, 'isatty') and sys.stderr.isatty()
-    noisy = [] if on_terminal else [m for m in modules if not m.are_progress_bars_disabled()]
-    before = logging.root.manager.disable
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        try:
-            for module in noisy: module.disable_progress_bars()
-            logging.disable(logging.CRITICAL)  # importing one of their modules resets the level of their loggers
-            yield
-        finally:
-            logging.disable(before)
-            for module in noisy: module.enable_progress_bars()
+    for module in modules:
+        if on_terminal or module.are_progress_bars_disabled(): continue
+        module.disable_progress_bars()
+        undo.callback(module.enable_progress_bars)
+    undo.callback(logging.disable, logging.root.manager.disable)
+    logging.disable(logging.CRITICAL)  # importing one of their modules resets the level of their loggers
+    undo.enter_context(warnings.catch_warnings())
+    warnings.simplefilter('ignore')
+    return undo.close
 
 # %% ../../nbs/13_core.access.ipynb #972cb3f1
 _PAUSES = (1, 2, 4, 8)  # seconds between tries
