@@ -3,7 +3,7 @@ has stored: what the documentation shows is what the code says today.
 
     python tests/check_outputs.py [--workers 2] [NOTEBOOK ...]
 
-A cell without stored outputs is run and not compared. Outputs are stored with the versions of
+A cell that shows something and has stored nothing is wrong too. Outputs are stored with the versions of
 packages that constraints.txt names for Python 3.11 and newer; on 3.10, which has older ones,
 notebooks are only run. Each has a process of its own, forked from this one after the slow imports."""
 import argparse
@@ -20,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT/'nbs'
 KINDS = ('text/html', 'text/markdown', 'text/plain')  # a reader sees the first that there is; pictures are not compared
+MOST_LINES = 40  # of the differences of a cell
 CELL = 600  # seconds after which a cell is taken to hang
 
 COMPARED = sys.version_info[:2] == (3, 11)  # argparse writes its help otherwise from 3.13 on
@@ -93,11 +94,12 @@ def differences(path: Path, outputs: dict) -> list:
     "Of the stored and the new outputs, the lines that differ, cell by cell."
     name, report = path.relative_to(NBS).as_posix(), []
     for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
-        if not cell.get('outputs') or cell['id'] not in outputs or cell['id'] in TRAINED.get(name, ()): continue
+        if cell['id'] not in outputs or cell['id'] in TRAINED.get(name, ()): continue
         before, after = (text_of(made).splitlines() for made in (cell['outputs'], outputs[cell['id']]))
         same = len(before) == len(after) and all(alike(*pair, name not in TRAINED) for pair in zip(before, after))
         if same: continue
-        lines = difflib.unified_diff(before, after, 'stored', 'new', n=0, lineterm='')
+        lines = list(difflib.unified_diff(before, after, 'stored', 'new', n=0, lineterm=''))
+        if len(lines) > MOST_LINES: lines[MOST_LINES:] = [f'… {len(lines) - MOST_LINES} more lines']
         report += [f'cell {cell["id"]}: {"".join(cell["source"])[:80]!r}', *(line[:200] for line in lines)]
     return report
 

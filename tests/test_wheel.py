@@ -101,7 +101,7 @@ def test_every_module_is_imported_from_the_wheel(installed):
 
 def test_a_page_is_made_from_the_wheel(installed):
     "The style sheet and the script of the report are files of the package."
-    page = python(installed, "from libdocs.report.pages import html_page\nprint(html_page('x', []))")
+    page = python(installed, "from libdocs.report.layout import html_page\nprint(html_page('x', []))")
     assert '@media print' in page and 'aria-sort' in page
 
 

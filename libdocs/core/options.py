@@ -76,7 +76,7 @@ def option(
     flags:str='',       # of the command, if not `--name`; the long one first
     flag_help:str='',   # help of a flag that switches off what is on by default
     metavar:str=None,   # placeholder for the value in the help of the command
-    group:str='',       # heading in the help of the command
+    group:str='options',  # heading in the help of the command
     stages:str='',      # names of the stages whose results depend on it
     recorded:bool=True, # whether records and cards state it; not for places on this machine
 ):

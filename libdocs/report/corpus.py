@@ -13,9 +13,9 @@ from ..core.options import option_name
 from ..core.markup import h, Html
 from ..utils.data_cleaner.clean_data_tfidf import differing
 from ..evaluation.record import Clashes, CorpusRecord
+from .layout import html_page
 from .sentences import counted, percent, shorten
 from .tables import facts_list, Figure, html_table, label_name, scrollable
-from .pages import html_page
 
 # %% ../../nbs/55_report.corpus.ipynb #ae39d9b4
 _reasons = dict(
