@@ -56,5 +56,5 @@ bench: .venv/made ## measure libdocs beside its peers on real corpora: make benc
 	for program in many_pipelines faults; do $(BIN)/python bench/$$program.py || exit 1; done
 
 clean: ## remove what was made, but for .venv
-	rm -rf demo _docs _proc build dist *.egg-info .pytest_cache .hypothesis
+	rm -rf demo _docs _proc build dist *.egg-info .pytest_cache .hypothesis .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -142,7 +142,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         names = ['entailment', 'neutral', 'contradiction'] if args.work == 'zero-shot' else LABELS
         model = make_model(args.shape, Path(folder)/'model', names, mixed(500, seed=1))
-        lines = [machine().replace('one run each', f'{args.runs} runs in turns'), '',
+        lines = [machine(f'{args.runs} runs in turns'), '',
                  f'{args.shape}, {args.data or args.work}, {args.rows} texts, {args.device}; libdocs '
                  f'{args.dtype}, the peer {args.peer_dtype}.', '', *compared(model, args)]
     print('\n'.join(lines))

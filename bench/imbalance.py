@@ -111,7 +111,7 @@ def main():
                                                    *BALANCES, 'TF-IDF + linear') for seed in range(args.seeds)))
     headings = {'macro-F1': 'macro_f1', 'top-1': 'top_1', 'ece': 'ece'}
     even, natural = ({heading: f'{world}_{k}' for heading, k in headings.items()} for world in ('even', 'natural'))
-    lines = [machine().replace('one run each', f'{args.seeds} seeds'), '',
+    lines = [machine(f'{args.seeds} seeds'), '',
              *table(results, 'Labels equally frequent', even | dict(tail='tail')), '',
              *table(results, 'Labels as frequent as in the train split', natural)]
     print('\n'.join(lines))

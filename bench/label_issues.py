@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from imbalance import read
 from main_job import machine, write
 from training import linear_figures
 
@@ -172,8 +173,7 @@ def main():
     warnings.filterwarnings('ignore')
     names = [n for n in ('clinc150', 'banking77') if (args.data/n).exists()]
     if not names: raise SystemExit(f'skipped: neither clinc150 nor banking77 is in {args.data}')
-    tables = {n: [pd.read_json(args.data/n/f'{n}_{s}.jsonl', lines=True, dtype=str)[['text', 'label']]
-                  for s in ('train', 'test')] for n in names}
+    tables = {n: [read(args.data/n/f'{n}_{s}.jsonl') for s in ('train', 'test')] for n in names}
     for n, (train, test) in tables.items():
         tables[n][1] = test[test['label'].isin(set(train['label']))].reset_index(drop=True)
     parts = [corpus(n, *tables[n], args.seeds) for n in names]

@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from main_job import machine, write
+from shapes import LABELS
 
-HERE, LABELS = Path(__file__).parent, [f'label {i}' for i in range(10)]
+HERE = Path(__file__).parent
 
 
 def corpus(path: Path, rows: int):

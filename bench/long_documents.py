@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from main_job import machine, write
+from shapes import WORDS
 from training import linear_figures, spread, tuned
 
 WAYS = {'head': {}, 'head-tail': dict(long='head-tail'), 'windows, mean': dict(long='windows', pool='mean'),
@@ -26,10 +27,9 @@ WAYS = {'head': {}, 'head-tail': dict(long='head-tail'), 'windows, mean': dict(l
 def late(rows: int, seed: int) -> pd.DataFrame:
     "Documents whose label shows late."
     rng = np.random.default_rng(seed)
-    words = np.array([f'{a}{b}{c}' for a in 'bdfgklmnprst' for b in 'aeiou' for c in ('n', 'ra', 'sti', 'lo', 'm')])
-    common = 1 / np.arange(1, len(words) + 1)
+    common = 1 / np.arange(1, len(WORDS) + 1)
     def text_of(label):
-        text = list(rng.choice(words, rng.integers(120, 241), p=common / common.sum()))
+        text = list(rng.choice(WORDS, rng.integers(120, 241), p=common / common.sum()))
         at = rng.integers(len(text) // 2, len(text) - 3)
         text[at:at + 3] = [f'{label}{k}' for k in rng.integers(0, 5, 3)]
         return ' '.join(text)
@@ -78,7 +78,7 @@ def main():
                        epochs=10) if corpus == 'late' else dict(max_length=512, overlap=64, epochs=8)
         results = pd.DataFrame(Parallel(args.jobs)(delayed(figures)(corpus, train, test, way, seed, options)
                                                    for way in WAYS for seed in range(args.seeds)))
-        lines = [machine().replace('one run each', f'{args.seeds} seeds'), '',
+        lines = [machine(f'{args.seeds} seeds'), '',
                  f'{corpus}: {len(train)} rows to train on, {len(test)} to test on; TF-IDF + linear '
                  f'{linear_figures(train, test).top_1:.4f} top-1.', '',
                  '| way | top-1 | macro-F1 | not read | seconds |', '|---|---|---|---|---|']

@@ -192,14 +192,14 @@ def trust(rows: list) -> list:
     return lines
 
 
-def machine() -> str:
-    "What it ran on."
+def machine(runs: str = 'one run each') -> str:
+    "What it ran on, and how often."
     cpu = next((line.split(':')[1].strip() for line in Path('/proc/cpuinfo').read_text().splitlines()
                 if line.startswith('model name')), platform.processor())
     import torch
     import transformers
     return (f'{os.cpu_count()} cores of {cpu}, Python {platform.python_version()}, torch '
-            f'{torch.__version__}, transformers {transformers.__version__}; one run each, '
+            f'{torch.__version__}, transformers {transformers.__version__}; {runs}, '
             f'{time.strftime("%Y-%m-%d")}')
 
 

@@ -34,7 +34,7 @@ def main():
     p.add_argument('--epochs', type=int, default=5)
     p.add_argument('--write', action='store_true', help='put the table into bench/RESULTS.md')
     args = p.parse_args()
-    lines = [machine().replace('one run each', f'{args.seeds} seeds, {args.epochs} epochs'), '',
+    lines = [machine(f'{args.seeds} seeds, {args.epochs} epochs'), '',
              '| corpus, train / test rows | classifier | top-1 | macro-F1 | seconds |', '|---|---|---|---|---|']
     for name, path in CORPORA.items():
         if not (args.data/f'{path}_train.jsonl').exists():

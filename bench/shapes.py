@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 LABELS = [f'label {i}' for i in range(10)]
+WORDS = np.array([f'{a}{b}{c}' for a in 'bdfgklmnprst' for b in 'aeiou' for c in ('n', 'ra', 'sti', 'lo', 'm')])
 _DEBERTA = dict(relative_attention=True, position_buckets=256, norm_rel_ebd='layer_norm',
                 share_att_key=True, pos_att_type=['p2c', 'c2p'], max_relative_positions=-1,
                 position_biased_input=False, type_vocab_size=0, max_position_embeddings=512, vocab_size=128100)
@@ -44,10 +45,9 @@ def make_model(shape: str, folder: Path, names: list, texts: list) -> Path:
 def mixed(rows: int, long: bool = False, seed: int = 0) -> list:
     "Texts of made-up words: lognormal lengths, median 90, a tenth over 512; or all of them longer than 512 (`long`)."
     rng = np.random.default_rng(seed)
-    words = np.array([f'{a}{b}{c}' for a in 'bdfgklmnprst' for b in 'aeiou' for c in ('n', 'ra', 'sti', 'lo', 'm')])
     lengths = np.full(rows, 600) if long else np.exp(
         rng.normal(np.log(90), np.log(512 / 90) / 1.2816, rows)).astype(int).clip(3, 4000)
-    return [' '.join(rng.choice(words, n)) for n in lengths]
+    return [' '.join(rng.choice(WORDS, n)) for n in lengths]
 
 
 def folder_texts(data: Path, rows: int) -> list:

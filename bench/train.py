@@ -208,7 +208,7 @@ def main():
                                   f'train.py --shape {args.shape} --device {args.device}')
         lines = [f'{args.shape}, {args.data or "mixed"}, {args.rows} texts, batches of {args.batch}, {args.device}.',
                  '', *lines]
-    lines = [machine().replace('one run each', about), '', *lines]
+    lines = [machine(about), '', *lines]
     print('\n'.join(lines))
     if args.write: write('\n'.join(lines), name)
 

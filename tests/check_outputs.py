@@ -132,9 +132,9 @@ def main() -> int:
     parser.add_argument('notebooks', nargs='*', type=Path, help='default: all')
     parser.add_argument('--workers', type=int, default=2, help='how many run at a time')
     args = parser.parse_args()
-    every = (path for path in NBS.rglob('*.ipynb') if not path.name.startswith(('.', '_')))
-    paths = [path.resolve() for path in args.notebooks] or sorted(every, key=slow_first)
     import_slow()
+    from nbdev.doclinks import nbglob
+    paths = [path.resolve() for path in args.notebooks] or sorted(nbglob(NBS, as_path=True), key=slow_first)
     failed = []
     with multiprocessing.get_context('fork').Pool(args.workers, maxtasksperchild=1) as pool:
         for path, seconds, wrong in pool.imap_unordered(check, paths):

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 pytest.register_assert_rewrite('commands', 'corpora')
 from commands import clean, RECIPES, slow, train
 from corpora import Jobs
-from loopback_hub import LoopbackHub
+from loopback_hub import LoopbackHub, forget_cache
 
 HUB = LoopbackHub()
 HOME = tempfile.mkdtemp(prefix='hf-home-')
@@ -54,7 +54,7 @@ def hub(monkeypatch):
     """An empty loopback Hub, with nobody logged in and nothing cached; `hub.login(name)` adds a user and logs
     in as them."""
     HUB.reset()
-    for folder in ('hub', 'datasets', 'modules'): shutil.rmtree(Path(HOME)/folder, ignore_errors=True)
+    forget_cache(HOME)
     monkeypatch.delenv('HF_TOKEN', raising=False)
     def login(name, **options):
         token = HUB.add_user(name, **options)

@@ -7,6 +7,8 @@ from pathlib import Path
 import warm
 
 LABELS = ('invoice', 'contract', 'minutes')
+TRAIN = ['--input-hf-dataset', './ds', '-o', './model', '-m', 'scratch', '--epochs', '2',
+         '--device', 'cpu', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
 MODULES = {'cleaner_finetune': 'libdocs.cleaner_finetune',
            'classifier_model': 'libdocs.classifier_model', 'libdocs-pipeline': 'libdocs.pipelines'}
 
@@ -115,11 +117,13 @@ def bert(folder, texts, labels=None, dtype=None, kind='Bert', **sizes):
     return folder
 
 
+DEBERTA = dict(relative_attention=True, norm_rel_ebd='layer_norm', share_att_key=True, pos_att_type=['p2c', 'c2p'],
+               position_biased_input=False, type_vocab_size=0)  # of version 3, but for its sizes
+
+
 def deberta(folder, texts, **sizes):
     "The same of DeBERTa-v3."
-    return bert(folder, texts, kind='DebertaV2', **sizes, relative_attention=True, position_buckets=256,
-                max_relative_positions=-1, norm_rel_ebd='layer_norm', share_att_key=True, pos_att_type=['p2c', 'c2p'],
-                position_biased_input=False, type_vocab_size=0)
+    return bert(folder, texts, kind='DebertaV2', **DEBERTA, position_buckets=256, max_relative_positions=-1, **sizes)
 
 
 # Commands
@@ -152,6 +156,14 @@ def succeeds(done):
     strange = [line for line in done.stderr.splitlines() if not line.startswith(('INFO: ', 'WARNING: '))]
     assert not strange, f'{done.args}\n' + '\n'.join(strange)
     return done
+
+
+def one_error(code, said):
+    "The last line of a command that failed as it should: exit code 2, one error, no traceback."
+    assert code == 2, said
+    assert said.count('error: ') == 1, said
+    assert 'Traceback' not in said, said
+    return said.splitlines()[-1]
 
 
 class Jobs:

@@ -7,9 +7,10 @@ transformers) can talk to.
 It speaks plain LFS (set HF_HUB_DISABLE_XET=1, as `env` does), knows users, organizations and roles,
 keeps every request and commit, and fails on demand: `fail`, `cut`, `lose_reply`, `delay`, `drip`,
 `corrupt`."""
-import argparse, base64, hashlib, json, re, secrets, socket, tempfile, threading
+import argparse, base64, hashlib, json, re, secrets, shutil, socket, tempfile, threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 LFS_SUFFIXES = ('.safetensors', '.bin', '.parquet', '.zst', '.gz')
@@ -501,6 +502,11 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, *args): pass
+
+
+def forget_cache(home):
+    "Remove what the Hub's clients have fetched."
+    for folder in ('hub', 'datasets', 'modules'): shutil.rmtree(Path(home)/folder, ignore_errors=True)
 
 
 def main():

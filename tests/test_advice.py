@@ -3,12 +3,12 @@ import ast, importlib, re
 from pathlib import Path
 
 import pytest
+from corpora import MODULES
 
 import libdocs
 
 ROOT = Path(libdocs.__file__).parent
-COMMANDS = {'cleaner_finetune': 'libdocs.cleaner_finetune', 'classifier_model': 'libdocs.classifier_model',
-            'libdocs-pipeline': 'libdocs.pipelines', 'libdocs push': 'libdocs.push'}
+COMMANDS = MODULES | {'libdocs push': 'libdocs.push'}
 OTHERS = ('torchrun', 'accelerate', 'iconv', 'git', 'hf', 'pip', 'papermill')  # programs whose options are theirs
 FIRST, SECOND = ['cleaner_finetune'], ['classifier_model']
 SAID_BY = {  # module, or package: the commands that print what it says, each of which must have the option
@@ -21,15 +21,27 @@ SAID_BY = {  # module, or package: the commands that print what it says, each of
     'core.records': FIRST + SECOND, 'core.labels': FIRST + SECOND}
 
 
-def options(command):
-    parser = importlib.import_module(COMMANDS[command]).parser()
-    names, parsers = set(), [parser]
-    for p in parsers:
-        names |= set(p._option_string_actions)
-        for action in p._actions:
+def actions(command):
+    "Everything that a command or one of its parts takes."
+    parsers, found = [importlib.import_module(COMMANDS[command]).parser()], []
+    for parser in parsers:
+        found += parser._actions
+        for action in parser._actions:
             if isinstance(action.choices, dict):
                 parsers += [sub for sub in action.choices.values() if hasattr(sub, '_option_string_actions')]
-    return names
+    return found
+
+
+def options(command):
+    "What can be typed: `--epochs`, and what messages call an option by, from `option_name`: `epochs`."
+    return {name for action in actions(command) for name in (*action.option_strings, action.dest)}
+
+
+def asked_for(tree):
+    "The options that `option_name` is asked for: (line, name)."
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'option_name':
+            if isinstance(node.args[0], ast.Constant): yield node.lineno, node.args[0].value
 
 
 def texts(tree):
@@ -57,24 +69,25 @@ def advice(text):
             if word['option']: yield program, word['option']
 
 
-MODULES = sorted(p for p in ROOT.rglob('*.py') if not p.name.startswith('_'))
+FILES = sorted(p for p in ROOT.rglob('*.py') if not p.name.startswith('_'))
 
 
 def wrong(path):
     known, module = {name: options(name) for name in COMMANDS}, path.relative_to(ROOT).with_suffix('').parts
     owner = next((o for o in ('.'.join(module[:n]) for n in (2, 1)) if o in SAID_BY), None)
-    for line, text in texts(ast.parse(path.read_text(encoding='utf-8'))):
-        for program, option in advice(text):
-            if program in OTHERS: continue
-            if program: lacking = [] if option in known[program] else [program]
-            elif owner: lacking = [name for name in SAID_BY[owner] if option not in known[name]]
-            else:
-                lacking = [] if any(option in options for options in known.values()) else ['any command']
-            if lacking:
-                yield f'{path.relative_to(ROOT)}:{line}: {option} is no option of {", ".join(lacking)}: {text[:80]!r}'
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    named = [(line, program, option, text) for line, text in texts(tree) for program, option in advice(text)]
+    named += [(line, None, name, f'option_name({name!r})') for line, name in asked_for(tree)]
+    for line, program, option, text in named:
+        if program in OTHERS: continue
+        if program: lacking = [] if option in known[program] else [program]
+        elif owner: lacking = [name for name in SAID_BY[owner] if option not in known[name]]
+        else: lacking = [] if any(option in options for options in known.values()) else ['any command']
+        if lacking:
+            yield f'{path.relative_to(ROOT)}:{line}: {option} is no option of {", ".join(lacking)}: {text[:80]!r}'
 
 
-@pytest.mark.parametrize('path', MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize('path', FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_options_exist(path):
     "Every option that a module names in its strings is one of the commands that say it."
     assert list(wrong(path)) == []
@@ -91,3 +104,5 @@ def test_wrong_advice_is_found(tmp_path, monkeypatch):
     (tmp_path/'core').mkdir()
     (tmp_path/'core'/'records.py').write_text('"fix it, or pass --merge-labels"\n')
     assert len(list(wrong(tmp_path/'core'/'records.py'))) == 1
+    (tmp_path/'finetune.py').write_text("option_name('learning_rat') + option_name('epochs', 3)\n")
+    assert [re.match(r'\S+ (\S+)', fault)[1] for fault in wrong(tmp_path/'finetune.py')] == ['learning_rat']

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from commands import FIGURES
-from corpora import DECODER, ROBERTA, csv_bytes, documents, put, tiny_bert, tokenizer
+from corpora import DEBERTA, DECODER, ROBERTA, csv_bytes, documents, put, tiny_bert, tokenizer
 
 from libdocs.evaluation.record import SplitRows
 
@@ -65,9 +65,7 @@ def encoder(kind, folder):
     config = {'bert': lambda: t.BertConfig(**size),
               'roberta': lambda: t.RobertaConfig(**size, max_position_embeddings=66, bos_token_id=0, eos_token_id=2),
               'deberta-v2': lambda: t.DebertaV2Config(
-                  **size, relative_attention=True, position_buckets=16, pos_att_type=['p2c', 'c2p'],
-                  norm_rel_ebd='layer_norm', share_att_key=True,
-                  position_biased_input=False, max_position_embeddings=64, type_vocab_size=0),
+                  **size, **DEBERTA, position_buckets=16, max_position_embeddings=64),
               'modernbert': lambda: t.ModernBertConfig(
                   **size, max_position_embeddings=64, cls_token_id=tok.cls_token_id,
                   sep_token_id=tok.sep_token_id, bos_token_id=tok.cls_token_id,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import warm
-from corpora import Jobs, csv_bytes, deberta, documents, environment, jsonl, put, read_jsonl, snapshot
+from corpora import Jobs, csv_bytes, deberta, documents, environment, jsonl, one_error, put, read_jsonl, snapshot
 
 PLACES = int(os.environ.get('SOAK', 2))
 ROWS = documents(240)
@@ -324,7 +324,5 @@ def test_outputs_that_cannot_be_written(tmp_path, kind, outputs):
     "One line that says why, exit code 2, no traceback."
     put(tmp_path/'work', INPUTS[kind])
     done = warm.run(READ_ONLY, ['-c', outputs, *COMMANDS[kind]], tmp_path/'work', environment(tmp_path/'home'))
-    assert done.returncode == 2, done.stderr
+    one_error(done.returncode, done.stderr)
     assert 'Read-only file system' in done.stderr, done.stderr
-    assert done.stderr.count('error: ') == 1, done.stderr
-    assert 'Traceback' not in done.stderr, done.stderr

@@ -1,17 +1,20 @@
 """libdocs.core.hub against a Hub on the loopback address, with the real clients: huggingface_hub,
 datasets, transformers."""
-import io, os, subprocess, sys, threading
+import os, subprocess, sys, threading
 
+import corpora
 import pandas as pd
 import pytest
 from corpora import CARD, NOWHERE, documents, tiny_bert
 from warm import HANG
 
+from libdocs import cleaner_finetune
 from libdocs.core import fetch
 from libdocs.core.access import find_token
 from libdocs.core.hub import preflight, push
 from libdocs.core.fetch import fetch_model, load_splits
 from libdocs.core.errors import InputError
+from libdocs.core.options import flags_of
 
 HARD = [['001', 'None', '001'], ['002', 'NA', '1e5'], ['003', '', '2'],
         ['004', ' a "b", c\nd\r\ne\rf ', '3'], ['005', '=1+1', '4'], ['006', '\U0001f4c4 \u00e9', 'nan'],
@@ -19,10 +22,7 @@ HARD = [['001', 'None', '001'], ['002', 'NA', '1e5'], ['003', '', '2'],
 NAMES = ['id', 'text', 'label']
 
 
-def csv_bytes(rows, names=NAMES):
-    out = io.StringIO(newline='')
-    pd.DataFrame(rows, columns=names, dtype=object).to_csv(out, index=False, quoting=1, lineterminator='\n')
-    return out.getvalue().encode()
+def csv_bytes(rows, names=NAMES): return corpora.csv_bytes([dict(zip(names, row)) for row in rows], names)
 
 
 DATA = {'train.csv': csv_bytes(HARD), 'test.csv': csv_bytes(HARD[:3])}
@@ -328,6 +328,8 @@ def test_a_public_repo_is_not_taken_for_a_private_one(hub):
     hub.login('alice')
     hub.create('alice/open', 'dataset', private=False)
     fails('give private=False to publish there', preflight, 'alice/open', 'dataset')
+    with flags_of(cleaner_finetune.parser()):
+        fails('give --public to publish there', preflight, 'alice/open', 'dataset')
     fails('give private=False to publish there', push, DATA, 'alice/open', 'dataset', 'first')
     assert hub.files('alice/open', 'dataset') == {}
     preflight('alice/open', 'dataset', private=False)

@@ -3,10 +3,10 @@ may pass is tried again and the command ends well, with no commit twice; what ma
 one line, nothing that was done is lost, and the line `libdocs push RUN` completes the publishing.
 SOAK in the environment spoils every call in every way instead of every third call in one."""
 import os, re, shlex, shutil
-from pathlib import Path
 
 import pytest
-from corpora import csv_bytes, documents, jsonl, put
+from corpora import csv_bytes, documents, jsonl, one_error, put
+from loopback_hub import forget_cache
 
 from libdocs import classifier_model, cleaner_finetune
 from libdocs import push as pusher
@@ -67,17 +67,12 @@ def whole(kind, hub, work, capfd, keep):
     first = published(hub, kind)
     del hub.repos[MADE[kind][1], MADE[kind][0]]
     hub.requests.clear()
-    forget_cache()
+    forget_cache(os.environ['HF_HOME'])
     code, said = run(kind, capfd)
     assert code == 0, said
     assert published(hub, kind) == first, said
     assert len(hub.commits(*MADE[kind])) == COMMITS[kind], said
     return [(method, path) for method, path, _ in hub.requests], first
-
-
-def forget_cache():
-    for folder in ('hub', 'datasets', 'modules'):
-        shutil.rmtree(Path(os.environ['HF_HOME'])/folder, ignore_errors=True)
 
 
 DOWNLOAD = '/resolve/|/lfs/'
@@ -128,7 +123,7 @@ def begin_again(hub, kind, work, kept):
     hub.repos.pop((MADE[kind][1], MADE[kind][0]), None)
     hub.lfs, hub.parts = {b.sha256: b.data for repo in hub.repos.values()
                           for b in repo.commits[-1].files.values() if b.lfs}, {}
-    forget_cache()
+    forget_cache(os.environ['HF_HOME'])
     shutil.rmtree(work)
     shutil.copytree(kept, work)
     os.chdir(work)
@@ -137,11 +132,8 @@ def begin_again(hub, kind, work, kept):
 def survives(hub, kind, work, capfd, fault, expected):
     code, said = run(kind, capfd)
     if code:
-        assert code == 2, said
         assert fault in LASTING, said
-        assert said.count('error: ') == 1, said
-        assert 'Traceback' not in said, said
-        assert said.splitlines()[-1].startswith(('cleaner_finetune: error', 'classifier_model: error')), said
+        assert one_error(code, said).startswith(('cleaner_finetune: error', 'classifier_model: error')), said
         hub.faults.clear()
         complete(hub, kind, work, capfd, said)
         again, said = run(kind, capfd)

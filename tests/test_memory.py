@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from corpora import documents, tokenizer
+from corpora import DEBERTA, documents, tokenizer
 from shortage import ERRORS, Shortage, at, beyond
 
 from libdocs.classifiers.attention import speed_up
@@ -46,8 +46,7 @@ def classifier(kind, words, layers=1):
     t.set_seed(0)
     size = dict(vocab_size=len(words), pad_token_id=words.pad_token_id, num_hidden_layers=layers) | SIZES
     if kind == 'deberta':
-        places = dict(relative_attention=True, position_buckets=8, pos_att_type=['p2c', 'c2p'], share_att_key=True,
-                      norm_rel_ebd='layer_norm', position_biased_input=False, type_vocab_size=0, pooler_hidden_size=16)
+        places = DEBERTA | dict(position_buckets=8, pooler_hidden_size=16)
         return speed_up(t.DebertaV2ForSequenceClassification(t.DebertaV2Config(**size, **places, **DROPOUT)))
     first, last = words.cls_token_id, words.sep_token_id
     size |= dict(cls_token_id=first, sep_token_id=last, bos_token_id=first, eos_token_id=last,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import warm
-from corpora import csv_bytes, documents, environment, jsonl, put, read_jsonl, tiny_bert
+from corpora import TRAIN, csv_bytes, documents, environment, jsonl, one_error, put, read_jsonl, tiny_bert
 from loopback_wandb import LoopbackWandb
 
 from libdocs.core.hub import push
@@ -15,8 +15,6 @@ from libdocs.core.errors import InputError
 
 ROWS = documents(60)
 CLEAN = ['-i', 'data', '-o', 'out/letters', '--target-hf-dataset', './ds']
-TRAIN = ['--input-hf-dataset', './ds', '-o', './model', '-m', 'scratch', '--epochs', '2',
-         '--device', 'cpu', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
 
 
 @pytest.fixture
@@ -31,9 +29,7 @@ def run(tmp_path, monkeypatch, capfd):
 def refused(done, *phrases):
     "One line, exit code 2."
     code, _, said = done
-    assert code == 2, said
-    assert said.count('error: ') == 1, said
-    assert 'Traceback' not in said, said
+    one_error(code, said)
     for words in phrases:
         assert words in said, said
 

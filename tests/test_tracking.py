@@ -4,13 +4,11 @@ else the one that goes away in the middle."""
 import os, random, subprocess, sys
 
 import pytest
-from corpora import NOWHERE, csv_bytes, documents, environment, put
+from corpora import NOWHERE, TRAIN, csv_bytes, documents, environment, put
 from loopback_wandb import KEY, LoopbackWandb
 from warm import HANG, MODULE
 
 ROWS = documents(120)
-TRAIN = ['--input-hf-dataset', './ds', '-o', './model', '-m', 'scratch', '--epochs', '2',
-         '--device', 'cpu', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
 
 
 # The module argv[1] as a program, which waits for an answer as long as a slow machine may take: what

@@ -4,11 +4,10 @@ import json, re, shutil, subprocess, sys, sysconfig, venv, zipfile
 from pathlib import Path
 
 import pytest
+from corpora import MODULES as COMMANDS
 from warm import HANG
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = {'cleaner_finetune': 'libdocs.cleaner_finetune',
-            'classifier_model': 'libdocs.classifier_model', 'libdocs-pipeline': 'libdocs.pipelines'}
 
 
 def exported_modules():
