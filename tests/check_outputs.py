@@ -1,8 +1,9 @@
 """Run every notebook, as nbdev-test does, and fail if one raises or prints something else than it
 has stored: what the documentation shows is what the code says today.
 
-    python tests/check_outputs.py [--workers 2] [NOTEBOOK ...]
+    python tests/check_outputs.py [--workers 2] [--store] [NOTEBOOK ...]
 
+With --store, cells whose outputs have changed get the new ones: look at the diff before you commit it.
 A cell that shows something and has stored nothing is wrong too. Outputs are stored with the versions of
 packages that constraints.txt names for Python 3.11 and newer; on 3.10, which has older ones,
 notebooks are only run. Each has a process of its own, forked from this one after the slow imports."""
@@ -15,6 +16,7 @@ import os
 import re
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,9 +92,9 @@ def alike(before: str, after: str, exact: bool) -> bool:
     return all(math.isclose(x, y, rel_tol=1e-3, abs_tol=1e-3) for x, y in zip(numbers(before), numbers(after)))
 
 
-def differences(path: Path, outputs: dict) -> list:
-    "Of the stored and the new outputs, the lines that differ, cell by cell."
-    name, report = path.relative_to(NBS).as_posix(), []
+def differences(path: Path, outputs: dict) -> dict:
+    "Cell id → the lines of what it has stored and what it says now that differ, of each cell where some do."
+    name, report = path.relative_to(NBS).as_posix(), {}
     for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
         if cell['id'] not in outputs or cell['id'] in TRAINED.get(name, ()): continue
         before, after = (text_of(made).splitlines() for made in (cell['outputs'], outputs[cell['id']]))
@@ -100,18 +102,30 @@ def differences(path: Path, outputs: dict) -> list:
         if same: continue
         lines = list(difflib.unified_diff(before, after, 'stored', 'new', n=0, lineterm=''))
         if len(lines) > MOST_LINES: lines[MOST_LINES:] = [f'… {len(lines) - MOST_LINES} more lines']
-        report += [f'cell {cell["id"]}: {"".join(cell["source"])[:80]!r}', *(line[:200] for line in lines)]
+        report[cell['id']] = [f'cell {cell["id"]}: {"".join(cell["source"])[:80]!r}', *(line[:200] for line in lines)]
     return report
 
 
-def check(path: Path) -> tuple:
+def store(path: Path, outputs: dict):
+    "Cell id → outputs, into the notebook; what went to stderr is not stored."
+    import nbformat
+    nb = nbformat.read(path, nbformat.NO_CONVERT)
+    for cell in nb.cells:
+        made = [output for output in outputs.get(cell.id, ()) if output.get('name') != 'stderr']
+        if cell.id in outputs: cell.outputs = [nbformat.from_dict(output) for output in made]
+    nbformat.write(nb, path)
+
+
+def check(path: Path, storing: bool = False) -> tuple:
     "(path, seconds, what is wrong with it as lines)."
     sys.path.insert(0, str(ROOT))
     os.environ |= {'IN_TEST': '1', 'COLUMNS': '80', 'LINES': '24'}  # as under nbdev-test, and as wide as in Jupyter
     start = time.perf_counter()
     try:
         outputs = executed(path)
-        wrong = differences(path, outputs) if COMPARED else []
+        different = differences(path, outputs) if COMPARED else {}
+        if storing and different: store(path, {cell: outputs[cell] for cell in different})
+        wrong = [line for lines in different.values() for line in lines]
     except Exception as error: wrong = [str(error)]
     return path, time.perf_counter() - start, wrong
 
@@ -131,13 +145,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description='Run notebooks and compare their outputs with those stored.')
     parser.add_argument('notebooks', nargs='*', type=Path, help='default: all')
     parser.add_argument('--workers', type=int, default=2, help='how many run at a time')
+    parser.add_argument('--store', action='store_true', help='store the outputs of cells where they have changed')
     args = parser.parse_args()
     import_slow()
     from nbdev.doclinks import nbglob
     paths = [path.resolve() for path in args.notebooks] or sorted(nbglob(NBS, as_path=True), key=slow_first)
     failed = []
     with multiprocessing.get_context('fork').Pool(args.workers, maxtasksperchild=1) as pool:
-        for path, seconds, wrong in pool.imap_unordered(check, paths):
+        for path, seconds, wrong in pool.imap_unordered(partial(check, storing=args.store), paths):
             name = path.relative_to(NBS).as_posix()
             print(f'{name}: {"not as stored" if wrong else "ok"}, {seconds:.1f} s', *wrong, sep='\n    ', flush=True)
             if wrong: failed.append(name)
