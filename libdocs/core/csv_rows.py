@@ -170,8 +170,10 @@ class _Labels:
 
     def swallowed(self, lines:list)->bool:
         "Whether the lines of one row are rows, with labels of other rows or, if they are many, of each other."
-        labels = [self.of(line) for line in lines if line.strip()]
-        if None in labels: return False
+        labels = []
+        for line in filter(str.strip, lines):
+            if (label := self.of(line)) is None: return False
+            labels.append(label)
         counts = Counter(labels)
         if '' not in counts and all(label in self.seen for label in counts): return True
         return len(labels) > 2 and len(counts) <= len(labels) / 2 and counts[labels[-1]] > 1

@@ -16,7 +16,7 @@ from .errors import InputError
 from .options import option_name
 from .files import atomic_writer, check_folder
 from .runs import read_manifest, RunFolder, write_manifest
-from .access import check_reach, check_repo, find_token, hub_api, is_folder, patiently, plain_error
+from .access import check_reach, check_repo, find_token, folder_for, hub_api, is_folder, patiently
 from .access import repo_info
 
 # %% ../../nbs/14_core.hub.ipynb #8763bfae
@@ -52,9 +52,8 @@ def require_token(token:str|None, repo:str)->str:
     "The token to write to `repo` with, or `InputError`."
     chosen = find_token(token)
     if chosen: return chosen
-    folder = f'./{plain_error(repo.split("/")[-1])}'
     raise InputError(f'cannot write to {repo}: there is no token; log in with `hf auth login` or set HF_TOKEN, '
-                     f'or use a folder such as {folder}')
+                     f'or use a folder such as {folder_for(repo)}')
 
 def _check_rights(api, repo:str, repo_type:str, private:bool):
     "Raise unless the owner of the client's token may write to `repo`."

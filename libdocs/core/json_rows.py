@@ -54,7 +54,7 @@ def _checked(row, text:str)->tuple:
     if not isinstance(row, dict): return None, f'not a JSON object but a {type(row).__name__}'
     if text.count('[') + text.count('{') > most_levels and _too_deep(row):
         return None, f'broken JSON: nested more than {most_levels} deep'
-    if '\\ud' in text.lower() and not encodable(json.dumps(row, ensure_ascii=False)):
+    if '\\u' in text and '\\ud' in text.lower() and not encodable(json.dumps(row, ensure_ascii=False)):
         return None, 'invalid Unicode: half of a surrogate pair'
     return row, None
 

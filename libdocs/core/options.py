@@ -11,11 +11,10 @@ __all__ = ['count', 'positive', 'share', 'proper_share', 'seed_number', 'flags_o
 import argparse, dataclasses, inspect, math, os
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
-from difflib import get_close_matches
 from functools import wraps
 from numbers import Integral, Real
 
-from .errors import InputError
+from .errors import did_you_mean, InputError
 
 # %% ../../nbs/01_core.options.ipynb #d737665d
 _flags = {}  # parameter → option of the command that is running; empty if none is
@@ -91,9 +90,8 @@ def _wrong(name:str, value, meaning:str): return InputError(f'{option_name(name)
 def _check_choice(name:str, value, choices:tuple):
     "Raise `InputError` for a text that is not among `choices`."
     if value in choices: return
-    near = get_close_matches(str(value), choices, n=1)
-    hint = f'; did you mean {near[0]!r}?' if near else ''
-    raise _wrong(name, value, ', '.join(map(repr, choices[:-1])) + f' or {choices[-1]!r}{hint}')
+    last = f' or {choices[-1]!r}' + did_you_mean(value, choices)
+    raise _wrong(name, value, ', '.join(map(repr, choices[:-1])) + last)
 
 def _as_texts(name:str, value)->tuple:
     "One text, several or none as a tuple."
@@ -131,10 +129,6 @@ class Options:
         "The options that records and cards state."
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata['recorded']}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-
-    def changed(self)->list:
-        "Names of the options that do not have their default value."
-        return [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]
 
     @classmethod
     def check(cls,
@@ -196,7 +190,7 @@ def group_of(
 def _own_first(options:type)->list:
     "The fields of a class: required ones first, then its own, then those of its parents."
     owners = {name: place for place, kind in reversed([*enumerate(options.__mro__)])
-              for name in kind.__dict__.get('__annotations__', ())}
+              for name in inspect.get_annotations(kind)}
     return sorted(dataclasses.fields(options), key=lambda f: (f.default is not dataclasses.MISSING, owners[f.name]))
 
 def add_options(
@@ -234,9 +228,7 @@ def _bound(name:str, signature:inspect.Signature, args:tuple, kwargs:dict)->dict
     "Arguments by name; `TypeError` with the nearest name for an unknown one."
     for given in kwargs:
         if given in signature.parameters: continue
-        near = get_close_matches(given, signature.parameters, n=1)
-        hint = f'; did you mean {near[0]!r}?' if near else ''
-        raise TypeError(f'{name}() has no parameter {given!r}{hint}')
+        raise TypeError(f'{name}() has no parameter {given!r}{did_you_mean(given, signature.parameters)}')
     try: bound = signature.bind(*args, **kwargs)
     except TypeError as error: raise TypeError(f'{name}(): {error}') from None
     bound.apply_defaults()

@@ -84,12 +84,11 @@ class Corpus(NamedTuple):
             for id, label, line in zip(self.table['id'], self.table['label'], file):
                 yield dict(id=id) | json.loads(line) | dict(label=label)
 
-    def texts(self)->Iterator: return (row['text'] for row in self)
-
     def some(self, numbers:Iterable[int])->dict:
         "The texts of some rows, by number."
         wanted = set(numbers)
-        return {i: text for i, text in enumerate(self.texts()) if i in wanted}
+        with open(self.rows, encoding='utf-8') as file:
+            return {i: json.loads(line)['text'] for i, line in enumerate(file) if i in wanted}
 
 def corpus_of(
     read:Stage,  # of `read_stage`
@@ -313,9 +312,7 @@ def _write_rows(corpus:Corpus, ledger:pd.DataFrame, paths:dict, folder:Path, csv
         tables = {part: writer_of(part) for part in ('train', 'test')}
         for record, fate in zip(corpus, ledger.itertuples(index=False)):
             if fate.part: tables[fate.part](record)
-            else:
-                matched, cluster = (ids[fate.match], ids[fate.cluster]) if fate.match >= 0 else (None, None)
-                record = audited(record, reason=fate.reason, score=fate.score, matched_id=matched, cluster=cluster)
+            else: record = audited(record, ids, fate.reason, fate.score, fate.match, fate.cluster)
             lines[fate.part or 'removed'].write(to_json_line(record) + '\n')
 
 def _write_lists(

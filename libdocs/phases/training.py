@@ -71,7 +71,7 @@ def _open(name:str, machine:MachineOptions, token:str|None, revision:str=None)->
                            revision=revision)
 
 def _answer(
-    model:DebertaZeroShot,
+    opened:Callable,    # gives the model
     test:pd.DataFrame,  # the test rows
     results:Path,       # JSONL of predictions
     batch_size:int,     # texts classified and written at a time
@@ -80,7 +80,7 @@ def _answer(
     base_model:DebertaZeroShot=None,        # before it was trained
 )->dict:                # device, dtype, versions, evaluation_seconds
     "Run the published model over test rows; write results and metrics."
-    start = time.perf_counter()
+    start, model = time.perf_counter(), opened()
     log.info('evaluating %r on %d rows', model, len(test))
     labels = sorted(set(test[columns.subject])) if model.is_nli and columns.subject in test else None
     evaluated = Evaluated(model=model.name, model_revision=revision_of(model.name, model.folder),
@@ -107,7 +107,7 @@ def _write_page(path:Path, html:str):
     with atomic_writer(path) as file: file.write(html)
 
 def _evaluate(
-    model:DebertaZeroShot,
+    opened:Callable,    # gives the model
     test:pd.DataFrame,  # the test rows
     results:Path,       # JSONL of predictions
     batch_size:int,
@@ -116,7 +116,7 @@ def _evaluate(
 )->Evaluation:
     "Answers and report."
     with results_held(results):
-        facts |= _answer(model, test, results, batch_size, source)
+        facts |= _answer(opened, test, results, batch_size, source)
         log.info('seconds: evaluation %s', facts['evaluation_seconds'])
         evaluation = _load_evaluation(results)
         _write_page(evaluation.report, report_html(evaluation.metrics, read_results(results), **facts))
@@ -165,8 +165,8 @@ def evaluate_model(
     check_outputs(result_files(results), inputs=files)
     test = downsampled(_read_examples(files, examples), sample.downsample, sample.seed)
     source = _baseline_source(dataset, token) if dataset else Source()
-    model = _open(model_name, machine, token)
-    return _evaluate(model, test, results, evaluation.eval_batch_size, source,
+    def opened(): return _open(model_name, machine, token)
+    return _evaluate(opened, test, results, evaluation.eval_batch_size, source,
                      test_data=name, rows=dict(test=len(test)), downsample=sample.downsample)
 
 def _baseline_source(dataset:str, token:str|None)->Source:
@@ -190,8 +190,8 @@ def evaluate_published(
     def learned(record): return _rows_of_training(task, record, sample.downsample)
     source = Source(task.name, task.revision, task.train, task.frequencies, learned)
     rows = dict(train=len(task.train), test=len(task.test))
-    model = _open(repos.model_name, machine, token)
-    return _evaluate(model, task.test, results, evaluation.eval_batch_size, source, rows=rows)
+    def opened(): return _open(repos.model_name, machine, token)
+    return _evaluate(opened, task.test, results, evaluation.eval_batch_size, source, rows=rows)
 
 def _rows_of_training(task:Task, record:TrainingRecord|None, downsample:float)->pd.DataFrame:
     "The train split without the rows held out for validation, if the record of the training fits, else all of it."
@@ -252,13 +252,14 @@ def _answer_stage(
 )->Stage:
     "The published model, and the base model if it can, over the test split."
     def learned(record): return rows_learned(run.folder, task.train, record)
+    def published(): return _open(trained.model, replace(training, allow_pickle=False), token, trained.pushed.commit)
     source = Source(task.name, task.revision, task.train, task.frequencies, learned)
     def answer(folder):
         base = _zero_shot(evaluation.zero_shot, task, training, token, trained.record.base_revision)
-        model = _open(trained.model, replace(training, allow_pickle=False), token, trained.pushed.commit)
-        return _answer(model, task.test, results, evaluation.eval_batch_size, source, evaluation, base)
+        return _answer(published, task.test, results, evaluation.eval_batch_size, source, evaluation, base)
     key = evaluation.of('evaluate') | dict(frequencies=task.frequencies, rows=_test_digest(task.test, evaluation))
-    made = [file for file in result_files(results) if file != result_files(results).report]
+    files = result_files(results)
+    made = [file for file in files if file != files.report]
     return run.stage('evaluate', key, answer, [trained.saved], outside=made)
 
 def _report_stage(
@@ -300,15 +301,13 @@ def _zero_shot(
     zero_shot:str, task:Task, training:TrainingOptions, token:str|None=None, revision:str=None,
 )->DebertaZeroShot|None:
     "The base model as a classifier, if it is an NLI model and not too slow; else None."
-    name, on = training.base_model, option_name('zero_shot', 'on')
+    name = training.base_model
     base = None if zero_shot == 'off' else _nli_model(name, training, token, revision)
     if zero_shot == 'on' and base is None:
         log.warning('no zero-shot answer: %s is no NLI model, and only those answer before training', name)
-    if base is None: return None
+    if base is None or zero_shot == 'on' or base.device != 'cpu': return base
     tokens = sum(min(len(text) / 4, base.tokenizer.model_max_length) for text in task.test['text']) * len(task.schema)
     minutes = cpu_seconds(base.model.num_parameters(exclude_embeddings=True), tokens) / 3 / 60
-    if zero_shot == 'auto' and base.device == 'cpu' and minutes > patient_minutes:
-        log.info('the zero-shot answer of the base model is left out: on the CPU it would take about %.0f minutes; '
-                 '%s asks for it all the same', minutes, on)
-        return None
-    return base
+    if minutes <= patient_minutes: return base
+    log.info('the zero-shot answer of the base model is left out: on the CPU it would take about %.0f minutes; '
+             '%s asks for it all the same', minutes, option_name('zero_shot', 'on'))

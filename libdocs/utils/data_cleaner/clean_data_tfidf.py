@@ -329,10 +329,14 @@ def removed_path(
     return output.with_name(f'{output.name.removesuffix(".jsonl")}_removed.jsonl')
 
 def audited(
-    record:dict,  # a removed row
-    **audit,      # reason, score, matched_id, cluster
+    record:dict,   # a removed row
+    ids:Sequence,  # of all rows
+    reason:str, score:float,
+    match:int, cluster:int,  # rows: the one that it matched (-1: none), and the first of its cluster
 )->dict:
     "One row of `removed_rows`."
+    matched, first = (ids[match], ids[cluster]) if match >= 0 else (None, None)
+    audit = dict(reason=reason, score=score, matched_id=matched, cluster=first)
     return {free_name(f'{k}_original', record) if k in audit else k: v for k, v in record.items()} | audit
 
 def _with_fate(records:Iterator, ids:list, fate:pd.DataFrame, clusters:np.ndarray)->Iterator:
@@ -341,10 +345,7 @@ def _with_fate(records:Iterator, ids:list, fate:pd.DataFrame, clusters:np.ndarra
     for row, (name, record) in enumerate(zip(ids, records)):
         record = {'id': name} | {k: v for k, v in record.items() if k != 'id'}
         if row not in gone: yield record, True
-        else:
-            reason, score, match = gone[row]
-            matched, cluster = (ids[match], ids[clusters[row]]) if match >= 0 else (None, None)
-            yield audited(record, reason=reason, score=score, matched_id=matched, cluster=cluster), False
+        else: yield audited(record, ids, *gone[row], clusters[row]), False
 
 # %% ../../../nbs/24_utils.data_cleaner.clean_data_tfidf.ipynb #de1949db
 def clean_large_data(
