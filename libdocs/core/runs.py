@@ -9,7 +9,7 @@ __all__ = ['log', 'held', 'take_lock', 'digest', 'write_manifest', 'read_manifes
 # %% ../../nbs/12_core.runs.ipynb #d1e46a9f
 import hashlib, json, logging, os, re, shutil, time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +37,7 @@ def held(
     if not _may_be_run_folder(folder):
         raise InputError(f'the run folder {folder} holds other files, which might be overwritten; '
                          'name a new or an empty one')
+    missing = [parent for parent in folder.parents if not parent.exists()]
     try: folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         why = error.strerror or error
@@ -46,7 +47,10 @@ def held(
         try: yield
         finally:
             nothing_done = [p.name for p in folder.iterdir()] == ['.lock']
-            if nothing_done: shutil.rmtree(folder, ignore_errors=True)
+            if nothing_done:
+                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(OSError):  # another process may use them by now
+                    for parent in missing: parent.rmdir()
 
 # %% ../../nbs/12_core.runs.ipynb #38e05cee
 def take_lock(
@@ -138,7 +142,7 @@ class RunFolder:
     "A folder of stages, locked by this process within `with`; helper processes in a training follow the main process."
     def __init__(self,
         folder:str|os.PathLike,  # created if missing
-        fresh:bool=False,        # discard the stages that were done in it
+        fresh:bool=False,        # discard the stages that were done in it when the first is asked for
     ):
         self.folder, self.fresh = Path(folder).expanduser(), fresh
         self.lock, self.shared = None, shared
@@ -147,7 +151,6 @@ class RunFolder:
         if not is_main(): return self
         self.lock = held(self.folder)
         self.lock.__enter__()
-        if self.fresh: self.discard_stages()
         return self
 
     def __exit__(self, *error): return self.lock.__exit__(*error) if self.lock else None
@@ -165,6 +168,7 @@ class RunFolder:
         for path in filter(read_manifest, self.folder.glob('*.json')):
             for folder in (path.with_suffix(''), path.with_suffix('.part')): shutil.rmtree(folder, ignore_errors=True)
             for file in (path, path.with_suffix('.push')): file.unlink(missing_ok=True)
+        self.fresh = False
 
 # %% ../../nbs/12_core.runs.ipynb #39db4a03
 @patch
@@ -273,6 +277,7 @@ def stage(self:RunFolder,
     "Do a stage, unless it is done."
     key = dict(after={s.folder.name: s.digest for s in after}) | dict(key)
     key = json.loads(json.dumps(key, default=str))
+    if self.fresh and is_main(): self.discard_stages()
     done = self.shared(self.find_done(name, key, resumes) if is_main() else None)
     if done is not None: return done
     if is_main(): self._begin(name, key, resumes)
