@@ -54,7 +54,7 @@ from .base import default_learning_rate, fold_temperature, load_base, merged_fro
 from .base import split_tokens
 from .tracking import Tracking
 from .losses import assumed_shares, loss_function, probabilities_for, row_weights
-from .batches import collate, Drawn
+from .batches import collate, Drawn, label_numbers
 from .trainer import ClassifierTrainer, is_last, last_checkpoint
 from .lora import merged, with_lora
 from .data import check_target, held_out, least_rows, load_task, Task, warn_of_few_rows
@@ -114,7 +114,7 @@ def make_trainer(job, model, tokenizer, rows:dict, folder:Path, tracked:bool=Fal
     "The trainer, with its callbacks; `rows` are those of train and, perhaps, validation; checkpoints go to `folder`."
     balance, split, apart = job.training.balance, job.recipe['split_share'], None
     args = training_arguments(job, folder, len(rows['train']), 'validation' in rows, tracked, until)
-    counts = np.bincount(rows['train']['labels'], minlength=len(job.task.schema))
+    counts = np.bincount(label_numbers(rows['train']), minlength=len(job.task.schema))
     loss = loss_function(balance, counts, job.recipe['label_smoothing'])
     if split:
         pairs = merged_from(tokenizer)
@@ -125,7 +125,7 @@ def make_trainer(job, model, tokenizer, rows:dict, folder:Path, tracked:bool=Fal
         train_dataset=Drawn(rows['train'], args.seed, apart), eval_dataset=rows.get('validation'),
         compute_metrics=trainer_metrics, callbacks=[*stopping, Progress(until)])
     if 'validation' in rows and balance != 'none':
-        trainer.weights = row_weights(np.array(rows['validation']['labels']), assumed_shares(balance, counts))
+        trainer.weights = row_weights(label_numbers(rows['validation']), assumed_shares(balance, counts))
     if args.disable_tqdm: trainer.remove_callback(transformers.PrinterCallback)
     return trainer
 
@@ -440,7 +440,7 @@ def join_rows(job:TrainingJob, rows:dict):
     "Those of train and validation."
     both = concatenate_datasets([rows['train'], rows['validation']])
     if job.training.balance != 'cap': return both
-    return both.select(cap_rows(pd.DataFrame(dict(label=both['labels'])), job.plan.seed).index)
+    return both.select(cap_rows(pd.DataFrame(dict(label=label_numbers(both))), job.plan.seed).index)
 
 def cap_rows(rows:pd.DataFrame, seed:int)->pd.DataFrame: return normalize(rows, reduce_majority_to=1.0, seed=seed).kept
 
@@ -528,7 +528,7 @@ def is_as_good(trainer, rows, before:float)->bool:
     """Whether the refitted model, calibrated, has at most the log-loss of the first on the validation rows.
 
     It has learned them; else the log says that it is not published."""
-    answers = trainer_outcomes(predict_finite(trainer, rows, 'validation').predictions, np.array(rows['labels']))
+    answers = trainer_outcomes(predict_finite(trainer, rows, 'validation').predictions, label_numbers(rows))
     now = figures(answers, trainer.weights)['log_loss']
     if now > before:
         log.warning('the refit is not published, but the model of the first training: the log-loss of the validation '
@@ -557,7 +557,7 @@ def calibrate(
     groups,    # n names of groups of copies
 )->Validation:
     "What validation rows say about the confidence of a model; the figures are weighted as the trainer says."
-    logits, truth = predict_finite(trainer, rows, 'validation').predictions, np.array(rows['labels'])
+    logits, truth = predict_finite(trainer, rows, 'validation').predictions, label_numbers(rows)
     degrees = temperature(logits, truth, trainer.weights)
     if at_bound(degrees):
         log.warning('the temperature, %.3g, is the most extreme one that is tried: what the model says of the '
