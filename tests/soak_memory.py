@@ -21,7 +21,7 @@ def limited(function, more):
 limit(1 << 46)
 more, when, tokens, sys.argv = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:]
 if when == "train":
-    import libdocs.finetune.finetune as ours, transformers
+    import libdocs.finetune.job as ours, transformers
     def sized(*args, make=ours.ClassifierTrainer, **options): return make(*args, **options | dict(tokens=tokens))
     ours.ClassifierTrainer, transformers.Trainer.train = sized, limited(transformers.Trainer.train, more)
 else:
