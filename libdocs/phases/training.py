@@ -37,7 +37,8 @@ from ..report.cards import model_card
 from ..finetune.tracking import log_report, Tracking
 from ..finetune.data import check_target, downsampled, held_out, load_task, Task
 from ..finetune.plan import cpu_seconds
-from ..finetune.finetune import finetune_in, FinetuneResult, rows_learned
+from ..finetune.stages import rows_learned
+from ..finetune.finetune import finetune_in, FinetuneResult
 from ..finetune.run import read_metrics, read_results, result_files, results_held, run, RunResult
 
 log = logging.getLogger(__name__)
