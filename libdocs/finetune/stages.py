@@ -148,6 +148,7 @@ def logged_history(logged:list)->list:
     entries = (entry for entry in logged if 'loss' in entry or 'eval_loss' in entry)
     return [{k: v for k, v in sorted(entry.items()) if kept(k)} for entry in entries]
 
+# %% ../../nbs/70_finetune.stages.ipynb #304dd2e4
 def fit_model(
     job:TrainingJob, model, tokenizer,
     rows:dict,           # those of train and, perhaps, validation
