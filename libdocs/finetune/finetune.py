@@ -19,7 +19,7 @@ from ..core.versions import versions
 from ..core.settings import JobOptions, scratch, TrackingOptions, TrainingOptions
 from ..core.records import require_text
 from ..core.labels import LabelSchema
-from ..core.runs import run_folder_of, RunFolder, Stage
+from ..core.runs import RunFolder, Stage
 from ..core.hub import local_folder, Pushed
 from ..core.fetch import fetch_model, revision_of
 from ..evaluation.record import TestedFigures, TrainingPlan, TrainingRecord
@@ -27,11 +27,11 @@ from ..classifiers.reading import around, fitting
 from ..classifiers.batches import pick_dtype
 from ..classifiers.deberta import pick_device
 from .base import default_learning_rate, load_base
-from .tracking import Tracking
+from .tracking import tracking_of
 from .losses import probabilities_for
 from .data import check_target, load_task, Task
 from .plan import default_epochs, pass_steps
-from .job import log_unused_gpus, TrainingJob
+from .job import log_unused_gpus, run_of, TrainingJob
 from .stages import load_stage, refit_stage, splits_of, tokenize_stage, train_stage, wants_refit
 from .saving import publish_stage, save_stage
 
@@ -70,8 +70,8 @@ def finetune(
 )->FinetuneResult:         # None in a process that only helped to train
     "Fine-tune `base_model` on `dataset` and publish it as `model_name`."
     check_target(model_name, dataset.name if isinstance(dataset, Task) else dataset, training.base_model)
-    tracked = Tracking(Path(model_name).name, tracking.wandb_output, wandb_token, tracking.track)
-    with RunFolder(job.run_folder or run_folder_of(local_folder(model_name)), job.fresh) as run:
+    with run_of(model_name, job) as run:
+        tracked = tracking_of(model_name, tracking, wandb_token)
         return finetune_in(run, dataset, model_name, training, tracked, token, job.private)
 
 # %% ../../nbs/72_finetune.finetune.ipynb #f232e8ad

@@ -25,18 +25,19 @@ from ..core.settings import ColumnOptions, ComparisonOptions, EvaluationOptions,
 from ..core.settings import MachineOptions, RepoOptions, SampleOptions, scratch, TrackingOptions
 from ..core.settings import TrainingOptions
 from ..core.records import missing, read_records
-from ..core.runs import digest, run_folder_of, RunFolder, Stage
+from ..core.runs import digest, RunFolder, Stage
 from ..core.access import is_folder, place_of
-from ..core.hub import local_folder, preflight, publish, Pushed
+from ..core.hub import preflight, publish, Pushed
 from ..core.fetch import load_splits, pinned, require_split, revision_of, typed_split
 from ..evaluation.metrics import Evaluated, Metrics
 from ..evaluation.record import read_record, TrainingRecord
 from ..classifiers.deberta import DebertaZeroShot
 from ..report.pages import report_html
 from ..report.cards import model_card
-from ..finetune.tracking import log_report, Tracking
+from ..finetune.tracking import log_report, tracking_of
 from ..finetune.data import check_target, downsampled, held_out, load_task, Task
 from ..finetune.plan import cpu_seconds
+from ..finetune.job import run_of
 from ..finetune.stages import rows_learned
 from ..finetune.finetune import finetune_in, FinetuneResult
 from ..finetune.run import read_metrics, read_results, result_files, results_held, run, RunResult
@@ -213,13 +214,13 @@ def train_and_evaluate(
     wandb_token:str=None,  # of W&B; without it and WANDB_API_KEY tracking is offline
 )->Evaluation:             # None in a process that only helps to train
     "Fine-tune, publish, and evaluate the published model on the test split that was held aside."
-    tracker = Tracking(Path(repos.model_name).name, tracking.wandb_output, wandb_token, tracking.track)
+    tracker = tracking_of(repos.model_name, tracking, wandb_token)
     results = results_file(repos.model_name, evaluation.output_classify_file)
     _check_places(repos, training.base_model, job, results)
     if not tracker.off: check_folder(tracking.wandb_output)
     preflight(repos.model_name, 'model', token, job.private)
     task = _with_columns(load_task(repos.dataset, token, training), evaluation)
-    with RunFolder(job.run_folder or run_folder_of(local_folder(repos.model_name)), job.fresh) as run, tracker:
+    with run_of(repos.model_name, job) as run, tracker:
         trained = finetune_in(run, task, repos.model_name, training, nullcontext(tracker), token, job.private)
         if not is_main(): return None
         with results_held(results):
