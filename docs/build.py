@@ -170,7 +170,7 @@ def parameters(obj, symbols: dict) -> list:
     from libdocs.core.options import option_help, Options, parameter_help
     comments = docments(inspect.unwrap(obj))
     if inspect.isclass(obj) and issubclass(obj, Options):
-        own = vars(obj).get('__annotations__', {})
+        own = inspect.get_annotations(obj)
         comments |= {name: parameter_help(obj.__dataclass_fields__[name]) for name in own}
     if hasattr(obj, 'options'):
         meanings = comments | option_help(obj)

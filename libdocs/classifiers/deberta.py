@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['log', 'wrapper_prefix', 'nli_labels', 'texts_at_once', 'pick_device', 'ranked', 'load_checkpoint', 'load_errors',
            'open_model', 'under_own_names', 'not_finite', 'part_names', 'part_of', 'explain_misfit', 'tensors_are',
-           'open_tokenizer', 'ensure_pad_token', 'load_trained', 'bare_name', 'DebertaZeroShot', 'chunks',
-           'around_pair', 'pair_tokens']
+           'open_tokenizer', 'ensure_pad_token', 'load_trained', 'bare_name', 'DebertaZeroShot', 'answers_digest',
+           'chunks', 'around_pair', 'pair_tokens']
 
 # %% ../../nbs/45_classifiers.deberta.ipynb #751b0318
 import hashlib, logging, re
@@ -215,18 +215,16 @@ class DebertaZeroShot:
         self.model, self.tokenizer = load_trained(self.folder, model, allow_pickle)
         self.forward = Forward(self.model, padding_of(self.tokenizer, self.model), self.device, dtype)
         about = getattr(self.model.config, 'libdocs', None) or {}
-        self.reading = Reading(**{k: about[k] for k in ('long', 'overlap', 'pool') if k in about})
+        self.reading = Reading.from_dict(about)
         self.thresholds = about.get('thresholds')  # of `confidence_thresholds`, or None
 
     def __repr__(self):
         kind = 'NLI' if self.is_nli else f'{len(self.labels)} labels'
         return f'DebertaZeroShot({self.name!r}, {kind}, {self.device})'
 
-    @property
-    def labels(self)->tuple:
-        "The labels of a fine-tuned model, in the order of its outputs; an NLI checkpoint has none of its own."
-        names = self.model.config.id2label
-        return () if self.is_nli else tuple(names[i] for i in range(self.model.config.num_labels))
+    @cached_property
+    def fingerprint(self)->str:  # sixteen hex digits that change with whatever changes an answer
+        return answers_digest(self.folder, self.forward.dtype, self.template)
 
     @cached_property
     def is_nli(self)->bool:
@@ -237,14 +235,22 @@ class DebertaZeroShot:
 
 # %% ../../nbs/45_classifiers.deberta.ipynb #84304586
 @patch(as_prop=True)
-def fingerprint(self:DebertaZeroShot)->str:
-    "Sixteen hex digits that change with whatever changes an answer."
-    # That is weights, configuration, tokenizer, precision and hypothesis
+def labels(self:DebertaZeroShot)->tuple:
+    "The labels of a fine-tuned model, in the order of its outputs; an NLI checkpoint has none of its own."
+    names = self.model.config.id2label
+    return () if self.is_nli else tuple(names[i] for i in range(self.model.config.num_labels))
+
+def answers_digest(
+    folder:Path,    # with a checkpoint
+    dtype:str,      # that it computes in
+    template:str,   # of hypotheses
+)->str:             # sixteen hex digits
+    "A hash of whatever changes an answer: weights, configuration, tokenizer, precision and hypothesis."
     def matters(path):
         if path.suffix in ('.safetensors', '.bin', '.model'): return True
         return path.name in ('config.json', 'tokenizer.json', 'tokenizer_config.json')
-    digest = hashlib.sha256(f'{self.forward.dtype} {self.template}'.encode())
-    for path in sorted(path for path in self.folder.glob('*') if matters(path)):
+    digest = hashlib.sha256(f'{dtype} {template}'.encode())
+    for path in sorted(path for path in folder.glob('*') if matters(path)):
         digest.update(f'{path.name} {file_sha256(path)}'.encode())
     return digest.hexdigest()[:16]
 

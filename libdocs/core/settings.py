@@ -11,7 +11,6 @@ __all__ = ['access_group', 'group_order', 'default_base_model', 'scratch', 'Colu
 from dataclasses import dataclass
 
 from .options import at_least, count, option, Options, positive, proper_share, seed_number, share
-from .files import Limits
 
 # %% ../../nbs/07_core.settings.ipynb #095a348f
 _task, _input, _output, _files = 'what to do', 'input', 'output', 'reading files'
@@ -46,7 +45,9 @@ class FileOptions(ColumnOptions):
         number=positive, metavar='N', group=_files, recorded=False)
 
     @property
-    def limits(self)->Limits: return Limits(self.max_unpacked_gb, self.max_unpacked_ratio)
+    def limits(self):
+        from libdocs.core.files import Limits
+        return Limits(self.max_unpacked_gb, self.max_unpacked_ratio)
 
 # %% ../../nbs/07_core.settings.ipynb #c438b5ba
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,7 @@ class CorpusOptions(FileOptions):
         group=_output, recorded=False)
     csv_safe: bool = option(
         False, 'put an apostrophe before cells of train.csv and test.csv that a spreadsheet would run as formulas; '
-        'the classifier reads it too', group=_output, stages='write')
+        'the classifier reads it too', group=_output)
     dry_run: bool = option(False, 'do everything except writing and publishing', group=_output)
 
 # %% ../../nbs/07_core.settings.ipynb #c9b7713e
@@ -194,8 +195,13 @@ class Reading(Options):
         choices=['mean', 'max'], group=_training)
 
     def to_dict(self)->dict:
-        names = ('long', 'overlap', 'pool') if self.long == 'windows' else ('long',)
+        "What is stored with a model: only what matters."
+        names = Reading.__dataclass_fields__ if self.long == 'windows' else ('long',)
         return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def from_dict(cls, stored:dict):  # other keys are left alone
+        return cls(**{k: v for k, v in stored.items() if k in Reading.__dataclass_fields__})
 
 # %% ../../nbs/07_core.settings.ipynb #dff67565
 @dataclass(frozen=True, kw_only=True)

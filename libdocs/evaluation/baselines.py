@@ -15,7 +15,7 @@ from ..core.errors import InputError, require_columns
 from ..utils.linear import linear_scores
 from ..utils.data_cleaner.words import has_words
 from ..utils.data_cleaner.tfidf import pair_features_of
-from .outcomes import Outcomes, rank
+from .outcomes import group_numbers, Outcomes, rank
 from .metrics import Baseline, Baselines, McNemar, measured
 
 # %% ../../nbs/34_evaluation.baselines.ipynb #d2e78508
@@ -52,8 +52,7 @@ def mcnemar(
 )->McNemar:
     "The exact McNemar test of two classifiers on the same rows, in which copies count together."
     right, other = np.asarray(right, bool), np.asarray(other, bool)
-    groups = np.arange(len(right)) if groups is None else pd.factorize(np.asarray(groups, dtype=object))[0]
-    apart = np.rint(np.bincount(groups, right.astype(int) - other)).astype(int)
+    apart = np.rint(np.bincount(group_numbers(groups, len(right)), right.astype(int) - other)).astype(int)
     return McNemar(only_this=int((right & ~other).sum()), only_other=int((~right & other).sum()),
                    groups=int((apart != 0).sum()), p=sign_flip_p(apart))
 

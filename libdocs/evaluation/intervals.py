@@ -16,6 +16,8 @@ from .outcomes import figures, label_counts, label_figures, label_means, largest
 from .outcomes import Outcomes, per_label_means, row_values
 
 # %% ../../nbs/31_evaluation.intervals.ipynb #1f8e1fa2
+_normal = 1.959964  # the normal distribution's quantile for 95%
+
 class Interval(NamedTuple):
     "A 95% interval."
     low: float
@@ -26,7 +28,7 @@ def wilson(
     rows:float,   # independent rows it was measured on, more than 0
 )->Interval:      # within [0, 1]
     "Wilson's 95% interval of a share."
-    z = 1.959964
+    z = _normal
     middle = (share + z*z/(2*rows)) / (1 + z*z/rows)
     half = z / (1 + z*z/rows) * (max(0., share*(1 - share))/rows + z*z/(4*rows*rows))**.5
     return Interval(max(0., middle - half), min(1., middle + half))
@@ -87,7 +89,7 @@ def intervals(
     without, names = _without_each(o, groups, w), list(values)
     pseudo = np.stack([n * values[k] - (n - 1) * without[k] for k in names], axis=1)
     means, errors = _drawn(pseudo, max(200, min(draws, 20_000_000 // n)), np.random.default_rng(seed))
-    alike, weighted = (_effective(groups, weight) for weight in ((w > 0).astype(float), w))
+    alike, weighted = (_effective(groups, weight)[0] for weight in ((w > 0).astype(float), w))
     hidden, least = _hidden_variance(o, groups, w), {} if weights is None else _least_variance(o, groups, w)
     def interval(i, k):
         if k in loss_figures:
@@ -103,7 +105,6 @@ def _effective(groups:np.ndarray, w:np.ndarray, at:np.ndarray=0, labels:int=1)->
     pairs, group = np.unique(groups * labels + at, return_inverse=True)
     sums, label = np.bincount(group, w), pairs % labels
     total, squares = np.bincount(label, sums, labels), np.bincount(label, sums**2, labels)
-    if labels == 1: return total[0]**2 / squares[0]
     return np.divide(total**2, squares, out=np.zeros(labels), where=squares > 0)
 
 def _hidden_variance(o:Outcomes, groups:np.ndarray, w:np.ndarray)->dict:
@@ -158,7 +159,7 @@ def _widening(pseudo:np.ndarray, weighted:bool)->float:
     shares = [share(pseudo)]
     if weighted: shares.append(share((pseudo - pseudo.mean())**2))
     rows = 1 / np.mean(shares)
-    return t.ppf(.975, max(1., rows - 1)) / 1.959964
+    return t.ppf(.975, max(1., rows - 1)) / _normal
 
 def _studentized(
     pseudo:np.ndarray, means:np.ndarray, errors:np.ndarray, least_variance:float|None, largest:float,

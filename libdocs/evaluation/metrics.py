@@ -12,10 +12,9 @@ import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 
 from .typed import Typed
-from .outcomes import figures, Outcomes, probability_facts, rank
+from .outcomes import figures, group_numbers, Outcomes, probability_facts, rank
 from .intervals import Interval, intervals, natural_weights
 from .thresholds import Answered, calibration, CalibrationBin
 
@@ -175,7 +174,7 @@ def measured(
     natural:dict=None,   # label → rows of the corpus before it was capped; None: not known
 )->Measured:
     "The headline figures, how sure they are, and what they are at natural frequencies."
-    groups = np.arange(len(o.truth)) if groups is None else pd.factorize(np.asarray(groups, dtype=object))[0]
+    groups = group_numbers(groups, len(o.truth))
     return Measured(rows=len(o.truth), groups=int(groups.max()) + 1, **figures(o),
                     intervals=intervals(o, groups), natural=_at_natural(o, groups, natural))
 

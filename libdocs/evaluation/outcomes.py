@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['top_figures', 'label_means', 'loss_figures', 'per_label_means', 'headline', 'largest_loss', 'rank', 'correct_at',
-           'probability_facts', 'Outcomes', 'outcomes_of', 'outcomes', 'figures', 'row_values', 'label_counts',
-           'label_figures', 'binned', 'calibration_error']
+           'probability_facts', 'Outcomes', 'group_numbers', 'outcomes_of', 'outcomes', 'figures', 'row_values',
+           'label_counts', 'label_figures', 'binned', 'calibration_error']
 
 # %% ../../nbs/30_evaluation.outcomes.ipynb #6fdcd56c
 import math
@@ -67,6 +67,16 @@ class Outcomes(NamedTuple):
 
     def only(self, rows:np.ndarray):  # some of the rows
         return Outcomes(self.names, *(column[rows] for column in self[1:]))
+
+# %% ../../nbs/30_evaluation.outcomes.ipynb #d1e1e510
+def group_numbers(
+    groups,  # n names of groups of copies; None: no row has a copy
+    n:int,   # rows
+)->np.ndarray:  # (n,) int, from 0 in the order in which the groups come
+    "The number of each row's group."
+    if groups is None: return np.arange(n)
+    import pandas as pd
+    return pd.factorize(np.asarray(groups, dtype=object))[0]
 
 # %% ../../nbs/30_evaluation.outcomes.ipynb #3b78a51e
 def outcomes_of(

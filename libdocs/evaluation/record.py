@@ -81,7 +81,7 @@ class TrainingPlan(Typed):
     @property
     def reading(self)->Reading:
         "How texts longer than the model's input are read."
-        return Reading(**{k: v for k, v in self.hyperparameters.items() if k in ('long', 'overlap', 'pool')})
+        return Reading.from_dict(self.hyperparameters)
 
 # %% ../../nbs/35_evaluation.record.ipynb #8846d946
 @dataclass(frozen=True, kw_only=True)

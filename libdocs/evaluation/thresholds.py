@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .typed import Typed
-from .outcomes import binned, Outcomes
+from .outcomes import binned, group_numbers, Outcomes
 
 # %% ../../nbs/32_evaluation.thresholds.ipynb #4ce3c31f
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +77,7 @@ def confidence_thresholds(
     "The confidence threshold for each accuracy, with a risk of 5% that the answers do not have it."
     order = np.argsort(-o.chances[:, 0], kind='stable')
     answer, right = o.chances[order, 0], np.cumsum(o.right[order])
-    groups = np.arange(len(order)) if groups is None else pd.factorize(np.asarray(groups, dtype=object)[order])[0]
-    rows = _effective_among_first(groups)
+    rows = _effective_among_first(group_numbers(groups, len(order))[order])
     ends = np.flatnonzero(np.append(answer[1:] < answer[:-1], True))  # rows of equal confidence are answered together
     return [_threshold(target, answer, right / np.arange(1, len(right) + 1), rows, ends) for target in targets]
 

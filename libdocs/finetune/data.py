@@ -20,7 +20,8 @@ from ..core.labels import encode, LabelSchema, warn_of_variants
 from ..core.access import is_folder, place_of
 from ..core.fetch import load_note, load_splits, pinned, require_split, typed_split
 from ..utils.data_cleaner.tfidf import cluster_texts
-from ..utils.training.training import check_frequencies, frequencies_file, split_rows, test_quotas
+from ..utils.training.training import check_frequencies, frequencies_file, shuffled_groups, split_rows
+from ..utils.training.training import test_quotas
 
 log = logging.getLogger(__name__)
 
@@ -108,10 +109,8 @@ def warn_of_few_rows(
 
 def _any_rows(labels:list, groups:list, rows:float, seed:int)->np.ndarray:
     "(n,) bool: about `rows` rows in whole groups, whatever their labels, but not all of one label."
-    left, members, aside = Counter(labels), {}, np.zeros(len(labels), bool)
-    for row, group in enumerate(groups): members.setdefault(group, []).append(row)
-    members = list(members.values())
-    for group in (members[i] for i in np.random.default_rng(seed).permutation(len(members))):
+    left, aside = Counter(labels), np.zeros(len(labels), bool)
+    for group in shuffled_groups(groups, np.random.default_rng(seed)):
         takes = Counter(labels[row] for row in group)
         if aside.sum() + len(group) > rows or any(left[label] <= n for label, n in takes.items()): continue
         aside[group], left = True, left - takes

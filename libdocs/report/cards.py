@@ -10,7 +10,7 @@ __all__ = ['md', 'md_table', 'fenced', 'front_matter', 'is_hub_id', 'dataset_hea
 import html, json, re
 
 from ..core.markup import visible
-from ..core.settings import Reading
+from ..core.settings import Reading, scratch
 from ..evaluation.metrics import Confusion, Metrics
 from ..evaluation.record import CorpusRecord, TrainingRecord
 from .sentences import baseline_heads, compared, confused_pairs, counted, coverage_rows, figure_rows
@@ -57,7 +57,7 @@ def front_matter(
 
 def is_hub_id(repo)->bool:
     "Whether `repo` is a name on the Hub and not a folder or a built-in model."
-    if not isinstance(repo, str) or repo == 'scratch': return False
+    if not isinstance(repo, str) or repo == scratch: return False
     return bool(re.fullmatch(r'[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?', repo, re.A))
 
 def _sections(parts:dict)->str:
@@ -279,7 +279,7 @@ def _introduction(record:TrainingRecord)->str:
     "What the model is and what it comes from."
     what = f' with {counted(len(record.labels), "label")}' if record.labels else ''
     sentences = [f'A text classifier{what}.']
-    if record.base_model == 'scratch': sentences.append('It was trained from scratch.')
+    if record.base_model == scratch: sentences.append('It was trained from scratch.')
     elif record.base_model: sentences.append(f'It is {md(record.base_model)}, fine-tuned.')
     commit = f', at commit {record.dataset_revision}' if record.dataset_revision else ''
     if record.dataset: sentences.append(f'The training data is {md(record.dataset)}{commit}.')

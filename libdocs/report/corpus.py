@@ -8,12 +8,11 @@ __all__ = ['corpus_labels_section', 'pairs_section', 'suspects_section', 'outlie
 # %% ../../nbs/55_report.corpus.ipynb #beced054
 import pandas as pd
 
-from .. import __version__
 from ..core.options import option_name
 from ..core.markup import h, Html
 from ..utils.data_cleaner.clean_data_tfidf import differing
 from ..evaluation.record import Clashes, CorpusRecord
-from .layout import html_page
+from .layout import sections_page
 from .sentences import counted, percent, shorten
 from .tables import facts_list, Figure, html_table, label_name, scrollable
 
@@ -150,9 +149,6 @@ def corpus_html(
     facts = {key: value for key, value in facts.items() if value}
     sections['Facts'] = h('section', h('h2', 'Facts'), facts_list(facts), id='facts')
     ids = {'Close calls': 'pairs', 'Labels in doubt': 'issues'}
-    links = [h('a', link, href='#' + ids.get(link, link.lower())) for link, section in sections.items() if section]
-    header = h('header', h('p', 'What was done to a corpus', cls='kicker'), h('h1', h('bdi', shorten(name, 120))),
-               h('p', _lead(record), cls='lead'), h('nav', links, aria_label='Sections'))
-    footer = h('footer', f'Made with libdocs {__version__}. This page is one file, loads nothing, and quotes '
-                         'documents: it stays on this machine.')
-    return html_page(f'{shorten(name, 80)}: corpus', [h('main', header, list(sections.values())), footer])
+    return sections_page(f'{shorten(name, 80)}: corpus', 'What was done to a corpus', h('bdi', shorten(name, 120)),
+                         _lead(record), sections, ids,
+                         'This page is one file, loads nothing, and quotes documents: it stays on this machine.')

@@ -11,18 +11,18 @@ __all__ = ['headline_figures', 'figures_table', 'figures_section', 'more_figures
 import heapq, math, re
 from collections.abc import Iterable
 
-from .. import __version__
 from ..core.markup import h, Html
 from ..evaluation.outcomes import correct_at
 from ..evaluation.metrics import Confusion, Evaluated, LabelFigures, Metrics
 from ..evaluation.record import TrainingRecord
-from .layout import html_page
+from .layout import sections_page
 from .sentences import baseline_heads, compared, Confused, confused_pairs, counted, coverage_rows
 from .sentences import figure_rows, frequencies, hints, known_baselines, memory, most_often_taken_for
 from .sentences import percent, shorten, trust, unknown_labels, verdict
 from .tables import confusion_table, facts_list, Figure, html_table, label_name, scrollable
 from .tables import sortable_heads
 from .charts import heatmap, label_bars, LabelCounts, line_chart, reliability_bars, series, skyline
+from .charts import time_unit
 
 # %% ../../nbs/53_report.pages.ipynb #83b8abf9
 headline_figures = dict(
@@ -187,7 +187,7 @@ def _accuracy_figure(top:list, unit:str)->Html:
 
 def learning_section(history:list)->Html|None:
     "Loss and top-1 accuracy during training; None if nothing was logged."
-    unit = 'epoch' if any('epoch' in entry for entry in history) else 'step'
+    unit = time_unit(history)
     top = series(history, 'eval_top_1') or series(history, 'eval_accuracy')
     figures = [_loss_figure(history, unit), _accuracy_figure(top, unit) if top else None]
     if not any(figures): return None
@@ -269,13 +269,12 @@ def _sections(metrics:Metrics, rows:Iterable, record:TrainingRecord, facts:dict,
     "Text of the link to each section, and the section."
     rows = _Watched(rows)
     wrong = mistakes(rows, 25)
-    sections = {
+    return {
         'Figures': figures_section(metrics, rows.labels), 'Rows by label': distribution_section(metrics),
         'Each label': labels_section(metrics), 'Confusions': confusion_section(metrics),
         'Trust': trust_section(metrics), 'Mistakes': mistakes_section(metrics, wrong if quoting else None),
         'Learning': learning_section(record.history),
         'What next': next_section(metrics, record), 'Facts': facts_section(metrics, record, facts)}
-    return {link: section for link, section in sections.items() if section}
 
 # %% ../../nbs/53_report.pages.ipynb #2cc996dc
 _ids = {'Rows by label': 'labels', 'Each label': 'each-label', 'Confusions': 'confusion', 'What next': 'next'}
@@ -290,13 +289,10 @@ def report_html(
     "How good a classifier is and where it fails, as one self-contained page."
     evaluated = metrics.evaluated or Evaluated()
     sections = _sections(metrics, answers, record, facts, quoting)
-    nav = h('nav', [h('a', link, href='#' + _ids.get(link, link.lower())) for link in sections], aria_label='Sections')
     on = [' on ', label_name(evaluated.dataset, 80)] if evaluated.dataset else None
     title = h('bdi', shorten(str(evaluated.model), 120)) if evaluated.model else 'How good is the classifier?'
     words = re.split('(TF-IDF)', verdict(metrics))
     lead = [h('span', part, cls='whole') if part == 'TF-IDF' else part for part in words]  # which stays on one line
-    header = h('header', h('p', ['Evaluation of a text classifier', on], cls='kicker'), h('h1', title),
-               h('p', lead, cls='lead'), nav)
-    footer = h('footer', f'Made with libdocs {__version__}. This page is one file and loads nothing.')
     window = f'{shorten(str(evaluated.model), 80)}: report' if evaluated.model else 'Report'
-    return html_page(window, [h('main', header, list(sections.values())), footer])
+    return sections_page(window, ['Evaluation of a text classifier', on], title, lead, sections, _ids,
+                         'This page is one file and loads nothing.')

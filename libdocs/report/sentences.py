@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ..core.options import option_name
 from ..core.markup import visible
+from ..evaluation.outcomes import loss_figures
 from ..evaluation.metrics import Baseline, Confusion, Coverage, Measured, Metrics
 from ..evaluation.record import TrainingRecord
 
@@ -99,7 +100,7 @@ _all_figures = dict(top_1='Top-1 accuracy', top_2='Top-2 accuracy', top_3='Top-3
 def _number(key:str, value)->str:
     "A figure: a loss as a number, anything else as a percentage."
     if value is None: return '–'
-    return f'{value:.3f}' if key in ('log_loss', 'brier') else percent(value)
+    return f'{value:.3f}' if key in loss_figures else percent(value)
 
 def _figure_cells(key:str, figures)->list:
     "A figure and its interval in words."
@@ -141,7 +142,7 @@ def confused_pairs(
 )->list:
     "The most frequent `Confused` labels."
     labels, counts = confusion.labels, confusion.counts
-    pairs = [Confused(labels[i], labels[j], n, n/sum(row)) for i, row in enumerate(counts)
+    pairs = [Confused(labels[i], labels[j], n, n/rows) for i, (row, rows) in enumerate(zip(counts, map(sum, counts)))
              for j, n in enumerate(row) if n and i != j]
     return sorted(pairs, key=lambda pair: (-pair.rows, -pair.share, pair.truth, pair.answer))[:most]
 

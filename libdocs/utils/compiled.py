@@ -14,5 +14,5 @@ from numba import njit
 def fast(function=None, **options):
     "Compile `function`, cached on disk if possible; it releases Python's lock. `options` are those of numba."
     if function is None: return partial(fast, **options)
-    try: return njit(nogil=True, cache='__file__' in globals(), **options)(function)
+    try: return njit(nogil=True, cache='__file__' in function.__globals__, **options)(function)
     except RuntimeError: return njit(nogil=True, **options)(function)  # no folder can be written

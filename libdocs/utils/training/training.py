@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'frequencies_file', 'label_cap', 'Normalized', 'check_filter', 'normalize', 'best_min_label_count',
-           'normalize_data', 'test_quotas', 'split_rows', 'guarded', 'csv_writer', 'to_csv_bytes', 'Splits',
-           'checked_split', 'df_to_train_test_bytes', 'label_frequencies', 'check_frequencies']
+           'normalize_data', 'test_quotas', 'shuffled_groups', 'split_rows', 'guarded', 'csv_writer', 'to_csv_bytes',
+           'Splits', 'checked_split', 'df_to_train_test_bytes', 'label_frequencies', 'check_frequencies']
 
 # %% ../../../nbs/27_utils.training.training.ipynb #56acc0db
 import csv, io, json, logging, math
@@ -179,6 +179,16 @@ def _draw(
     return drawn
 
 # %% ../../../nbs/27_utils.training.training.ipynb #fb46e55d
+def shuffled_groups(
+    groups:Sequence,           # n group names
+    rng:np.random.Generator,
+)->list:                       # the rows of each group, as lists of positions
+    "The groups in random order."
+    members = {}
+    for row, group in enumerate(groups): members.setdefault(group, []).append(row)
+    members = list(members.values())
+    return [members[i] for i in rng.permutation(len(members))]
+
 def split_rows(
     labels:Sequence[str],  # n labels
     groups:Sequence,       # n group names; rows of one group stay together
@@ -186,12 +196,10 @@ def split_rows(
     seed:int=42,           # of the draw
 )->np.ndarray:             # (n,) bool, True for test
     "A stratified split that keeps groups together and every label in train, with copies in proportion."
-    labels, members, rng = list(labels), {}, np.random.default_rng(seed)
+    labels, rng = list(labels), np.random.default_rng(seed)
     train_left, test = Counter(labels), np.zeros(len(labels), bool)
     quota = test_quotas(pd.Series(train_left, dtype=float), test_size)
-    for row, group in enumerate(groups): members.setdefault(group, []).append(row)
-    members = list(members.values())
-    members = [members[i] for i in rng.permutation(len(members))]
+    members = shuffled_groups(groups, rng)
     sizes = np.array([len(rows) for rows in members], int)
     first = pd.factorize(np.array([labels[rows[0]] for rows in members], object), sort=True)[0]
     counts = (Counter(labels[row] for row in rows) for rows in members)
