@@ -181,6 +181,7 @@ class MachineOptions(Options):
         False, 'load pickled weights (pytorch_model.bin); a pickle can run code, so load it only from people you trust',
         group=access_group, recorded=False)
 
+# %% ../../nbs/07_core.settings.ipynb #058da2c9
 @dataclass(frozen=True)
 class Reading(Options):
     "How texts longer than the model's input are read; stored with the model, so that it always reads the same way."

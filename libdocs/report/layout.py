@@ -60,7 +60,8 @@ def framed(
     height:str='36rem',
 )->Html:
     "A page in a notebook."
-    return h('iframe', srcdoc=page, title=title, style=f'width:100%;height:{height};border:1px solid #ccc')
+    style = f'width:100%;height:{height};box-sizing:border-box;border:1px solid #ccc'
+    return h('iframe', srcdoc=page, title=title, style=style)
 
 def framed_part(
     part:Html,      # an element of a page
