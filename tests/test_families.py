@@ -10,7 +10,8 @@ from transformers import (AutoModelForCausalLM, AutoModelForMaskedLM,
 from libdocs.classifiers.deberta import DebertaZeroShot
 from libdocs.classifiers.forward import padding_of
 from libdocs.classifiers.reading import read_tokens, Reading, text_ids
-from libdocs.finetune.base import fold_temperature, head_of, load_base
+from libdocs.finetune.base import load_base
+from libdocs.finetune.head import fold_temperature, head_of
 from libdocs.finetune.lora import lora_parts, merged, with_lora
 from libdocs.core.labels import LabelSchema
 from libdocs.core.errors import InputError

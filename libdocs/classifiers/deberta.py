@@ -26,7 +26,7 @@ from ..core.options import option_name
 from ..core.memory import is_out_of_memory
 from ..core.files import file_sha256
 from ..core.settings import Reading
-from ..core.fetch import fetch_model
+from ..core.base_models import fetch_base
 from ..evaluation.outcomes import rank
 from .reading import general_tokenizer, pool_windows, read_tokens, text_ids, usable_length
 from .forward import ahead, Forward, naming, padding_of, reads_last
@@ -211,7 +211,7 @@ class DebertaZeroShot:
         revision:str=None,        # commit of a Hub repo; None: the latest
     ):
         self.name, self.template, self.device = model, hypothesis_template, pick_device(device)
-        self.folder = Path(fetch_model(model, token, allow_pickle, revision))
+        self.folder = Path(fetch_base(model, token, allow_pickle, revision))
         self.model, self.tokenizer = load_trained(self.folder, model, allow_pickle)
         self.forward = Forward(self.model, padding_of(self.tokenizer, self.model), self.device, dtype)
         about = getattr(self.model.config, 'libdocs', None) or {}

@@ -21,7 +21,8 @@ from ..core.records import require_text
 from ..core.labels import LabelSchema
 from ..core.runs import RunFolder, Stage
 from ..core.hub import local_folder, Pushed
-from ..core.fetch import fetch_model, revision_of
+from ..core.fetch import revision_of
+from ..core.base_models import fetch_base, full_name
 from ..evaluation.record import TestedFigures, TrainingPlan, TrainingRecord
 from ..classifiers.reading import around, fitting
 from ..classifiers.batches import pick_dtype
@@ -91,8 +92,8 @@ def finetune_in(
     task = dataset if isinstance(dataset, Task) else load_task(dataset, token, training)
     for name, df in splits_of(task).items(): require_text(df, f'the {name} split')
     transformers.set_seed(training.seed)
-    base, pickled = training.base_model, training.allow_pickle
-    fetched = None if base == scratch else fetch_model(base, token, pickled)
+    base, pickled = full_name(training.base_model), training.allow_pickle
+    fetched = None if base == scratch else fetch_base(base, token, pickled)
     texts = list(task.train['text'])
     model, tokenizer = load_base(base, task.schema, texts, training.max_length, token, pickled, fetched)
     rate = training.learning_rate or default_learning_rate(

@@ -30,7 +30,7 @@ from ..evaluation.record import SplitRows, TestedFigures, TrainingRecord, Valida
 from ..classifiers.attention import speed_up
 from ..classifiers.deberta import load_checkpoint
 from ..report.cards import model_card
-from .base import fold_temperature
+from .head import fold_temperature
 from .batches import label_numbers
 from .job import make_trainer, TrainingJob
 from .stages import read_arrow

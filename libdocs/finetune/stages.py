@@ -21,12 +21,14 @@ from datasets import concatenate_datasets, Dataset
 from ..core.options import option_name
 from ..core.processes import is_main, Leaving, processes, shared
 from ..core.memory import keep_memory
+from ..core.settings import scratch
 from ..core.labels import encode
 from ..core.runs import digest, Stage
 from ..utils.training.training import normalize
 from ..evaluation.record import TrainingRecord
 from ..classifiers.attention import speed_up
 from ..classifiers.forward import naming
+from .head import start_head
 from .tracking import Tracking
 from .batches import label_numbers
 from .trainer import is_last, last_checkpoint
@@ -165,7 +167,7 @@ def fit_model(
     if job.training.lora: model = with_lora(model)
     trainer = make_trainer(job, model, tokenizer, rows, folder/'checkpoints', tracked, until)
     trainer.leaving, trainer.compute_metrics = leaving, trainer.choose
-    with naming(tokenizer): train_or_resume(trainer)
+    with naming(tokenizer): train_or_resume(trainer, job)
     trainer.accelerator.wait_for_everyone()  # before the main process takes the checkpoints away
     if not is_main(): return {}
     best, state = merged(trainer.model), trainer.state
@@ -176,12 +178,15 @@ def fit_model(
                 planned_steps=state.max_steps, parameters=best.num_parameters(),
                 seconds=round(trainer.spent + time.perf_counter() - start, 1))
 
-def train_or_resume(trainer):
+def train_or_resume(trainer, job:TrainingJob):
     "Train from the beginning, or from the last checkpoint."
     folder = trainer.args.output_dir
     checkpoint = shared(last_checkpoint(folder) if is_main() else None)
     if checkpoint: log.info('resuming from step %s', checkpoint.name.split('-')[1])
-    if not checkpoint: trainer.train()
+    if not checkpoint:
+        rows = trainer.train_dataset.rows
+        if job.training.base_model != scratch: start_head(trainer, rows, label_numbers(rows), job.plan.seed)
+        trainer.train()
     elif is_last(checkpoint): trainer.load_result(checkpoint)
     else: trainer.resume(checkpoint)
 
