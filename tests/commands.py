@@ -5,6 +5,7 @@ import json, re, shutil
 from types import SimpleNamespace
 
 import pytest
+from libdocs.report.sentences import baseline_heads
 from corpora import command, documents, environment, jsonl, put, read_jsonl
 
 # A dirty corpus: four labels, two of them named like missing values and numbers, skewed 3:2:1:1, with planted rows
@@ -108,12 +109,13 @@ def check_card(card, metrics):
              if line.startswith('| ') for cells in [[c.strip() for c in line.strip('|').split('|')]]}
     heads = table['Figure']
     assert heads[0] == 'This model'
+    names = {head: name for name, head in baseline_heads.items()}
     assert any('TF-IDF' in h for h in heads)
     assert 'Majority' in heads
     for name, key in (('Top-1', 'top_1'), ('Top-2', 'top_2'), ('Top-3', 'top_3'), ('Macro-F1', 'macro_f1')):
         shown = [float(cell.rstrip('%')) for cell in table[name]]
         there = [100 * figures[key] for figures in (
-            metrics, *(metrics['baselines'][{'Majority': 'majority'}.get(h, 'tfidf_linear')] for h in heads[1:]))]
+            metrics, *(metrics['baselines'][names[head.replace('\\', '')]] for head in heads[1:]))]
         assert shown == pytest.approx(there, abs=0.06)
 
 

@@ -37,7 +37,7 @@ def test_phase_2_results(trained, prepared):
     baselines = metrics['baselines']
     assert baselines['majority']['label'] == 'contract', 'there are as many invoices; the first by name is taken'
     assert baselines['majority']['top_1'] == pytest.approx(sum(r['label'] == 'contract' for r in test)/len(test))
-    for name in ('majority', 'tfidf_linear'):
+    for name in ('majority', 'tfidf_linear', 'tfidf_chars_linear'):
         assert all(0 <= baselines[name][k] <= 1 for k in FIGURES)
         assert baselines[name]['rows'] == len(test)
     assert baselines['zero_shot'] is None, 'the base model has no answer of its own'

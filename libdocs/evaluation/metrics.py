@@ -84,8 +84,12 @@ class Baseline(Measured):
 @dataclass(frozen=True, kw_only=True)
 class Baselines(Typed):
     "The simpler classifiers, the simplest first; None where there is none."
+    optional = ('tfidf_chars_linear', 'frozen_linear', 'frozen_tfidf_linear')
     majority: Baseline = None
-    tfidf_linear: Baseline = None
+    tfidf_linear: Baseline = None         # TF-IDF of words
+    tfidf_chars_linear: Baseline = None   # TF-IDF of words and of characters
+    frozen_linear: Baseline = None        # what the base model makes of a text, without training
+    frozen_tfidf_linear: Baseline = None  # both
     zero_shot: Baseline = None
 
     def known(self)->dict:

@@ -25,15 +25,17 @@ from ..core.settings import ColumnOptions, ComparisonOptions, EvaluationOptions,
 from ..core.settings import MachineOptions, RepoOptions, SampleOptions, scratch, TrackingOptions
 from ..core.settings import TrainingOptions
 from ..core.records import missing, read_records
+from ..core.labels import LabelSchema
 from ..core.runs import digest, RunFolder, Stage
 from ..core.access import is_folder, place_of
 from ..core.hub import preflight, publish, Pushed
 from ..core.fetch import load_splits, pinned, require_split, revision_of, typed_split
 from ..evaluation.metrics import Evaluated, Metrics
 from ..evaluation.record import read_record, TrainingRecord
-from ..classifiers.deberta import DebertaZeroShot
+from ..classifiers.deberta import DebertaZeroShot, pick_device
 from ..report.pages import report_html
 from ..report.cards import model_card
+from ..finetune.base import Frozen, load_base
 from ..finetune.tracking import log_report, tracking_of
 from ..finetune.data import check_target, downsampled, held_out, load_task, Task
 from ..finetune.plan import cpu_seconds
@@ -80,6 +82,7 @@ def _answer(
     source:Source,
     columns:ColumnOptions=ColumnOptions(),  # of `test`
     base_model:DebertaZeroShot=None,        # before it was trained
+    frozen:Callable=None,                   # as for `run`
 )->dict:                # device, dtype, versions, evaluation_seconds
     "Run the published model over test rows; write results and metrics."
     start, model = time.perf_counter(), opened()
@@ -89,7 +92,7 @@ def _answer(
                           dataset=source.name, dataset_revision=source.revision)
     record = read_record(model.folder)
     run(model, test, results, batch_size, columns.text, subj_column=columns.subject, labels=labels, evaluated=evaluated,
-        train_df=source.train, base_model=base_model, frequencies=source.frequencies,
+        train_df=source.train, base_model=base_model, frozen=frozen, frequencies=source.frequencies,
         model_rows=record and record.rows_learned, baseline_df=source.learned and source.learned(record))
     seconds = round(time.perf_counter() - start, 1)
     return dict(device=model.device, dtype=model.forward.dtype, versions=versions(), evaluation_seconds=seconds)
@@ -258,7 +261,8 @@ def _answer_stage(
     source = Source(task.name, task.revision, task.train, task.frequencies, learned)
     def answer(folder):
         base = _zero_shot(evaluation.zero_shot, task, training, token, trained.record.base_revision)
-        return _answer(published, task.test, results, evaluation.eval_batch_size, source, evaluation, base)
+        frozen = _frozen(task.schema, training, token)
+        return _answer(published, task.test, results, evaluation.eval_batch_size, source, evaluation, base, frozen)
     key = evaluation.of('evaluate') | dict(frequencies=task.frequencies, rows=_test_digest(task.test, evaluation))
     files = result_files(results)
     made = [file for file in files if file != files.report]
@@ -299,6 +303,11 @@ def _nli_model(name:str, machine:MachineOptions, token:str|None, revision:str|No
     except InputError: return None  # it has no head: there is nothing it could answer
     return base if base.is_nli else None
 
+def _cpu_minutes(model, tokenizer, texts)->float:
+    "How long it would take to read texts on a processor."
+    tokens = sum(min(len(text) / 4, tokenizer.model_max_length) for text in texts)
+    return cpu_seconds(model.num_parameters(exclude_embeddings=True), tokens) / 3 / 60
+
 def _zero_shot(
     zero_shot:str, task:Task, training:TrainingOptions, token:str|None=None, revision:str=None,
 )->DebertaZeroShot|None:
@@ -308,8 +317,23 @@ def _zero_shot(
     if zero_shot == 'on' and base is None:
         log.warning('no zero-shot answer: %s is no NLI model, and only those answer before training', name)
     if base is None or zero_shot == 'on' or base.device != 'cpu': return base
-    tokens = sum(min(len(text) / 4, base.tokenizer.model_max_length) for text in task.test['text']) * len(task.schema)
-    minutes = cpu_seconds(base.model.num_parameters(exclude_embeddings=True), tokens) / 3 / 60
+    minutes = _cpu_minutes(base.model, base.tokenizer, task.test['text']) * len(task.schema)
     if minutes <= patient_minutes: return base
     log.info('the zero-shot answer of the base model is left out: on the CPU it would take about %.0f minutes; '
              '%s asks for it all the same', minutes, option_name('zero_shot', 'on'))
+
+# %% ../../nbs/77_phases.training.ipynb #51156289
+def _frozen(schema:LabelSchema, training:TrainingOptions, token:str|None)->Callable|None:
+    "For `run`: what the base model makes of texts before training; None for a model from scratch."
+    if training.base_model == scratch: return None
+    def features(known, new):
+        model, tokenizer = load_base(
+            training.base_model, schema, [], training.max_length, token, training.allow_pickle)
+        device = pick_device(training.device)
+        minutes = _cpu_minutes(model, tokenizer, [*known, *new]) if device == 'cpu' else 0
+        if minutes > patient_minutes:
+            return log.info('no linear model of what the frozen base model makes of texts: on the CPU it would take '
+                            'about %.0f minutes', minutes)
+        frozen = Frozen(model, tokenizer, device, training.dtype)
+        return frozen(known), frozen(new)
+    return features

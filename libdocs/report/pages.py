@@ -16,9 +16,9 @@ from ..evaluation.outcomes import correct_at
 from ..evaluation.metrics import Confusion, Evaluated, LabelFigures, Metrics
 from ..evaluation.record import TrainingRecord
 from .layout import sections_page
-from .sentences import baseline_heads, compared, Confused, confused_pairs, counted, coverage_rows
-from .sentences import figure_rows, frequencies, hints, known_baselines, memory, most_often_taken_for
-from .sentences import percent, shorten, trust, unknown_labels, verdict
+from .sentences import baseline_heads, best_baselines, compared, Confused, confused_pairs, counted
+from .sentences import coverage_rows, figure_rows, frequencies, hints, known_baselines, memory
+from .sentences import most_often_taken_for, percent, shorten, trust, unknown_labels, verdict
 from .tables import confusion_table, facts_list, Figure, html_table, label_name, scrollable
 from .tables import sortable_heads
 from .charts import heatmap, label_bars, LabelCounts, line_chart, reliability_bars, series, skyline
@@ -50,8 +50,8 @@ def _figure_row(key:str, metrics:Metrics, known:dict, labels:int)->Html:
 
 # %% ../../nbs/53_report.pages.ipynb #3b8f8807
 def figures_table(metrics:Metrics, labels:int)->Html:
-    "The headline figures beside those of the baselines."
-    known = known_baselines(metrics)
+    "The headline figures beside those of the baselines, the best of each kind."
+    known = best_baselines(metrics)
     head = [h('th', h('i', cls=k, aria_hidden='true'), baseline_heads[k], scope='col', cls='n', role='columnheader')
             for k in ('model', *known)]
     axis = h('div', [h('span', f'{x}%') for x in (0, 25, 50, 75, 100)], cls='axis')

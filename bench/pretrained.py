@@ -1,0 +1,139 @@
+"""A pretrained base model beside simpler classifiers and beside a plain Trainer, on corpora as they
+were published: trained on their train file, tested on their test file.
+
+    python bench/pretrained.py DATA [--base minilm] [--corpora clinc150 banking77] [--seeds 5]
+        [--only libdocs] [--keep FILE] [--write]
+
+libdocs trains with its default options. The plain Trainer is transformers' own, with the class that
+AutoModelForSequenceClassification gives, at the same rate, epochs, batch size and precision, texts
+padded to the longest of a batch, on all rows; its last epoch is tested. The others do not train the
+base model: they classify what it makes of a text before any training (`frozen`), its TF-IDF weights,
+or both. A training takes minutes; with --keep, what was measured is kept in FILE as JSON lines, and
+not measured again."""
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from imbalance import read
+from main_job import machine, write
+
+CONTENDERS = {'majority': 'the most frequent label', 'words': 'TF-IDF of words + linear',
+              'characters': 'TF-IDF of words and characters + linear', 'frozen': 'frozen + linear',
+              'frozen-words': 'frozen and TF-IDF of words + linear', 'trainer': 'plain Trainer', 'libdocs': 'libdocs'}
+ALWAYS_THE_SAME = 'majority', 'words', 'characters', 'frozen', 'frozen-words'
+
+
+def by_libdocs(train, test, args, seed: int) -> dict:
+    "What libdocs says of the test rows, after a training with its default options."
+    from libdocs.core.labels import LabelSchema
+    from libdocs.finetune.data import Task
+    from libdocs.finetune.finetune import finetune
+    with tempfile.TemporaryDirectory() as folder:
+        task = Task('bench', train, test, LabelSchema.from_labels(train['label']))
+        done = finetune(task, f'{folder}/model', base_model=args.base, seed=seed, track='none', device='cpu')
+    tested = done.record.evaluation
+    return dict(top_1=tested.top_1, macro_f1=tested.macro_f1, ece=tested.ece, refit=done.record.refit)
+
+
+def by_trainer(train, test, args, seed: int) -> dict:
+    "What transformers' Trainer says of them, at the options that libdocs takes by default."
+    import torch
+    import transformers
+    from datasets import Dataset
+    from sklearn.metrics import f1_score
+    from libdocs.classifiers.batches import pick_dtype
+    from libdocs.core.base_models import fetch_base
+    from libdocs.finetune.base import default_learning_rate
+    from libdocs.finetune.plan import default_epochs, warmup, weight_decay
+    folder, names = fetch_base(args.base), sorted(set(train['label']))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, model_max_length=512)
+    transformers.set_seed(seed)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        folder, num_labels=len(names), dtype=torch.float32)
+    def rows(df):
+        ids = tokenizer(list(df['text']), truncation=True, padding=False)['input_ids']
+        return Dataset.from_dict(dict(input_ids=ids, labels=[names.index(label) for label in df['label']]))
+    rate = default_learning_rate(model.num_parameters(exclude_embeddings=True), False)
+    epochs = default_epochs(len(train), 32)
+    warming = int(warmup * epochs * -(-len(train) // 32))
+    with tempfile.TemporaryDirectory() as place:
+        options = transformers.TrainingArguments(
+            place, num_train_epochs=epochs, learning_rate=rate, weight_decay=weight_decay, warmup_steps=warming,
+            per_device_train_batch_size=32, per_device_eval_batch_size=64, seed=seed, save_strategy='no',
+            report_to=[], disable_tqdm=True, use_cpu=True, bf16=pick_dtype('auto', 'cpu', model) == 'bfloat16',
+            train_sampling_strategy='group_by_length')
+        trainer = transformers.Trainer(model, options, transformers.DataCollatorWithPadding(tokenizer), rows(train))
+        trainer.train()
+        logits = trainer.predict(rows(test)).predictions
+    answers = [names[i] for i in logits.argmax(axis=1)]
+    right = np.mean([a == b for a, b in zip(answers, test['label'])])
+    return dict(top_1=float(right), macro_f1=float(f1_score(test['label'], answers, average='macro')), epochs=epochs)
+
+
+def measured(contender: str, corpus: str, seed: int, args) -> dict:
+    "The figures of one contender, and how long it took."
+    import torch
+    torch.set_num_threads(os.cpu_count())
+    train, test = (read(args.data/corpus/f'{corpus}_{part}.jsonl') for part in ('train', 'test'))
+    start = time.perf_counter()
+    figures = dict(libdocs=by_libdocs, trainer=by_trainer)[contender](train, test, args, seed)
+    return dict(corpus=corpus, contender=contender, seed=seed) | figures | dict(seconds=time.perf_counter() - start)
+
+
+def kept(path: Path | None) -> list:
+    "What was measured before."
+    return [json.loads(line) for line in path.read_text().splitlines()] if path and path.exists() else []
+
+
+def cell(values: list, form: str) -> str:
+    "Mean, and range where there are several."
+    if not values: return ''
+    mean = f'{np.mean(values):{form}}'
+    return mean if len(values) == 1 else f'{mean} ({min(values):{form}} – {max(values):{form}})'
+
+
+def table(results: list, args) -> list:
+    lines = ['| corpus | classifier | runs | top-1 | macro-F1 | calibration error | seconds |',
+             '|---|---|---|---|---|---|---|']
+    for corpus in args.corpora:
+        for contender, name in CONTENDERS.items():
+            own = [r for r in results if (r['corpus'], r['contender']) == (corpus, contender)]
+            if not own: continue
+            def column(key, form): return cell([r[key] for r in own if r.get(key) is not None], form)
+            lines.append(f'| {corpus} | {name} | {len(own)} | {column("top_1", ".4f")} | {column("macro_f1", ".4f")} | '
+                         f'{column("ece", ".4f")} | {column("seconds", ".0f")} |')
+    return lines
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('data', type=Path)
+    p.add_argument('--base', default='minilm')
+    p.add_argument('--corpora', nargs='+', default=['clinc150', 'banking77'])
+    p.add_argument('--seeds', type=int, default=5)
+    p.add_argument('--only', nargs='+', choices=list(CONTENDERS), default=list(CONTENDERS))
+    p.add_argument('--keep', type=Path, help='JSON lines of what was measured')
+    p.add_argument('--write', action='store_true', help='put the table into bench/RESULTS.md')
+    args = p.parse_args()
+    os.environ |= dict(WANDB_MODE='disabled', TOKENIZERS_PARALLELISM='false', TRANSFORMERS_VERBOSITY='error')
+    results = kept(args.keep)
+    done = {(r['corpus'], r['contender'], r['seed']) for r in results}
+    for seed in range(args.seeds):
+        for corpus in args.corpora:
+            for contender in args.only:
+                if contender in ALWAYS_THE_SAME and seed or (corpus, contender, seed) in done: continue
+                results.append(measured(contender, corpus, seed, args))
+                print(json.dumps(results[-1]), flush=True)
+                if args.keep:
+                    with open(args.keep, 'a') as file: file.write(json.dumps(results[-1]) + '\n')
+    lines = [machine(f'base {args.base}'), '', *table(results, args)]
+    print('\n'.join(lines))
+    if args.write: write('\n'.join(lines), f'pretrained.py --base {args.base}')
+
+
+if __name__ == '__main__': main()
