@@ -122,7 +122,8 @@ def fit_head(
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     middle = features.mean(axis=0) if bias else np.zeros(features.shape[1])
-    scale = 1 / np.sqrt(((features - middle)**2).sum(axis=1).mean() or 1)
+    apart, size = (np.square(rows).sum(axis=1).mean() for rows in (features - middle, features))
+    scale = 1 / np.sqrt(apart + size / 10 or 1)
     model = LogisticRegression(C=10, max_iter=200, fit_intercept=bias)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', ConvergenceWarning)
