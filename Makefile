@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?=
+BASE ?= scratch
 
 .DEFAULT_GOAL := help
 .PHONY: help venv weights demo test soak fuzz docs bench clean
@@ -23,12 +24,12 @@ help: ## what can be made
 
 venv: .venv/made ## the virtual environment, for development
 
-demo: .venv/made ## the complete job, offline: a dirty corpus to a published, evaluated classifier
+demo: .venv/made $(if $(filter minilm,$(BASE)),.venv/weights) ## the complete job, offline: a dirty corpus to a published, evaluated classifier; BASE=minilm fine-tunes a pretrained model
 	@rm -rf demo
 	$(BIN)/python -m libdocs.demo demo/raw/corpus.jsonl
 	$(BIN)/cleaner_finetune --input-dir demo/raw --input-filename corpus.jsonl --text body --subject topic --output-filename demo/prepared/letters \
 	    --target-hf-dataset ./demo/dataset --bad-rows reject --merge-labels
-	$(BIN)/classifier_model --input-hf-dataset ./demo/dataset --hf-model-name ./demo/model --model-for-training-finetune scratch --epochs 5 \
+	$(BIN)/classifier_model --input-hf-dataset ./demo/dataset --hf-model-name ./demo/model --model-for-training-finetune $(BASE) --epochs 5 \
 	    --output-classify-file demo/results/results.jsonl --wandb-output demo/wandb
 	@echo && echo "Open demo/results/report.html in a browser; demo/prepared/letters_report.html shows what was done to the corpus."
 
@@ -52,10 +53,10 @@ docs: .venv/made ## the documentation site, in _docs
 	$(BIN)/python docs/build.py
 	@echo "Open _docs/index.html in a browser."
 
-bench: .venv/made ## measure libdocs beside its peers on real corpora: make bench DATA=folder
+bench: .venv/weights ## measure libdocs beside its peers on real corpora: make bench DATA=folder
 	@test -n "$(DATA)" || (echo "make bench needs a folder of corpora: make bench DATA=path" && exit 2)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
-	for program in main_job scratch split_leakage cleaning duplicates label_issues intervals imbalance long_documents; do $(BIN)/python bench/$$program.py $(DATA) || exit 1; done
+	for program in main_job scratch pretrained split_leakage cleaning duplicates label_issues intervals imbalance long_documents; do $(BIN)/python bench/$$program.py $(DATA) || exit 1; done
 	for work in mixed long zero-shot; do $(BIN)/python bench/classify.py --work $$work || exit 1; done
 	$(BIN)/python bench/train.py && $(BIN)/python bench/train.py $(DATA) --curve
 	$(BIN)/python bench/time_spent.py
