@@ -1,7 +1,10 @@
 """The real pretrained weights that need no Hub: `make weights` brings them."""
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from corpora import NOWHERE
+from safetensors.torch import load_file
 from transformers import pipeline
 
 from libdocs.core import base_models
@@ -11,6 +14,7 @@ from libdocs.core.fetch import revision_of
 from libdocs.core.labels import LabelSchema
 from libdocs.finetune.data import Task
 from libdocs.finetune.finetune import finetune
+from libdocs.utils.examples import letters
 
 
 @pytest.fixture
@@ -71,3 +75,41 @@ def test_it_is_fine_tuned_from_the_start_that_its_frozen_features_give(hub, tmp_
     classify = pipeline('text-classification', str(tmp_path/'model'))
     assert type(classify.model).__name__ == 'BertForSequenceClassification'
     assert [answer['label'] for answer in classify(list(test['text']))] == list(test['label'])
+
+
+LETTERS = letters(60, np.random.default_rng(0)).sample(frac=1, random_state=0).reset_index(drop=True)
+
+
+def trained(tmp_path, **options):
+    "What `finetune` makes of MiniLM and a few letters with a validation split."
+    parts = dict(train=LETTERS[:90], validation=LETTERS[90:150], test=LETTERS[150:])
+    task = Task('letters', schema=LabelSchema.from_labels(LETTERS['label']),
+                **{name: df.reset_index(drop=True) for name, df in parts.items()})
+    return finetune(task, str(tmp_path/'model'), base_model='minilm', track='none', device='cpu', **options)
+
+
+def test_the_start_is_published_where_training_makes_it_worse(hub, tmp_path, caplog):
+    "And a resumed job publishes the same."
+    with caplog.at_level('INFO', 'libdocs'): done = trained(tmp_path, learning_rate=.01, epochs=2)
+    assert done.record.frozen is True
+    assert done.record.steps == 0
+    assert done.metrics.top_1 > .9
+    assert 'the fine-tuned model is not published' in caplog.text
+    assert 'with a linear output layer' in (tmp_path/'model'/'README.md').read_text()
+    assert trained(tmp_path/'other', learning_rate=.01, epochs=2, method='finetune').record.frozen is False
+
+
+def test_only_the_output_layer_is_trained_on_demand(hub, tmp_path):
+    "The other weights are those of the base model; the layer that pools is new."
+    done = trained(tmp_path, method='linear-head')
+    weights, base = (load_file(folder/'model.safetensors') for folder in (tmp_path/'model', fetch_base('minilm')))
+    assert done.record.frozen is True
+    assert done.record.hyperparameters['epochs'] == 1
+    assert done.metrics.top_1 > .9
+    name = 'encoder.layer.5.output.dense.weight'
+    assert torch.equal(weights[f'bert.{name}'], base[name])
+
+
+def test_a_model_from_scratch_has_nothing_to_freeze(hub, tmp_path):
+    with pytest.raises(InputError, match='a model from scratch knows nothing before it is trained'):
+        finetune('./nowhere', str(tmp_path/'model'), base_model='scratch', method='linear-head')

@@ -124,6 +124,7 @@ class TrainingRecord(TrainingPlan):
     rows: SplitRows = SplitRows()
     refit: bool = None             # whether the model was trained once more, on the validation rows too
     trained_rows: int = None       # that the published model has learned from
+    frozen: bool = None            # whether only the output layer was trained
     seconds: float = None
 
     @property

@@ -13,6 +13,7 @@ from pathlib import Path
 import transformers
 import pandas as pd
 
+from ..core.errors import InputError
 from ..core.options import flat, option_name
 from ..core.processes import is_main, join
 from ..core.versions import versions
@@ -86,13 +87,16 @@ def finetune_in(
     private:bool=True,  # whether a new Hub repo is private
 )->FinetuneResult:      # None in a process that only helped to train
     "`finetune` in a run folder that is open already."
+    base, pickled = full_name(training.base_model), training.allow_pickle
+    if base == scratch and training.method == 'linear-head':
+        raise InputError(f'a model from scratch knows nothing before it is trained: leave out '
+                         f'{option_name("method", "linear-head")}, or choose a pretrained base model')
     device = pick_device(training.device)
     log_unused_gpus(device)
     join(device)
     task = dataset if isinstance(dataset, Task) else load_task(dataset, token, training)
     for name, df in splits_of(task).items(): require_text(df, f'the {name} split')
     transformers.set_seed(training.seed)
-    base, pickled = full_name(training.base_model), training.allow_pickle
     fetched = None if base == scratch else fetch_base(base, token, pickled)
     texts = list(task.train['text'])
     model, tokenizer = load_base(base, task.schema, texts, training.max_length, token, pickled, fetched)
@@ -131,6 +135,7 @@ def run_stages(job:TrainingJob, model, tokenizer, tracked, token:str|None, priva
 
 def with_epochs(job:TrainingJob, rows:int)->TrainingJob:
     "The job with the epochs that suit the number of rows, if none were given."
+    if job.training.method == 'linear-head': return replace(job, training=replace(job.training, epochs=1))
     if job.training.epochs is not None: return job
     batch = job.training.train_batch_size
     epochs = default_epochs(rows, batch)

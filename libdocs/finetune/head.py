@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'pooling_families', 'most_probed', 'head_of', 'fresh_head', 'fold_temperature', 'was_mean_pooled',
-           'with_mean_pooling', 'without_head', 'fit_head', 'head_features', 'start_head']
+           'with_mean_pooling', 'without_head', 'fit_head', 'head_features', 'start_head', 'frozen_logits']
 
 # %% ../../nbs/59_finetune.head.ipynb #042d7ed0
 import json, logging, time
@@ -171,3 +171,13 @@ def start_head(
             head.bias[known] = torch.from_numpy(biases).to(head.bias)
     log.info('the output layer begins as a linear classifier of what the frozen model makes of %d rows (%.0f s)',
              len(part), time.perf_counter() - start)
+
+def frozen_logits(
+    trainer,  # a `ClassifierTrainer` before its training
+    rows,     # of `as_rows`: n of them
+)->np.ndarray:  # (n, labels) float32
+    "What the model says of rows before it is trained."
+    inputs = [np.asarray(ids) for parts in rows['inputs'][:] for ids in parts]
+    of = np.repeat(np.arange(len(rows)), [len(parts) for parts in rows['inputs'][:]])
+    head, features = head_of(trainer.model), torch.from_numpy(head_features(trainer, inputs))
+    with torch.no_grad(): return trainer.pool_logits(head(features.to(head.weight)), of, len(rows)).cpu().numpy()

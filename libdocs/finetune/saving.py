@@ -146,7 +146,8 @@ def stage_facts(tokenized:Stage, trained:Stage, last:Stage, chosen:Stage)->dict:
                test_truncated_share=parts['test']['truncated'])
     rows = SplitRows(**{name: part['rows'] for name, part in parts.items()})
     seconds = trained.facts['seconds'] + (0 if last is trained else last.facts['seconds'])
-    return of_train | cut | dict(rows=rows, refit=refit, trained_rows=chosen.facts['rows'] if refit else rows.train,
+    learned = chosen.facts['rows'] if refit else rows.train
+    return of_train | cut | dict(rows=rows, refit=refit, frozen=chosen.facts['frozen'], trained_rows=learned,
                                  seconds=round(seconds, 1))
 
 # %% ../../nbs/71_finetune.saving.ipynb #f4db5b80

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['log', 'cheap_cpu', 'cheap_gpu', 'parts_of', 'cap_rows', 'hash_splits', 'splits_of', 'load_stage', 'tokenize_stage',
            'write_arrow', 'read_arrow', 'hash_weights', 'train_stage', 'log_data', 'interruptible_stage',
-           'logged_history', 'fit_model', 'train_or_resume', 'wants_refit', 'refit_stage', 'join_rows', 'rows_learned']
+           'logged_history', 'fit_model', 'train_or_resume', 'start_of', 'compares_with_start', 'keep_start',
+           'lost_to_start', 'wants_refit', 'refit_stage', 'join_rows', 'rows_learned']
 
 # %% ../../nbs/70_finetune.stages.ipynb #25f769fb
 import hashlib, json, logging, time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import torch
 import transformers
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from datasets import concatenate_datasets, Dataset
@@ -28,10 +30,10 @@ from ..utils.training.training import normalize
 from ..evaluation.record import TrainingRecord
 from ..classifiers.attention import speed_up
 from ..classifiers.forward import naming
-from .head import start_head
+from .head import frozen_logits, start_head
 from .tracking import Tracking
 from .batches import label_numbers
-from .trainer import is_last, last_checkpoint
+from .trainer import calibrated_losses, is_last, last_checkpoint
 from .lora import merged, with_lora
 from .data import held_out, least_rows, Task, warn_of_few_rows
 from .plan import most_cut, tokenize, warmup, warn_of_cpu, weight_decay
@@ -130,7 +132,8 @@ def log_data(job:TrainingJob, model, facts:dict):
         log.warning('%.0f%% of the train texts are cut, and %.0f%% of all tokens are not read; '
                     '%s reads them whole, in about %.1f times the time',
                     share, 100 * cut['lost'], option_name('long', 'windows'), cut['windows'] / cut['read'])
-    warn_of_cpu(model, cut['read'] * job.training.epochs, plan.device)
+    passes = 1/3 if job.training.method == 'linear-head' else job.training.epochs  # one, without the way back
+    warn_of_cpu(model, cut['read'] * passes, plan.device)
 
 def interruptible_stage(job:TrainingJob, name:str, key:dict, fit:Callable, after:list)->Stage:
     "A stage of training; `fit` takes its folder and a `Leaving`."
@@ -162,33 +165,63 @@ def fit_model(
     "Train `model`, or resume what `folder` holds; write the chosen weights there."
     start = time.perf_counter()
     if job.plan.device == 'cpu': keep_memory()
-    model = speed_up(model)
+    model, frozen = speed_up(model), job.training.method == 'linear-head' or until is not None and not until.step
     transformers.set_seed(job.plan.seed)  # LoRA's products begin alike, whatever this process has done before
-    if job.training.lora: model = with_lora(model)
+    if job.training.lora and not frozen: model = with_lora(model)
     trainer = make_trainer(job, model, tokenizer, rows, folder/'checkpoints', tracked, until)
     trainer.leaving, trainer.compute_metrics = leaving, trainer.choose
-    with naming(tokenizer): train_or_resume(trainer, job)
+    with naming(tokenizer): train_or_resume(trainer, job, frozen)
     trainer.accelerator.wait_for_everyone()  # before the main process takes the checkpoints away
     if not is_main(): return {}
     best, state = merged(trainer.model), trainer.state
+    if not frozen and (frozen := lost_to_start(trainer)): best = type(best).from_pretrained(start_of(trainer))
     trainer.must_be_finite(best)
     best.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return dict(history=logged_history(state.log_history), steps=state.best_global_step or state.global_step,
+    return dict(history=logged_history(state.log_history), frozen=frozen,
+                steps=0 if frozen else state.best_global_step or state.global_step,
                 planned_steps=state.max_steps, parameters=best.num_parameters(),
                 seconds=round(trainer.spent + time.perf_counter() - start, 1))
 
-def train_or_resume(trainer, job:TrainingJob):
-    "Train from the beginning, or from the last checkpoint."
+def train_or_resume(trainer, job:TrainingJob, frozen:bool):
+    "Train from the beginning, or from the last checkpoint; only the output layer if the rest is `frozen`."
     folder = trainer.args.output_dir
     checkpoint = shared(last_checkpoint(folder) if is_main() else None)
     if checkpoint: log.info('resuming from step %s', checkpoint.name.split('-')[1])
     if not checkpoint:
         rows = trainer.train_dataset.rows
         if job.training.base_model != scratch: start_head(trainer, rows, label_numbers(rows), job.plan.seed)
+        if frozen: return
+        if compares_with_start(trainer, job): keep_start(trainer)
         trainer.train()
     elif is_last(checkpoint): trainer.load_result(checkpoint)
     else: trainer.resume(checkpoint)
+
+# %% ../../nbs/70_finetune.stages.ipynb #ebcb48b6
+def start_of(trainer)->Path: return Path(trainer.args.output_dir)/'start'  # where the model is as it was at first
+
+def compares_with_start(trainer, job:TrainingJob)->bool:
+    "Whether what was trained may be worse than the frozen base model with a linear output layer."
+    pretrained, plain = job.training.base_model != scratch, not job.training.lora and processes() == 1
+    return job.training.method == 'auto' and pretrained and plain and trainer.eval_dataset is not None
+
+def keep_start(trainer):
+    "Keep the model as it is, and have every epoch compared with it."
+    rows = trainer.eval_dataset
+    logits, truth = frozen_logits(trainer, rows), label_numbers(rows)
+    losses = calibrated_losses(logits, truth, trainer.weights)
+    log.info('before training: validation top-1 %.4f, loss %.4f, calibrated',
+             (logits.argmax(axis=1) == truth).mean(), losses.mean())
+    if not np.isfinite(losses).all(): return
+    trainer.best_losses = losses
+    trainer.model.save_pretrained(start_of(trainer))
+
+def lost_to_start(trainer)->bool:
+    "Whether every epoch was worse than the start by more than chance; the log says so."
+    if not start_of(trainer).exists() or (trainer.state.best_metric or 0) >= 0: return False
+    log.warning('the fine-tuned model is not published, but the frozen base model with a linear output layer: on the '
+                'validation rows every epoch was worse than that by more than its standard error')
+    return True
 
 # %% ../../nbs/70_finetune.stages.ipynb #c8633ba4
 cheap_cpu, cheap_gpu = 3e13, 3e16  # operations of a training that 'auto' does twice

@@ -280,7 +280,9 @@ def _introduction(record:TrainingRecord)->str:
     what = f' with {counted(len(record.labels), "label")}' if record.labels else ''
     sentences = [f'A text classifier{what}.']
     if record.base_model == scratch: sentences.append('It was trained from scratch.')
-    elif record.base_model: sentences.append(f'It is {md(record.base_model)}, fine-tuned.')
+    elif record.base_model:
+        how = 'with a linear output layer; its other weights were not trained' if record.frozen else 'fine-tuned'
+        sentences.append(f'It is {md(record.base_model)}, {how}.')
     commit = f', at commit {record.dataset_revision}' if record.dataset_revision else ''
     if record.dataset: sentences.append(f'The training data is {md(record.dataset)}{commit}.')
     return f'\n# {md(record.repo)}\n\n{" ".join(sentences)}\n'

@@ -255,7 +255,7 @@ class _Watched:
 
 _shown = ('base_model', 'base_revision', 'seed', 'device', 'dtype', 'dataset', 'dataset_revision', 'schema_hash',
           'max_length', 'hyperparameters', 'probabilities_for', 'steps', 'planned_steps', 'parameters',
-          'truncated_share', 'lost_token_share', 'test_truncated_share', 'rows', 'refit', 'trained_rows',
+          'truncated_share', 'lost_token_share', 'test_truncated_share', 'rows', 'refit', 'frozen', 'trained_rows',
           'seconds')  # of a record
 
 def facts_section(metrics:Metrics, record:TrainingRecord, facts:dict)->Html|None:
