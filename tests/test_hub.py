@@ -250,7 +250,7 @@ def test_fetched_model_is_used_when_the_hub_is_gone(hub, monkeypatch):
     monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', NOWHERE)
     assert fetch_model('bert-base-uncased') == folder
     message = fails(f'{NOWHERE} cannot be reached', fetch_model, 'bert-base-cased')
-    assert 'scratch' in message
+    assert 'train from `minilm` or `scratch`' in message
     assert './bert-base-cased' in message
 
 

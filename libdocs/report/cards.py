@@ -11,6 +11,7 @@ import html, json, re
 
 from ..core.markup import visible
 from ..core.settings import Reading, scratch
+from ..core.base_models import seen_by
 from ..evaluation.metrics import Confusion, Metrics
 from ..evaluation.record import CorpusRecord, TrainingRecord
 from .sentences import baseline_heads, compared, confused_pairs, counted, coverage_rows, figure_rows
@@ -283,6 +284,9 @@ def _introduction(record:TrainingRecord)->str:
     elif record.base_model:
         how = 'with a linear output layer; its other weights were not trained' if record.frozen else 'fine-tuned'
         sentences.append(f'It is {md(record.base_model)}, {how}.')
+        if seen := seen_by(record.base_model): sentences.append(f'Before, that was trained on {seen.about}.')
+        elif is_hub_id(record.base_model):
+            sentences.append('What that was trained on before, its own card may say; it is not known here.')
     commit = f', at commit {record.dataset_revision}' if record.dataset_revision else ''
     if record.dataset: sentences.append(f'The training data is {md(record.dataset)}{commit}.')
     return f'\n# {md(record.repo)}\n\n{" ".join(sentences)}\n'

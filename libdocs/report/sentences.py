@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ..core.options import option_name
 from ..core.markup import visible
+from ..core.base_models import has_seen
 from ..evaluation.outcomes import loss_figures
 from ..evaluation.metrics import Baseline, Confusion, Coverage, Measured, Metrics
 from ..evaluation.record import TrainingRecord
@@ -221,6 +222,10 @@ def _hint_baseline(metrics:Metrics)->str|None:
         return (f'{name} is better on these rows and costs next to nothing: use it, or train longer, '
                 'with a larger base model, or with more rows.')
 
+def _hint_seen(record:TrainingRecord)->str|None:
+    seen = record.base_model and record.dataset and has_seen(record.base_model, record.dataset)
+    if seen: return f'The base model was itself trained on {seen}, as its card says: these figures flatter it.'
+
 def _hint_cut(record:TrainingRecord)->str|None:
     if (record.truncated_share or 0) > .2:
         return (f'{percent(record.truncated_share)} of the training texts are longer than the model reads. '
@@ -266,8 +271,9 @@ def hints(
     record:TrainingRecord=TrainingRecord(),  # of the training, as far as it is known
 )->list:                                     # sentences, the most important first
     "What to do next."
-    possible = [_hint_baseline(metrics), _hint_cut(record), _hint_copies(metrics), _hint_rare(metrics),
-                _hint_confused(metrics), _hint_balance(metrics, record), _hint_calibration(metrics, record)]
+    possible = [_hint_seen(record), _hint_baseline(metrics), _hint_cut(record), _hint_copies(metrics),
+                _hint_rare(metrics), _hint_confused(metrics), _hint_balance(metrics, record),
+                _hint_calibration(metrics, record)]
     return [hint for hint in possible if hint]
 
 # %% ../../nbs/50_report.sentences.ipynb #dfa6d257
