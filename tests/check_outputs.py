@@ -14,6 +14,7 @@ import math
 import multiprocessing
 import os
 import re
+import signal
 import sys
 import time
 from functools import partial
@@ -147,6 +148,7 @@ def main() -> int:
     parser.add_argument('--workers', type=int, default=2, help='how many run at a time')
     parser.add_argument('--store', action='store_true', help='store the outputs of cells where they have changed')
     args = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which processes in the background ignore
     import_slow()
     from nbdev.doclinks import nbglob
     paths = [path.resolve() for path in args.notebooks] or sorted(nbglob(NBS, as_path=True), key=slow_first)

@@ -12,6 +12,8 @@ from commands import clean, RECIPES, slow, train
 from corpora import Jobs
 from loopback_hub import LoopbackHub, forget_cache
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which processes in the background ignore, and their children
+
 HUB = LoopbackHub()
 HOME = tempfile.mkdtemp(prefix='hf-home-')
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
