@@ -977,6 +977,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                      'libdocs/finetune/finetune.py'),
                                            'libdocs.finetune.finetune.FinetuneResult.metrics': ( 'finetune.finetune.html#finetuneresult.metrics',
                                                                                                  'libdocs/finetune/finetune.py'),
+                                           'libdocs.finetune.finetune.check_method': ( 'finetune.finetune.html#check_method',
+                                                                                       'libdocs/finetune/finetune.py'),
                                            'libdocs.finetune.finetune.data_facts': ( 'finetune.finetune.html#data_facts',
                                                                                      'libdocs/finetune/finetune.py'),
                                            'libdocs.finetune.finetune.finetune': ( 'finetune.finetune.html#finetune',

@@ -30,7 +30,7 @@ from ..utils.training.training import normalize
 from ..evaluation.record import TrainingRecord
 from ..classifiers.attention import speed_up
 from ..classifiers.forward import naming
-from .head import frozen_logits, start_head
+from .head import frozen_logits, start_head, unweighted
 from .tracking import Tracking
 from .batches import label_numbers
 from .trainer import calibrated_losses, is_last, last_checkpoint
@@ -202,8 +202,9 @@ def start_of(trainer)->Path: return Path(trainer.args.output_dir)/'start'  # whe
 
 def compares_with_start(trainer, job:TrainingJob)->bool:
     "Whether what was trained may be worse than the frozen base model with a linear output layer."
-    pretrained, plain = job.training.base_model != scratch, not job.training.lora and processes() == 1
-    return job.training.method == 'auto' and pretrained and plain and trainer.eval_dataset is not None
+    chosen = job.training
+    plain = chosen.base_model != scratch and not chosen.lora and chosen.balance in unweighted and processes() == 1
+    return chosen.method == 'auto' and plain and trainer.eval_dataset is not None
 
 def keep_start(trainer):
     "Keep the model as it is, and have every epoch compared with it."
