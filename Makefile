@@ -32,6 +32,7 @@ demo: .venv/made $(if $(filter minilm,$(BASE)),.venv/weights) ## the complete jo
 	$(BIN)/classifier_model --input-hf-dataset ./demo/dataset --hf-model-name ./demo/model --model-for-training-finetune $(BASE) --epochs 5 \
 	    --output-classify-file demo/results/results.jsonl --wandb-output demo/wandb
 	@echo && echo "Open demo/results/report.html in a browser; demo/prepared/letters_report.html shows what was done to the corpus."
+	@test $(BASE) != scratch || echo "make demo BASE=minilm fine-tunes a pretrained model instead; it takes several times as long."
 
 # One thread for each: two trainings side by side that share two cores wait for each other in torch's thread pool.
 weights: .venv/weights ## pretrained weights for tests and benchmarks: MiniLM, 83 MB, checked by its hash
