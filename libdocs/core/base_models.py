@@ -103,7 +103,7 @@ class Seen(NamedTuple):
 
 _zeroshot_sets = tuple(
     'amazonpolarity imdb appreviews yelpreviews rottentomatoes emotiondair emocontext empathetic financialphrasebank '
-    'banking77 massive wikitoxic hateoffensive hatexplain biasframes agnews yahootopics trueteacher smsspam '
+    'banking77 wikitoxic hateoffensive hatexplain biasframes agnews yahootopics trueteacher smsspam '
     'wellformedquery'.split())
 _seen = {
     'MoritzLaurer/deberta-v3-base-zeroshot-v1.1-all-33': Seen(
@@ -127,5 +127,5 @@ def has_seen(
     dataset:str,  # a Hub id, or a folder
 )->str|None:      # the name of the dataset
     "The public dataset that the base model was trained on and that, by its name, this one is."
-    own = re.sub('[^a-z0-9]', '', Path(dataset).name.lower())
-    return next((name for name in seen_by(base).datasets if name in own), None) if seen_by(base) else None
+    seen, own = seen_by(base), re.sub('[^a-z0-9]', '', Path(dataset).name.lower())
+    return next((name for name in seen.datasets if name in own), None) if seen else None

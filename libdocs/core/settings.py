@@ -243,6 +243,7 @@ class TrainingOptions(Reading, SampleOptions, MachineOptions):
     @property
     def reading(self)->Reading: return Reading(self.long, self.overlap, self.pool)
 
+# %% ../../nbs/07_core.settings.ipynb #5c2f4fbb
 @dataclass(frozen=True, kw_only=True)
 class TrackingOptions(Options):
     "How a training is tracked."

@@ -7,16 +7,14 @@ __all__ = ['chars_read', 'most_chars', 'majority_predictions', 'linear_predictio
            'frozen_predictions', 'mcnemar', 'sign_flip_p', 'measure_baselines']
 
 # %% ../../nbs/34_evaluation.baselines.ipynb #ce298652
-import warnings
 from collections import Counter
 
 import numpy as np
 import pandas as pd
-
 from scipy.sparse import csr_matrix, hstack
 
 from ..core.errors import InputError, require_columns
-from ..utils.linear import linear_scores
+from ..utils.linear import linear_scores, logistic_regression
 from ..utils.data_cleaner.words import has_words
 from ..utils.data_cleaner.tfidf import pair_features_of
 from .outcomes import group_numbers, Outcomes, rank
@@ -84,8 +82,6 @@ def frozen_predictions(
     words:bool=False,       # whether their words count too
 )->list:                    # n lists of up to three labels
     "A logistic regression of frozen features, without tuning."
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import normalize
     known, labels = train['text'].tolist(), train['label'].tolist()
     names = sorted(set(labels))
@@ -94,9 +90,7 @@ def frozen_predictions(
     if words and any(map(has_words, known)):
         parts = [hstack([csr_matrix(part), more / 2]).tocsr()
                  for part, more in zip(parts, pair_features_of(known, list(texts)))]
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', ConvergenceWarning)
-        model = LogisticRegression(C=10, max_iter=200).fit(parts[0], _numbers(names, labels))
+    model = logistic_regression(parts[0], _numbers(names, labels))
     return _first_three(names, model.predict_log_proba(parts[1]))
 
 # %% ../../nbs/34_evaluation.baselines.ipynb #486943bc

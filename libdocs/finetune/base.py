@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['most_pmi_texts', 'scratch_recipe', 'check_family', 'trial_inputs', 'trial_scores', 'default_learning_rate',
            'scratch_tokenizer', 'scratch_model', 'pmi_embeddings', 'with_pmi_embeddings', 'merged_from', 'split_tokens',
-           'load_base', 'Frozen']
+           'load_base']
 
 # %% ../../nbs/60_finetune.base.ipynb #c323a298
 import json
@@ -21,13 +21,13 @@ from transformers import ModernBertConfig, ModernBertForSequenceClassification, 
 
 from ..core.errors import InputError
 from ..core.memory import is_out_of_memory
-from ..core.settings import Reading, scratch
+from ..core.settings import scratch
 from ..core.labels import LabelSchema
 from ..core.base_models import fetch_base
-from ..classifiers.reading import around, as_text, read_tokens, text_ids
-from ..classifiers.forward import Forward, padding_of
+from ..classifiers.reading import around, as_text, text_ids
+from ..classifiers.forward import padding_of
 from ..classifiers.deberta import load_checkpoint
-from .head import fold_temperature, fresh_head, head_of, was_mean_pooled, with_mean_pooling
+from .head import fold_temperature, fresh_head, was_mean_pooled, with_mean_pooling
 
 # %% ../../nbs/60_finetune.base.ipynb #552ed390
 def check_family(
@@ -203,22 +203,3 @@ def load_base(
     if was_mean_pooled(folder): with_mean_pooling(model)
     check_family(fresh_head(model), tokenizer, name)
     return model, tokenizer
-
-# %% ../../nbs/60_finetune.base.ipynb #06cb0a70
-class Frozen:
-    "What a base model makes of texts before any training: what its output layer would get."
-    def __init__(self,
-        model, tokenizer,    # from `load_base`; the model is good for nothing else then
-        device:str='cpu',    # where to compute
-        dtype:str='auto',    # see `pick_dtype`
-    ):
-        head, self.tokenizer = head_of(model), tokenizer
-        head.forward = lambda features: features
-        model.config.num_labels = head.in_features
-        self.forward = Forward(model, padding_of(tokenizer, model), device, dtype)
-
-    def __call__(self,
-        texts:list,   # n texts; their beginning is read
-    )->np.ndarray:    # (n, width) float32
-        inputs = read_tokens(self.tokenizer, list(texts), Reading())[0]
-        return self.forward([parts[0] for parts in inputs])

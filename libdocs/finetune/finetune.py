@@ -28,14 +28,14 @@ from ..evaluation.record import TestedFigures, TrainingPlan, TrainingRecord
 from ..classifiers.reading import around, fitting
 from ..classifiers.batches import pick_dtype
 from ..classifiers.deberta import pick_device
-from .head import unweighted
 from .base import default_learning_rate, load_base
 from .tracking import tracking_of
 from .losses import probabilities_for
 from .data import check_target, load_task, Task
 from .plan import default_epochs, pass_steps
 from .job import log_unused_gpus, run_of, TrainingJob
-from .stages import load_stage, refit_stage, splits_of, tokenize_stage, train_stage, wants_refit
+from .stages import load_stage, refit_stage, splits_of, tokenize_stage, train_stage, unweighted
+from .stages import wants_refit
 from .saving import publish_stage, save_stage
 
 log = logging.getLogger(__name__)

@@ -30,12 +30,14 @@ from ..core.runs import digest, RunFolder, Stage
 from ..core.access import is_folder, place_of
 from ..core.hub import preflight, publish, Pushed
 from ..core.fetch import load_splits, pinned, require_split, revision_of, typed_split
+from ..core.base_models import fetch_base
 from ..evaluation.metrics import Evaluated, Metrics
 from ..evaluation.record import read_record, TrainingRecord
 from ..classifiers.deberta import DebertaZeroShot, pick_device
 from ..report.pages import report_html
 from ..report.cards import model_card
-from ..finetune.base import Frozen, load_base
+from ..finetune.head import Frozen
+from ..finetune.base import load_base
 from ..finetune.tracking import log_report, tracking_of
 from ..finetune.data import check_target, downsampled, held_out, load_task, Task
 from ..finetune.plan import cpu_seconds
@@ -261,7 +263,7 @@ def _answer_stage(
     source = Source(task.name, task.revision, task.train, task.frequencies, learned)
     def answer(folder):
         base = _zero_shot(evaluation.zero_shot, task, training, token, trained.record.base_revision)
-        frozen = _frozen(task.schema, training, token)
+        frozen = _frozen(task.schema, training, token, trained.record.base_revision)
         return _answer(published, task.test, results, evaluation.eval_batch_size, source, evaluation, base, frozen)
     key = evaluation.of('evaluate') | dict(frequencies=task.frequencies, rows=_test_digest(task.test, evaluation))
     files = result_files(results)
@@ -323,12 +325,13 @@ def _zero_shot(
              '%s asks for it all the same', minutes, option_name('zero_shot', 'on'))
 
 # %% ../../nbs/77_phases.training.ipynb #51156289
-def _frozen(schema:LabelSchema, training:TrainingOptions, token:str|None)->Callable|None:
+def _frozen(schema:LabelSchema, training:TrainingOptions, token:str|None, revision:str|None)->Callable|None:
     "For `run`: what the base model makes of texts before training; None for a model from scratch."
-    if training.base_model == scratch: return None
+    name, pickled = training.base_model, training.allow_pickle
+    if name == scratch: return None
     def features(known, new):
-        model, tokenizer = load_base(
-            training.base_model, schema, [], training.max_length, token, training.allow_pickle)
+        folder = fetch_base(name, token, pickled, revision)
+        model, tokenizer = load_base(name, schema, [], training.max_length, token, pickled, folder)
         device = pick_device(training.device)
         minutes = _cpu_minutes(model, tokenizer, [*known, *new]) if device == 'cpu' else 0
         if minutes > patient_minutes:
