@@ -55,14 +55,14 @@ def libdocs(model, tokenizer, texts: list, labels: list, args):
     from libdocs.classifiers.batches import pick_dtype
     from libdocs.classifiers.reading import read_tokens, Reading
     from libdocs.finetune.losses import loss_function
-    from libdocs.finetune.batches import as_rows, collate
+    from libdocs.finetune.batches import as_rows, collate, Drawn
     from libdocs.finetune.trainer import ClassifierTrainer
     keep_memory()
     rows = as_rows(read_tokens(tokenizer, texts, Reading())[0], labels)
     options = arguments(args.folder, args, remove_unused_columns=False,
                         bf16=pick_dtype('auto', args.device, model) == 'bfloat16')
     return ClassifierTrainer(loss_function('none', np.ones(model.config.num_labels)), 'mean', tokenizer.pad_token_id,
-                              model=speed_up(model), args=options, train_dataset=rows, data_collator=collate)
+                              model=speed_up(model), args=options, train_dataset=Drawn(rows), data_collator=collate)
 
 
 def trainer(model, tokenizer, texts: list, labels: list, args):
@@ -140,7 +140,7 @@ def losses(data: Path, contender: str, seed: int) -> list:
     from libdocs.classifiers.reading import read_tokens, Reading
     from libdocs.finetune.base import scratch_model, scratch_tokenizer
     from libdocs.finetune.losses import loss_function
-    from libdocs.finetune.batches import as_rows, collate
+    from libdocs.finetune.batches import as_rows, collate, Drawn, SimilarLengths
     from libdocs.finetune.trainer import ClassifierTrainer
     from libdocs.core.labels import encode, LabelSchema
     from libdocs.core.records import read_records
@@ -150,7 +150,7 @@ def losses(data: Path, contender: str, seed: int) -> list:
     inputs, labels = read_tokens(tokenizer, list(df['text']), Reading())[0], encode(schema, df['label'])
     transformers.set_seed(seed)
     model = scratch_model(schema, tokenizer)
-    curve = []
+    curve, drawn = [], Drawn(as_rows(inputs, labels), seed)
     class Keep(transformers.TrainerCallback):
         def on_log(self, args, state, control, logs=None, **kwargs):
             if 'loss' in logs: curve.append(float(logs['loss']))
@@ -161,12 +161,13 @@ def losses(data: Path, contender: str, seed: int) -> list:
         if contender == 'libdocs':
             made = ClassifierTrainer(loss_function('none', np.ones(len(schema))), 'mean',
                                       tokenizer.pad_token_id, 512, model=model, args=options,
-                                      train_dataset=as_rows(inputs, labels), data_collator=collate)
+                                      train_dataset=drawn, data_collator=collate)
         else:
             from datasets import Dataset
             rows = Dataset.from_dict(dict(input_ids=[text[0] for text in inputs], labels=list(labels)))
             made = transformers.Trainer(model=model, args=options, train_dataset=rows,
                                         data_collator=transformers.DataCollatorWithPadding(tokenizer))
+            made._get_train_sampler = lambda _=None: SimilarLengths(drawn, 32)
         made.remove_callback(transformers.PrinterCallback)
         made.add_callback(Keep())
         made.train()

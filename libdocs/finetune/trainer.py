@@ -33,7 +33,7 @@ from ..classifiers.batches import cheap_padding, padded_size, token_batches
 from ..classifiers.forward import as_padding, TooLarge
 from ..classifiers.deberta import not_finite
 from .losses import Loss
-from .batches import batch_parts
+from .batches import batch_parts, SimilarLengths
 from .dropout import suit_processor
 
 log = logging.getLogger(__name__)
@@ -66,9 +66,12 @@ class ClassifierTrainer(transformers.Trainer):
             dtypes = [torch.float32, torch.bfloat16] if self.args.bf16 else [torch.float32]
             load_kernels(self.model, *dtypes, learn=True)
         self.draws = numbered_draws(self.model)
-        usual = 16_384
-        if on_cpu: usual = 2048 if self.args.bf16 else 1024
-        self.tokens, self.waste = tokens or usual, cheap_padding(self.model, self.args.device.type)
+        self.tokens = tokens or (1024 if on_cpu else 16_384)
+        self.waste = cheap_padding(self.model, self.args.device.type)
+
+    def _get_train_sampler(self, train_dataset=None):
+        drawn = train_dataset or self.train_dataset
+        return SimilarLengths(drawn, self.args.per_device_train_batch_size * self.accelerator.num_processes)
 
     def pool_logits(self, logits, text_of, texts:int):
         "The logits of texts from those of their windows."
