@@ -41,11 +41,13 @@ BROUGHT = '''accelerate asttokens comm datasets decorator dill entrypoints execu
     matplotlib-inline multiprocess nbclient nbformat nest-asyncio2 papermill parso pexpect platformdirs pluggy
     prompt_toolkit ptyprocess pure_eval pytest pytest-timeout pyzmq referencing rpds-py stack-data tenacity tornado
     traitlets wcwidth disentangled-flash==1.1.1 flashdeberta==0.0.8'''.split()
+AROUND = 25  # seconds that a program of bench/ takes beside its runs
 MOST = 64  # MiB of the folder and the source together
 MANYLINUX = ('_2_28', '_2_27', '_2_17', '2014', '2010', '1')
 PIPELINE, TRAINER = 'pipeline, batch_size=', 'Trainer, '
 ASKED = {'train.py': {f'{TRAINER}every text padded to 512': 4, f'{TRAINER}dynamic padding, like lengths, bf16': 1.5},
          'classify.py': {f'{PIPELINE}1': 5, f'{PIPELINE}128': 2}}  # times as fast as these
+LEFT_OUT = dict(wandb='tracking is not tried', zstandard='.zst files are not tried')  # large, and not needed elsewhere
 ASKED_SHARE = 40  # per cent of the speed of one large multiplication, in training
 
 
@@ -96,8 +98,8 @@ def install(folder: Path, site: Path) -> str:
     "Install those wheels whose packages are not there; returns what is wrong, if anything."
     lacking = [wheel for wheel in sorted(folder.glob('wheels/*.whl')) if not is_there(wheel.name.split('-')[0])]
     if not lacking: return ''
-    done = subprocess.run([sys.executable, '-m', 'pip', 'install', '--quiet', '--no-index', '--no-deps', '--target',
-                           str(site), *map(str, lacking)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, '-m', 'pip', 'install', '--quiet', '--no-index', '--no-deps',
+                           '--no-compile', '--target', str(site), *map(str, lacking)], capture_output=True, text=True)
     return (done.stderr.strip() or 'pip failed').splitlines()[-1] if done.returncode else ''
 
 
@@ -108,7 +110,8 @@ def packages(folder: Path, site: Path) -> str:
     settings = ConfigParser(delimiters=['='], interpolation=None)
     settings.read(ROOT/'settings.ini', encoding='utf-8')
     needed = [re.match(r'[\w-]+', line)[0] for line in settings['DEFAULT']['requirements'].split('\n') if line.strip()]
-    lacking = [name for name in [*needed, 'pytest', 'flashdeberta', 'disentangled-flash'] if not is_there(name)]
+    lacking = [f'{name} ({LEFT_OUT.get(name, "what needs it fails")})'
+               for name in [*needed, 'pytest', 'flashdeberta', 'disentangled-flash'] if not is_there(name)]
     said = f'lacking: {", ".join(lacking)}' if lacking else 'all are there'
     return f'{said}; the wheels could not be installed: {wrong}' if wrong else said
 
@@ -150,30 +153,37 @@ class Run:
                           '\n\n'.join(self.sections)]).rstrip()
 
 
+def environment(run: Run) -> dict:
+    "Of all programs: the source and what was brought along, one GPU or none, no network."
+    paths = os.pathsep.join([str(ROOT), str(run.folder/'site')])
+    env = dict(CUDA_VISIBLE_DEVICES='0') | dict(
+        os.environ, PYTHONPATH=paths, WANDB_MODE='disabled', HF_HUB_OFFLINE='1', HF_HOME=str(run.folder/'hf'),
+        TOKENIZERS_PARALLELISM='true', TRANSFORMERS_VERBOSITY='error')
+    return env | (dict(DRY='1', CUDA_VISIBLE_DEVICES='') if run.dry else {})
+
+
 def call(run: Run, command: list, limit: float) -> tuple:
     "(what a program printed, what was wrong, seconds); it is ended with its children when `limit` seconds are over."
-    paths = os.pathsep.join([str(ROOT), str(run.folder/'site')])
-    env = dict(os.environ, PYTHONPATH=paths, WANDB_MODE='disabled', HF_HUB_OFFLINE='1', HF_HOME=str(run.folder/'hf'),
-               TOKENIZERS_PARALLELISM='true', TRANSFORMERS_VERBOSITY='error') | ({'DRY': '1'} if run.dry else {})
+    if limit <= 0: return '', 'not run: no time was left', 0
     start, log_path = time.monotonic(), run.out.with_suffix('.log')
     with open(log_path, 'a+', encoding='utf-8') as log, tempfile.TemporaryFile('w+') as printed:
         log.write(f'\n{" ".join(command)}\n')
         log.flush()
         before = log.tell()
-        child = subprocess.Popen([sys.executable, *command], stdout=printed, stderr=log, env=env, cwd=run.folder,
-                                 start_new_session=True)
+        child = subprocess.Popen([sys.executable, *command], stdout=printed, stderr=log, cwd=run.folder,
+                                 env=environment(run), start_new_session=True)
         wrong = outcome(child, limit)
         log.seek(before)
         said = log.read().strip().splitlines()
         printed.seek(0)
         log.write(text := printed.read())
-    if wrong and said: wrong += f': {said[-1][:300]}'
+    if wrong.startswith('failed') and said: wrong += f': {said[-1][:300]}'
     return text, wrong, time.monotonic() - start
 
 
 def outcome(child: subprocess.Popen, limit: float) -> str:
     "What went wrong with a program, if anything."
-    try: code = child.wait(max(1, limit))
+    try: code = child.wait(limit)
     except subprocess.TimeoutExpired:
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
@@ -188,7 +198,7 @@ def tests(run: Run, limit: float):
     lines = re.findall(r'^(?:PASSED|FAILED|ERROR|SKIPPED) .*', text, re.M)
     counted = re.findall(r'^\d+ (?:passed|failed|skipped|error).*', text, re.M)
     run.row('tests marked gpu', '; '.join([*counted[-1:], *([wrong] if wrong else [])]), seconds,
-            '\n'.join('- ' + re.sub(r'\S*test_gpu\.py::', '', line) for line in lines))
+            '\n'.join('- ' + re.sub(r'\S*tests/', '', line) for line in lines))
 
 
 def pipelines(run: Run, limit: float):
@@ -223,7 +233,7 @@ def figures(run: Run) -> str:
 
 def bench(run: Run, limit: float, what: str, program: str, options: list):
     "One of the programs of bench/, and whether what is asked was seen."
-    command = [str(ROOT/'bench'/program), '--device', run.device, '--seconds', f'{limit - 15:.0f}', *options]
+    command = [str(ROOT/'bench'/program), '--device', run.device, '--seconds', f'{limit - AROUND:.0f}', *options]
     text, wrong, seconds = call(run, command, limit)
     table = [[cell.strip() for cell in line.strip('|').split('|')] for line in text.splitlines() if line[:1] == '|']
     seen = [verdict(cells, ASKED[program][cells[0]]) for cells in table if cells[0] in ASKED[program]]
@@ -270,7 +280,7 @@ def beside(run: Run, limit: float):
 
 def whole_run(run: Run):
     "All parts, each with its share of the time that is left."
-    parts = [(partial(beside, run), 6), *shape_parts(run)]
+    parts = [(partial(beside, run), 8), *shape_parts(run)]
     for at, (part, weight) in enumerate(parts):
         part(limit=run.left() * weight / sum(w for _, w in parts[at:]))
 

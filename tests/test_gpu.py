@@ -134,9 +134,10 @@ def test_classifying_survives(large, monkeypatch, caplog):
 
 def test_training_survives(large, monkeypatch, caplog, tmp_path):
     "It learns the same, in smaller parts."
+    size = dict(epochs=5, train_batch_size=32) if DEVICE == 'cpu' else dict(epochs=25, train_batch_size=160)
     folders = iter(range(9))
-    def work(): return train(tmp_path/str(next(folders)), large.base, large.data, epochs=5, train_batch_size=32,
-                             learning_rate=2e-3).metrics.top_1
+    def work():
+        return train(tmp_path/str(next(folders)), large.base, large.data, learning_rate=2e-3, **size).metrics.top_1
     with caplog.at_level('WARNING', 'libdocs'):
         plenty, scarce = in_half_the_memory(work, ClassifierTrainer, 'part_logits', monkeypatch)
     assert re.search(rf'the memory of {DEVICE}\S* ran out: a step is now taken in parts', caplog.text)
