@@ -35,6 +35,9 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
+from main_job import machine, write
+from train import PEERS
+
 ROOT = Path(__file__).resolve().parent.parent
 BROUGHT = '''accelerate asttokens comm datasets decorator dill entrypoints executing fastcore fastjsonschema ipykernel
     ipython ipython_pygments_lexers iniconfig jsonschema jsonschema-specifications jupyter_client jupyter_core
@@ -44,10 +47,9 @@ BROUGHT = '''accelerate asttokens comm datasets decorator dill entrypoints execu
 AROUND = 25  # seconds that a program of bench/ takes beside its runs
 MOST = 64  # MiB of the folder and the source together
 MANYLINUX = ('_2_28', '_2_27', '_2_17', '2014', '2010', '1')
-PIPELINE, TRAINER = 'pipeline, batch_size=', 'Trainer, '
-ASKED = {'train.py': {f'{TRAINER}every text padded to 512': 4, f'{TRAINER}dynamic padding, like lengths, bf16': 1.5},
-         'classify.py': {f'{PIPELINE}1': 5, f'{PIPELINE}128': 2}}  # times as fast as these
 LEFT_OUT = dict(wandb='tracking is not tried', zstandard='.zst files are not tried')  # large, and not needed elsewhere
+ASKED = {'train.py': {PEERS['padded']: 4, PEERS['tuned-bf16']: 1.5},  # so many times as fast as these
+         'classify.py': {'pipeline, batch_size=1': 5, 'pipeline, batch_size=128': 2}}
 ASKED_SHARE = 40  # per cent of the speed of one large multiplication, in training
 
 
@@ -155,7 +157,7 @@ class Run:
 
 def environment(run: Run) -> dict:
     "Of all programs: the source and what was brought along, one GPU or none, no network."
-    paths = os.pathsep.join([str(ROOT), str(run.folder/'site')])
+    paths = os.pathsep.join(filter(None, [str(ROOT), str(run.folder/'site'), os.environ.get('PYTHONPATH')]))
     env = dict(CUDA_VISIBLE_DEVICES='0') | dict(
         os.environ, PYTHONPATH=paths, WANDB_MODE='disabled', HF_HUB_OFFLINE='1', HF_HOME=str(run.folder/'hf'),
         TOKENIZERS_PARALLELISM='true', TRANSFORMERS_VERBOSITY='error')
@@ -282,14 +284,13 @@ def whole_run(run: Run):
     "All parts, each with its share of the time that is left."
     parts = [(partial(beside, run), 8), *shape_parts(run)]
     for at, (part, weight) in enumerate(parts):
-        part(limit=run.left() * weight / sum(w for _, w in parts[at:]))
+        try: part(limit=run.left() * weight / sum(w for _, w in parts[at:]))
+        except Exception as error: run.row(f'part {at + 1}', f'failed: {type(error).__name__}: {error}', 0)
 
 
 def machine_facts(dry: bool) -> str:
     "What it ran on."
-    sys.path.insert(0, str(ROOT/'bench'))
     import torch
-    from main_job import machine
     if dry: return machine('a dry run')
     gpu = torch.cuda.get_device_properties(0)
     return (f'{torch.cuda.device_count()} × {gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}; '
@@ -321,9 +322,7 @@ def main() -> int:
         run.row('packages', packages(run.packed, run.folder/'site'), time.monotonic() - start)
         whole_run(run)
     print(f'\n{run}')
-    if args.write:
-        from main_job import write
-        write(str(run), 'gpu.sh')
+    if args.write: write(str(run), 'gpu.sh')
     return 0
 
 
