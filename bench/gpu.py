@@ -240,7 +240,7 @@ def bench(run: Run, limit: float, what: str, program: str, options: list):
     table = [[cell.strip() for cell in line.strip('|').split('|')] for line in text.splitlines() if line[:1] == '|']
     seen = [verdict(cells, ASKED[program][cells[0]]) for cells in table if cells[0] in ASKED[program]]
     if program == 'train.py': seen += [share(cells) for cells in table if cells[0] == 'libdocs']
-    run.row(what, '; '.join([wrong] if wrong else seen), seconds, text.partition('\n\n')[2].strip())
+    run.row(what, wrong or ('done' if run.dry else '; '.join(seen)), seconds, text.partition('\n\n')[2].strip())
 
 
 def verdict(cells: list, asked: float) -> str:
