@@ -12,10 +12,10 @@ tokens, 32 bits) and a well-tuned one (padded to the longest of a batch, batches
 in 32 bits and, where the device multiplies bf16 by instructions of its own, in bf16; and, if they
 are asked for by --only, the latter with the attention of the packages flashdeberta and
 disentangled-flash (DeBERTa on a GPU). On a GPU the padded peer computes in bf16 too. Tokens are
-real ones, padding not counted; seconds are those of the epoch after a few steps for warming up; memory
-is that of the device; utilisation is the operations needed for the real tokens through the time and
-the speed of one large multiplication; the ratio is the median of the ratios of pairs of runs, with
-its range. With --seconds a run that would last longer is stopped, and its row says so.
+real ones, padding not counted; seconds are those of the epoch after a few steps for warming up;
+memory is that of the device; utilisation is the operations needed for the real tokens through the
+time and the speed of one large multiplication; the ratio is the median of the ratios of pairs of
+runs, with its range. With --seconds a run that would last longer is stopped, and its row says so.
 
 --curve: the losses of 200 steps of `scratch` on clinc150_train.jsonl under DATA, by libdocs and by
 a plain Trainer on the same batches, three seeds: what is fast must also learn the same. The mean
