@@ -161,7 +161,8 @@ def environment(run: Run) -> dict:
     env = dict(CUDA_VISIBLE_DEVICES='0') | dict(
         os.environ, PYTHONPATH=paths, WANDB_MODE='disabled', HF_HUB_OFFLINE='1', HF_HOME=str(run.folder/'hf'),
         TOKENIZERS_PARALLELISM='true', TRANSFORMERS_VERBOSITY='error')
-    return env | (dict(DRY='1', CUDA_VISIBLE_DEVICES='') if run.dry else {})
+    # one thread: programs side by side that share a few cores wait for each other's threads
+    return env | (dict(DRY='1', CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1') if run.dry else {})
 
 
 def call(run: Run, command: list, limit: float) -> tuple:
