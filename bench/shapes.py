@@ -124,7 +124,7 @@ def load_faster(package: str, folder: str, device: str, dtype, training: bool = 
     import disentangled_flash
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype).to(device)
     enable = disentangled_flash.optimize_deberta_training if training else disentangled_flash.optimize_deberta
-    enable(model if training else model.eval())
+    enable((model if training else model.eval()).deberta)
     replaced = any(type(part).__module__.startswith('disentangled_flash') for part in model.modules())
     if not replaced: sys.exit(f'{package} left this model as it was')
     return model
