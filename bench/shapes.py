@@ -1,6 +1,13 @@
-"""Models of the real shapes with random weights, and a corpus of mixed lengths: imported by
-classify.py and train.py, not run."""
+"""Models of the real shapes with random weights, a corpus of mixed lengths, and runs in turns, each
+in a process of its own: imported by classify.py and train.py, not run."""
 import json
+import math
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +19,15 @@ _DEBERTA = dict(relative_attention=True, position_buckets=256, norm_rel_ebd='lay
                 position_biased_input=False, type_vocab_size=0, max_position_embeddings=512, vocab_size=128100)
 SHAPES = {  # width, layers, heads, inner width
     'xsmall': ('deberta', 384, 12, 6, 1536), 'small': ('deberta', 768, 6, 12, 3072),
-    'base': ('deberta', 768, 12, 12, 3072), 'modernbert': ('modernbert', 768, 22, 12, 1152)}
+    'base': ('deberta', 768, 12, 12, 3072), 'modernbert': ('modernbert', 768, 22, 12, 1152),
+    'tiny': ('deberta', 64, 2, 2, 128), 'tiny-modernbert': ('modernbert', 64, 3, 2, 96)}
+HEADS = ['| contender | texts/s | tokens/s | peak MB | utilisation | libdocs is faster |', '|---|---|---|---|---|---|']
+FASTER = ('flashdeberta', 'disentangled-flash')  # packages with another attention for DeBERTa, for GPUs
 
 
 def make_model(shape: str, folder: Path, names: list, texts: list) -> Path:
-    """A checkpoint of the shape (DeBERTa-v3-xsmall, -small, -base, ModernBERT-base) with seeded random weights
-    and a tokenizer made from `texts`; made once."""
+    """A checkpoint of the shape (DeBERTa-v3-xsmall, -small, -base, ModernBERT-base, or a tiny one) with seeded random
+    weights and a tokenizer made from `texts`; made once."""
     import torch
     import transformers
     from libdocs.finetune.base import scratch_tokenizer
@@ -68,15 +78,17 @@ def layer_weights(model) -> int:
 
 def needed_flops(model, lengths: list) -> float:
     """Floating-point operations that a forward pass needs without padding: 2 a weight and token, 4 · width ·
-    length² a layer for attention (8 with position terms, as DeBERTa has)."""
+    length² a layer for attention (8 with position terms, as DeBERTa has), or length · window where a layer has one."""
     c, lengths = model.config, np.asarray(lengths, float)
-    attention = (8 if c.model_type == 'deberta-v2' else 4) * c.hidden_size * c.num_hidden_layers
-    return float(2 * layer_weights(model) * lengths.sum() + attention * (lengths**2).sum())
+    kinds = getattr(c, 'layer_types', None) or ['full_attention'] * c.num_hidden_layers
+    pairs = sum((lengths * np.minimum(lengths, c.local_attention if kind == 'sliding_attention' else math.inf)).sum()
+                for kind in kinds)
+    attention = (8 if c.model_type == 'deberta-v2' else 4) * c.hidden_size
+    return float(2 * layer_weights(model) * lengths.sum() + attention * pairs)
 
 
 def peak_flops(device: str, dtype) -> float:
     "What this machine reaches in one large multiplication, operations a second: the best of ten."
-    import time
     import torch
     n = 2048 if device == 'cpu' else 8192
     a, best = torch.randn(n, n, dtype=dtype, device=device), 0.
@@ -87,3 +99,75 @@ def peak_flops(device: str, dtype) -> float:
         if device != 'cpu': torch.cuda.synchronize()
         best = max(best, 2 * n**3 / (time.perf_counter() - start))
     return best
+
+
+def warm_up(texts: list, device: str) -> list:
+    "Texts to begin with, untimed; on a GPU, which loads a kernel when it is first used, some of all lengths."
+    return texts[:4 if device == 'cpu' else 128]
+
+
+def peak_mb(device: str) -> float:
+    "The most memory that this process has taken so far: of the GPU if it computes there, else resident."
+    import torch
+    if device != 'cpu': return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def load_faster(package: str, folder: str, device: str, dtype, training: bool = False):
+    "The checkpoint with the attention of one of `FASTER`."
+    import torch
+    import transformers
+    if not torch.cuda.is_available(): sys.exit(f'{package} needs a GPU')
+    if package == 'flashdeberta':
+        from flashdeberta import FlashDebertaV2ForSequenceClassification as Model
+        return Model.from_pretrained(folder, dtype=dtype).to(device)
+    import disentangled_flash
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype).to(device)
+    enable = disentangled_flash.optimize_deberta_training if training else disentangled_flash.optimize_deberta
+    enable((model if training else model.eval()).deberta)
+    replaced = any(type(part).__module__.startswith('disentangled_flash') for part in model.modules())
+    if not replaced: sys.exit(f'{package} left this model as it was')
+    return model
+
+
+def run_child(command: list, seconds: float) -> dict:
+    "The JSON object that a program prints last, or `failed`: why there is none."
+    env = dict(os.environ, HF_HUB_OFFLINE='1', TRANSFORMERS_VERBOSITY='error', WANDB_MODE='disabled')
+    if seconds <= 0: return dict(failed='not run: no time was left')
+    limit = None if seconds == math.inf else seconds
+    try: done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=env, timeout=limit)
+    except subprocess.TimeoutExpired: return dict(failed=f'stopped after {seconds:.0f} s')
+    if done.returncode == 0: return json.loads(done.stdout.splitlines()[-1])
+    print(done.stderr[-3000:], file=sys.stderr)
+    reason = (done.stderr.strip() or f'exit code {done.returncode}').splitlines()[-1]
+    return dict(failed=f'failed: {reason[:300]}'.replace('|', '/'))
+
+
+def in_turns(run, names: list, rounds: int, seconds: float) -> dict:
+    """Name → what `run(name, seconds that are left)` gave in each round. One that failed is not run again, the first
+    one has to succeed, and no round begins that would not end in time."""
+    start, found = time.monotonic(), {name: [] for name in names}
+    for number in range(rounds):
+        spent = time.monotonic() - start
+        if number and spent + spent / number > seconds: break
+        for name in names:
+            if any('failed' in figures for figures in found[name]): continue
+            found[name].append(run(name, seconds - (time.monotonic() - start)))
+            if not whole(found[names[0]]): sys.exit(f'{name} {found[name][-1]["failed"]}')
+    return found
+
+
+def whole(runs: list) -> list:
+    "The runs that did not fail."
+    return [figures for figures in runs if 'failed' not in figures]
+
+
+def times_faster(ours: list, theirs: list) -> str:
+    "How many times as fast the first runs were as the others, which took turns with them: median and range."
+    ratios = [b['seconds'] / a['seconds'] for a, b in zip(whole(ours), whole(theirs))]
+    return f'{statistics.median(ratios):.2f} times ({min(ratios):.2f} to {max(ratios):.2f})'
+
+
+def median(runs: list, name: str) -> float:
+    "Of a figure of the runs that did not fail."
+    return statistics.median(figures[name] for figures in whole(runs))

@@ -2,28 +2,27 @@
 for each run.
 
     python bench/train.py [DATA] [--shape xsmall] [--rows 96] [--batch 8] [--runs 3] [--device cpu]
-        [--only padded] [--write]
+        [--only padded] [--seconds 90] [--write]
     python bench/train.py DATA --curve [--write]
 
 The weights are random, of the real shape, the texts are made up (both from bench/shapes.py) or
 those of the JSONL files under DATA; batches of --batch, at most 512 tokens a text, one epoch. The
 peers are transformers' Trainer as its text-classification example uses it (every text padded to 512
 tokens, 32 bits) and a well-tuned one (padded to the longest of a batch, batches of like lengths),
-in 32 bits and, where the device multiplies bf16 by instructions of its own, in bf16. On a GPU the
-padded peer computes in bf16 too. Tokens are real ones, padding not counted; seconds are those of
-the epoch after a step for warming up; the ratio is the median of the ratios of pairs of runs, with
-its range.
+in 32 bits and, where the device multiplies bf16 by instructions of its own, in bf16; and, if they
+are asked for by --only, the latter with the attention of the packages flashdeberta and
+disentangled-flash (DeBERTa on a GPU). On a GPU the padded peer computes in bf16 too. Tokens are
+real ones, padding not counted; seconds are those of the epoch after a few steps for warming up;
+memory is that of the device; utilisation is the operations needed for the real tokens through the
+time and the speed of one large multiplication; the ratio is the median of the ratios of pairs of
+runs, with its range. With --seconds a run that would last longer is stopped, and its row says so.
 
 --curve: the losses of 200 steps of `scratch` on clinc150_train.jsonl under DATA, by libdocs and by
 a plain Trainer on the same batches, three seeds: what is fast must also learn the same. The mean
 loss of each 50 steps, mean and standard deviation over the seeds."""
 import argparse
 import json
-import os
-import resource
-import statistics
-import subprocess
-import sys
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -31,10 +30,12 @@ from pathlib import Path
 import numpy as np
 
 from main_job import machine, write
-from shapes import LABELS, SHAPES, folder_texts, make_model, mixed, needed_flops, peak_flops
+from shapes import (FASTER, HEADS, LABELS, SHAPES, folder_texts, in_turns, load_faster, make_model, median, mixed,
+                    needed_flops, peak_flops, peak_mb, run_child, times_faster, warm_up, whole)
 
 PEERS = {'padded': 'Trainer, every text padded to 512', 'tuned': 'Trainer, dynamic padding, like lengths',
          'tuned-bf16': 'Trainer, dynamic padding, like lengths, bf16'}
+PEERS |= {package: f'{PEERS["tuned-bf16"]}, {package}' for package in FASTER}
 
 
 def texts_of(args) -> list: return folder_texts(args.data, args.rows) if args.data else mixed(args.rows)
@@ -72,7 +73,7 @@ def trainer(model, tokenizer, texts: list, labels: list, args):
     padded = args.contender == 'padded'
     rows = Dataset.from_dict(dict(tokenizer(texts, truncation=True, max_length=512,
                                             padding='max_length' if padded else False)) | dict(labels=labels))
-    more = dict(bf16=args.contender == 'tuned-bf16' or padded
+    more = dict(bf16=args.contender in ('tuned-bf16', *FASTER) or padded
                 and args.device != 'cpu') | ({} if padded else dict(train_sampling_strategy='group_by_length'))
     return transformers.Trainer(model=model, args=arguments(args.folder, args, **more), train_dataset=rows,
                                 data_collator=transformers.DataCollatorWithPadding(tokenizer))
@@ -86,27 +87,27 @@ def child(args):
     tokenizer, texts = transformers.AutoTokenizer.from_pretrained(args.model), texts_of(args)
     labels = [i % len(LABELS) for i in range(len(texts))]
     transformers.set_seed(0)
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(args.model, dtype=torch.float32)
+    if args.contender in FASTER:
+        model = load_faster(args.contender, args.model, args.device, torch.float32, training=True)
+    else: model = transformers.AutoModelForSequenceClassification.from_pretrained(args.model, dtype=torch.float32)
+    few = warm_up(texts, args.device)
     with tempfile.TemporaryDirectory() as args.folder:
-        make(model, tokenizer, texts[:4], labels[:4], args).train()
+        make(model, tokenizer, few, labels[:len(few)], args).train()
+        work = make(model, tokenizer, texts, labels, args)
         start = time.perf_counter()
-        make(model, tokenizer, texts, labels, args).train()
+        work.train()
         if args.device != 'cpu': torch.cuda.synchronize()
+        seconds, mb = time.perf_counter() - start, peak_mb(args.device)
     lengths = np.minimum([len(ids) for ids in tokenizer(texts)['input_ids']], 512)
     peak = peak_flops(args.device, torch.bfloat16 if args.device != 'cpu' else torch.float32)
-    print(json.dumps(dict(seconds=time.perf_counter() - start,
-                          mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                          tokens=int(lengths.sum()), share=3 * needed_flops(model, lengths) / peak)))
+    print(json.dumps(dict(seconds=seconds, mb=mb, tokens=int(lengths.sum()),
+                          share=3 * needed_flops(model, lengths) / peak)))
 
 
-def one(contender: str, model: Path, args) -> dict:
+def one(contender: str, seconds: float, model: Path, args) -> dict:
     "The figures of one run."
-    again = [sys.executable, __file__, '--contender', contender, '--model', str(model), '--rows', str(args.rows),
-             '--batch', str(args.batch), '--device', args.device, *([str(args.data)] if args.data else [])]
-    done = subprocess.run(again, capture_output=True, text=True, env=dict(
-        os.environ, HF_HUB_OFFLINE='1', TRANSFORMERS_VERBOSITY='error', WANDB_MODE='disabled'))
-    if done.returncode: sys.exit(f'{contender} failed\n{done.stderr[-3000:]}')
-    return json.loads(done.stdout.splitlines()[-1])
+    return run_child([__file__, '--contender', contender, '--model', str(model), '--rows', str(args.rows), '--batch',
+                      str(args.batch), '--device', args.device, *([str(args.data)] if args.data else [])], seconds)
 
 
 def has_bfloat16(device: str) -> bool:
@@ -119,19 +120,20 @@ def has_bfloat16(device: str) -> bool:
 
 def compared(model: Path, args) -> list:
     "The rows of the table."
-    names = [args.only] if args.only else [name for name in PEERS if name != 'tuned-bf16' or has_bfloat16(args.device)]
-    runs = [{name: one(name, model, args) for name in ('libdocs', *names)} for _ in range(args.runs)]
-    rows = ['| contender | texts/s | tokens/s | peak MB | utilisation | libdocs is faster |',
-            '|---|---|---|---|---|---|']
-    for name in ('libdocs', *names):
-        s, tokens, share, mb = (statistics.median(r[name][k] for r in runs)
-                                for k in ('seconds', 'tokens', 'share', 'mb'))
-        ratios = [r[name]['seconds'] / r['libdocs']['seconds'] for r in runs]
-        times = ('' if name == 'libdocs' else f'{statistics.median(ratios):.2f} times ({min(ratios):.2f} '
-                 f'to {max(ratios):.2f})')
-        rows.append(f'| {PEERS.get(name, name)} | {args.rows / s:.2f} | {tokens / s:,.0f} | {mb:,.0f} | '
-                    f'{share / s:.0%} | {times} |')
-    return rows
+    usual = [name for name in PEERS if name not in FASTER and (name != 'tuned-bf16' or has_bfloat16(args.device))]
+    def run(name, seconds): return one(name, seconds, model, args)
+    runs = in_turns(run, ['libdocs', *(args.only or usual)], args.runs, args.seconds)
+    return [*HEADS, *(row(name, runs, args.rows) for name in runs)]
+
+
+def row(name: str, runs: dict, texts: int) -> str:
+    "The row of a contender."
+    own = runs[name]
+    if not whole(own): return f'| {PEERS.get(name, name)} | {own[-1]["failed"]} | | | | |'
+    seconds = median(own, 'seconds')
+    times = '' if name == 'libdocs' else times_faster(runs['libdocs'], own)
+    return (f'| {PEERS.get(name, name)} | {texts / seconds:.2f} | {median(own, "tokens") / seconds:,.0f} | '
+            f'{median(own, "mb"):,.0f} | {median(own, "share") / seconds:.0%} | {times} |')
 
 
 def losses(data: Path, contender: str, seed: int) -> list:
@@ -194,7 +196,8 @@ def main():
                    'and with 32 the padded peer needs more than 24 GB')
     p.add_argument('--runs', type=int, default=3)
     p.add_argument('--device', default='cpu')
-    p.add_argument('--only', choices=list(PEERS))
+    p.add_argument('--only', nargs='+', choices=list(PEERS), help='these peers, in this order')
+    p.add_argument('--seconds', type=float, default=math.inf, help='for all runs together')
     p.add_argument('--curve', action='store_true')
     p.add_argument('--write', action='store_true', help='put the table into bench/RESULTS.md')
     p.add_argument('--contender', help=argparse.SUPPRESS)

@@ -586,6 +586,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'libdocs/core/processes.py'),
                                         'libdocs.core.processes.is_main': ('core.processes.html#is_main', 'libdocs/core/processes.py'),
                                         'libdocs.core.processes.join': ('core.processes.html#join', 'libdocs/core/processes.py'),
+                                        'libdocs.core.processes.need_own_gpus': ( 'core.processes.html#need_own_gpus',
+                                                                                  'libdocs/core/processes.py'),
                                         'libdocs.core.processes.processes': ('core.processes.html#processes', 'libdocs/core/processes.py'),
                                         'libdocs.core.processes.shared': ('core.processes.html#shared', 'libdocs/core/processes.py'),
                                         'libdocs.core.processes.terminate': ('core.processes.html#terminate', 'libdocs/core/processes.py')},

@@ -18,13 +18,16 @@ HUB = LoopbackHub()
 HOME = tempfile.mkdtemp(prefix='hf-home-')
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 assert 'huggingface_hub' not in sys.modules, 'conftest.py must come before huggingface_hub'
-# no GPU: the same figures everywhere
-os.environ |= HUB.env(home=HOME) | {'TOKENIZERS_PARALLELISM': 'false', 'WANDB_MODE': 'disabled',
-                                    'CUDA_VISIBLE_DEVICES': ''}
+os.environ |= HUB.env(home=HOME) | {'TOKENIZERS_PARALLELISM': 'false', 'WANDB_MODE': 'disabled'}
 THEIRS = ('HF_HUB_CACHE', 'HF_DATASETS_CACHE', 'HF_TOKEN', 'HF_TOKEN_PATH', 'HF_HUB_OFFLINE',
           'TRANSFORMERS_OFFLINE', 'HUGGING_FACE_HUB_TOKEN')
 for name in [name for name in os.environ if name in THEIRS or name.startswith('WANDB_') and name != 'WANDB_MODE']:
     del os.environ[name]
+
+
+def pytest_configure(config):
+    "No GPU, unless the tests for one are asked for: the same figures everywhere."
+    if config.option.markexpr != 'gpu': os.environ['CUDA_VISIBLE_DEVICES'] = ''
 
 
 @pytest.fixture(autouse=True)

@@ -118,7 +118,7 @@ def training_arguments(
         remove_unused_columns=False, dataloader_pin_memory=False, disable_tqdm=not sys.stderr.isatty(),
         eval_strategy=each, save_strategy=each, load_best_model_at_end=chooses, metric_for_best_model='choice',
         logging_steps=max(1, int(steps / 50)), logging_nan_inf_filter=False, report_to=['wandb'] if tracked else [],
-        use_cpu=on_cpu, ddp_backend='gloo' if on_cpu and processes() > 1 else None))
+        use_cpu=on_cpu, ddp_backend=torch.distributed.get_backend() if processes() > 1 else None))
 
 # %% ../../nbs/69_finetune.job.ipynb #ccc5c969
 def make_trainer(
