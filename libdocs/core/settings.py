@@ -239,6 +239,11 @@ class TrainingOptions(Reading, SampleOptions, MachineOptions):
         'auto', 'train once more on all rows, including the validation rows, once epoch and calibration are chosen; '
         'auto does so where it is cheap: up to 3e13 operations on a CPU, 3e16 on a GPU',
         choices=['auto', 'on', 'off'], group=_training)
+    tune: int = option(
+        None, 'train with N sets of options, and go on with the one that has the lowest loss on the validation rows '
+        '(needs libdocs[tune]); tried are --epochs and --learning-rate where they are not given, --long where texts '
+        'are cut and --balance where labels are very skewed, if these are at their defaults', unset='no search',
+        number=at_least(2), metavar='N', group=_training, recorded=False)
 
     @property
     def reading(self)->Reading: return Reading(self.long, self.overlap, self.pool)
