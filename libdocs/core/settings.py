@@ -240,10 +240,10 @@ class TrainingOptions(Reading, SampleOptions, MachineOptions):
         'auto does so where it is cheap: up to 3e13 operations on a CPU, 3e16 on a GPU',
         choices=['auto', 'on', 'off'], group=_training)
     tune: int = option(
-        None, 'train with N sets of options, and go on with the one that has the lowest loss on the validation rows '
-        '(needs libdocs[tune]); tried are --epochs and --learning-rate where they are not given, --long where texts '
-        'are cut and --balance where labels are very skewed, if these are at their defaults', unset='no search',
-        number=at_least(2), metavar='N', group=_training, recorded=False)
+        None, 'train N times with different options first, and go on with those that have the lowest loss on the '
+        'validation rows (needs libdocs[tune]): learning rate and epochs, if they are not given, and, if at their '
+        'defaults, long where texts are cut, and balance where labels are very skewed', unset='no search',
+        number=at_least(2), metavar='N', group=_training, recorded=False)  # the record has the trials
 
     @property
     def reading(self)->Reading: return Reading(self.long, self.overlap, self.pool)

@@ -37,6 +37,7 @@ from .job import log_unused_gpus, run_of, TrainingJob
 from .stages import load_stage, refit_stage, splits_of, tokenize_stage, train_stage, unweighted
 from .stages import wants_refit
 from .saving import publish_stage, save_stage
+from .tune import left_open, tuned_job
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ def finetune_in(
     "`finetune` in a run folder that is open already."
     base, pickled = full_name(training.base_model), training.allow_pickle
     check_method(training)
+    searched = left_open(training)
     device = pick_device(training.device)
     log_unused_gpus(device)
     join(device)
@@ -104,7 +106,8 @@ def finetune_in(
     known = TrainingPlan(
         repo=model_name, base_model=base, base_revision=fetched and revision_of(base, fetched), seed=training.seed,
         device=device, dtype=pick_dtype(training.dtype, device, model), **data_facts(task, tokenizer, training.balance))
-    job = TrainingJob(run, task, replace(training, learning_rate=rate), fitting(training.reading, tokenizer), known)
+    training, reading = replace(training, learning_rate=rate), fitting(training.reading, tokenizer)
+    job = TrainingJob(run, task, training, reading, known, searched)
     return run_stages(job, model, tokenizer, tracked, token, private)
 
 def data_facts(task:Task, tokenizer, balance:str)->dict:
@@ -131,6 +134,7 @@ def run_stages(job:TrainingJob, model, tokenizer, tracked, token:str|None, priva
     "From the rows to the published model; `tracked` is entered for the training."
     loaded = load_stage(job)
     job = with_epochs(job, loaded.facts['rows']['train'])
+    if job.training.tune: job = tuned_job(job, model, tokenizer, loaded)
     tokenized = tokenize_stage(job, tokenizer, loaded)
     again = wants_refit(job, model, tokenized.facts)
     with tracked as tracking:
