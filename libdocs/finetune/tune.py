@@ -16,6 +16,7 @@ from pathlib import Path
 
 import transformers
 import numpy as np
+from fastcore.basics import patch
 from tqdm import tqdm
 
 from ..core.errors import InputError
@@ -43,11 +44,12 @@ least_cut, least_skew = 0.05, 10  # from which share of cut texts, and which rat
 def left_open(training:TrainingOptions)->tuple:
     "Names of the options that are to be searched; `InputError` where no search is possible."
     if not training.tune: return ()
-    asked = option_name('tune', training.tune)
+    asked, method = option_name('tune', training.tune), option_name('method', training.method)
     if training.method == 'linear-head':
-        raise InputError(f'{option_name("method", "linear-head")} trains nothing that could be tuned: leave out {asked}')
-    if processes() > 1: raise InputError(f'{asked} works in one process, and there are {processes()}: find the options '
-                                         'in one process first, and give them to the training in several')
+        raise InputError(f'{method} trains nothing that could be tuned: leave out one of it and {asked}')
+    if processes() > 1:
+        raise InputError(f'{asked} works in one process, and there are {processes()}: find the options in one process '
+                         'first, and give them to the training in several')
     try: import optuna  # noqa: F401
     except ImportError as error:
         raise InputError(f'{asked} needs the package optuna: pip install "libdocs[tune]"') from error
@@ -68,9 +70,9 @@ def search_space(
     if max(rows) >= least_skew * min(rows): known['balance'] = 'none', 'loss'
     space = {name: known[name] for name in job.searched if name in known}
     if space: return space
-    raise InputError(f'{option_name("tune", job.training.tune)}: nothing is left to tune. {option_name("learning_rate")} '
-                     f'and {option_name("epochs")} are given, few texts are cut and labels are not very skewed, or '
-                     f'{option_name("long")} and {option_name("balance")} are given: leave one of them out')
+    given = f'{option_name("learning_rate")} and {option_name("epochs")}'
+    raise InputError(f'{option_name("tune", job.training.tune)}: nothing is left to tune, as {given} are given and '
+                     'the data leaves no other choice open: leave out one of them')
 
 # %% ../../nbs/72_finetune.tune.ipynb #38a04413
 random_trials, judged_trials = 5, 3  # the first, which are not chosen by those before; those to compare with, at least
@@ -138,13 +140,15 @@ def plan_course(
 class Pruning(transformers.TrainerCallback):
     "Stops a training that is behind."
     def __init__(self,
+        bar,      # a progress bar
         *before,  # arguments of `is_behind`: space, trials, seed
-    ): self.before = before
+    ): self.bar, self.before = bar, before
 
     def gives_up(self, state)->bool:
         return state.global_step < state.max_steps and is_behind(*self.before, plan_course(state))
 
     def on_evaluate(self, args, state, control, **kwargs):
+        self.bar.set_postfix_str(f'epoch {state.epoch:.4g} of {args.num_train_epochs:g}')
         if self.gives_up(state): control.should_training_stop = True
 
 # %% ../../nbs/72_finetune.tune.ipynb #e517ad9b
@@ -257,34 +261,37 @@ class Search:
             self.tokens[long] = read_arrow(folder, facts), facts
         return self.tokens[long]
 
-    def next(self)->Trial:
-        "The next trial, as it came out."
-        job, trials, seed = self.job, self.trials, self.job.plan.seed
-        options = next_options(self.space, trials, {name: getattr(job.training, name) for name in self.space}, seed)
-        trial, own = Trial(number=len(trials) + 1, options=options), with_options(job, options, self.tokenizer)
-        same = next((known for known in trials if known.options == options), None)
-        if same: return replace(same, number=trial.number, seconds=0.)
-        pruning, folder = Pruning(self.space, trials, seed), self.passing/f'trial-{trial.number}'
-        came_out = run_trial(own, copy.deepcopy(self.model), self.tokenizer, self.tokens_of(own)[0], folder,
-                             self.leaving, pruning, trial)
-        gc.collect()  # a trainer and its callbacks hold each other, and the memory of the model
-        return came_out
+# %% ../../nbs/72_finetune.tune.ipynb #3b926329
+@patch
+def next(self:Search, bar)->Trial:
+    "The next trial, as it came out."
+    job, trials, seed = self.job, self.trials, self.job.plan.seed
+    options = next_options(self.space, trials, {name: getattr(job.training, name) for name in self.space}, seed)
+    trial, own = Trial(number=len(trials) + 1, options=options), with_options(job, options, self.tokenizer)
+    same = next((known for known in trials if known.options == options), None)
+    if same: return replace(same, number=trial.number, seconds=0.)
+    pruning, folder = Pruning(bar, self.space, trials, seed), self.passing/f'trial-{trial.number}'
+    came_out = run_trial(own, copy.deepcopy(self.model), self.tokenizer, self.tokens_of(own)[0], folder,
+                         self.leaving, pruning, trial)
+    gc.collect()  # a trainer and its callbacks hold each other, and the memory of the model
+    return came_out
 
-    def run(self)->list:  # of `Trial`
-        "As many trials as are wanted."
-        wanted = self.job.training.tune
-        log_cost(self.job, self.model, self.space, self.trials, self.cut)
-        done = tqdm(total=wanted, initial=len(self.trials), desc='tuning', unit=' trial', disable=None, leave=False)
-        with done, only_warnings():
-            while len(self.trials) < wanted:
-                if self.leaving.why: raise self.leaving.why
-                self.trials.append(self.next())
-                write_manifest(self.path, dict(trials=[trial.to_json() for trial in self.trials]))
-                shutil.rmtree(self.passing/f'trial-{len(self.trials)}', ignore_errors=True)
-                log_trial(self.trials[-1], wanted)
-                if len(self.trials) == 1: log_cost(self.job, self.model, self.space, self.trials, self.cut)
-                done.update()
-        return self.trials
+@patch
+def run(self:Search)->list:  # of `Trial`
+    "As many trials as are wanted."
+    wanted = self.job.training.tune
+    log_cost(self.job, self.model, self.space, self.trials, self.cut)
+    bar = tqdm(total=wanted, initial=len(self.trials), desc='tuning', unit=' trial', disable=None, leave=False)
+    with bar, only_warnings():
+        while len(self.trials) < wanted:
+            if self.leaving.why: raise self.leaving.why
+            self.trials.append(self.next(bar))
+            write_manifest(self.path, dict(trials=[trial.to_json() for trial in self.trials]))
+            shutil.rmtree(self.passing/f'trial-{len(self.trials)}', ignore_errors=True)
+            log_trial(self.trials[-1], wanted)
+            if len(self.trials) == 1: log_cost(self.job, self.model, self.space, self.trials, self.cut)
+            bar.update()
+    return self.trials
 
 # %% ../../nbs/72_finetune.tune.ipynb #923613f5
 def tune_stage(job:TrainingJob, model, tokenizer, loaded:Stage)->Stage:
