@@ -156,7 +156,7 @@ def test_without_it_nothing_changes(tmp_path):
 @pytest.mark.parametrize('argv,said', [
     (['--tune', '1'], 'a whole number, at least 2'),
     (['--tune', '3', '-m', './base', '--method', 'linear-head'],
-     '--method linear-head trains nothing that could be tuned: leave out one of it and --tune 3'),
+     '--method linear-head trains nothing that could be tuned: leave out --tune 3, or choose another'),
     (['--tune', '3', '--downsample', '.5'],
      '--tune 3 compares trainings on validation rows, and there are fewer than 50 of them'),
     (['--tune', '3', '--epochs', '2', '--learning-rate', '1e-3'], '--tune 3: nothing is left to tune')])

@@ -44,9 +44,10 @@ least_cut, least_skew = 0.05, 10  # from which share of cut texts, and which rat
 def left_open(training:TrainingOptions)->tuple:
     "Names of the options that are to be searched; `InputError` where no search is possible."
     if not training.tune: return ()
-    asked, method = option_name('tune', training.tune), option_name('method', training.method)
+    asked = option_name('tune', training.tune)
     if training.method == 'linear-head':
-        raise InputError(f'{method} trains nothing that could be tuned: leave out one of it and {asked}')
+        raise InputError(f'{option_name("method", "linear-head")} trains nothing that could be tuned: '
+                         f'leave out {asked}, or choose another way to train')
     if processes() > 1:
         raise InputError(f'{asked} works in one process, and there are {processes()}: find the options in one process '
                          'first, and give them to the training in several')
@@ -75,7 +76,7 @@ def search_space(
                      'the data leaves no other choice open: leave out one of them')
 
 # %% ../../nbs/72_finetune.tune.ipynb #38a04413
-random_trials, judged_trials = 5, 3  # the first, which are not chosen by those before; those to compare with, at least
+random_trials, judged_trials = 5, 3  # before optuna chooses by them, the default among them; before one is pruned
 
 def study_of(
     space:dict,   # from `search_space`
@@ -98,9 +99,8 @@ def _as_optuna(trial:Trial, ranges:dict):
     "A trial as optuna knows it; one that diverged is the worst to it."
     from optuna.trial import create_trial, TrialState
     state = TrialState.PRUNED if trial.pruned or trial.loss is None else TrialState.COMPLETE
-    course = {tenth: loss for tenth, loss in trial.course}
     return create_trial(state=state, value=trial.loss, params=trial.options, distributions=ranges,
-                        intermediate_values=course)
+                        intermediate_values=dict(trial.course))
 
 # %% ../../nbs/72_finetune.tune.ipynb #cc0b81d9
 def next_options(
