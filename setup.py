@@ -25,6 +25,6 @@ setup(
     package_data={"libdocs.notebooks": ["*.ipynb"], "libdocs.report": ["style.css", "script.js"]},
     keywords=settings["keywords"],
     install_requires=lines("requirements"),
-    extras_require={extra: lines(f"{extra}_requirements") for extra in ("dev", "bench", "lora", "minilm")},
+    extras_require={extra: lines(f"{extra}_requirements") for extra in ("dev", "bench", "lora", "minilm", "tune")},
     entry_points={"console_scripts": lines("console_scripts"), "nbdev": ["libdocs = libdocs._modidx:d"]},
 )

@@ -34,7 +34,8 @@ COMPARED = sys.version_info[:2] == (3, 11)  # argparse writes its help otherwise
 TRAINED = {
     '44_classifiers.forward.ipynb': (),
     '45_classifiers.deberta.ipynb': ('794a5915',),
-    '72_finetune.finetune.ipynb': (),
+    '72_finetune.tune.ipynb': (),
+    '74_finetune.finetune.ipynb': (),
     '77_phases.training.ipynb': (),
     '81_classifier_model.ipynb': ('af532185',),
     '85_pipelines.ipynb': (),

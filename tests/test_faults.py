@@ -1,7 +1,7 @@
 """Faults made on purpose: killed at any change of a file, asked to end, a disk that is full, a
 damaged run folder. Whatever happens, the same command given again ends with the same files. SOAK=20
 in the environment kills each command at twenty places instead of two."""
-import os, re, shutil, signal, subprocess, sys, tempfile, time
+import json, os, re, shutil, signal, subprocess, sys, tempfile, time
 from pathlib import Path
 
 import pytest
@@ -9,15 +9,17 @@ import warm
 from corpora import Jobs, csv_bytes, deberta, documents, environment, jsonl, one_error, put, read_jsonl, snapshot
 
 PLACES = int(os.environ.get('SOAK', 2))
-ROWS = documents(240)
+ROWS, MORE = documents(240), documents(330)
 RAW = jsonl(ROWS + [r | {'id': f'copy {i}', 'text': r['text'].upper()} for i, r in enumerate(ROWS[::9])])
 CLEAN = ['libdocs.cleaner_finetune', '-i', 'data', '-f', 'raw.jsonl', '-o', 'out/letters',
          '--target-hf-dataset', './ds']
 TRAIN = ['libdocs.classifier_model', '--input-hf-dataset', './ds', '-o', './model', '-m', 'scratch',
          '--epochs', '4', '--device', 'cpu', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
+TUNE = [*TRAIN, '--epochs', '2', '--refit', 'off', '--tune', '3']
 INPUTS = {'clean': {'data/raw.jsonl': RAW},
-          'train': {'ds/train.csv': csv_bytes(ROWS[:180]), 'ds/test.csv': csv_bytes(ROWS[180:])}}
-COMMANDS = {'clean': CLEAN, 'train': TRAIN}
+          'train': {'ds/train.csv': csv_bytes(ROWS[:180]), 'ds/test.csv': csv_bytes(ROWS[180:])},
+          'tune': {'ds/train.csv': csv_bytes(MORE[:280]), 'ds/test.csv': csv_bytes(MORE[280:])}}
+COMMANDS = {'clean': CLEAN, 'train': TRAIN, 'tune': TUNE}
 
 # Programs of their own: the module argv[2] as a program, which may not write in the folder argv[1]; and with
 # a clock that runs backwards; and, in SHORT, in which an operation of every batch of more than argv[2] tokens
@@ -164,6 +166,20 @@ def test_asked_to_end_in_training(whole, tmp_path, sent, code):
     done = well(start(work, 'train'))
     assert re.search(r'resuming from step \d+', done.stderr)
     assert made(work) == whole['train'][0]
+
+
+@pytest.mark.parametrize('sent,code', [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_ended_in_a_trial(whole, tmp_path, sent, code):
+    "Asked to end, or killed, in the second epoch of a trial, a search goes on there and has the same trials."
+    work = tmp_path/'work'
+    done = asked_to_end(work, sent, 'tune')
+    assert done.returncode == code, done.stderr
+    assert 'Traceback' not in done.stderr
+    assert list((work/'model_run'/'tune.part'/'checkpoints'/'trial-1').glob('checkpoint-*'))
+    assert not (work/'model').exists()
+    well(start(work, 'tune'))
+    assert made(work) == whole['tune'][0]
+    assert len(json.loads((work/'model'/'training.json').read_text())['trials']) == 3
 
 
 def test_damaged_checkpoints_are_found(whole, tmp_path):

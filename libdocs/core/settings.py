@@ -239,6 +239,11 @@ class TrainingOptions(Reading, SampleOptions, MachineOptions):
         'auto', 'train once more on all rows, including the validation rows, once epoch and calibration are chosen; '
         'auto does so where it is cheap: up to 3e13 operations on a CPU, 3e16 on a GPU',
         choices=['auto', 'on', 'off'], group=_training)
+    tune: int = option(
+        None, 'train N times with different options first, and go on with those that have the lowest loss on the '
+        'validation rows (needs libdocs[tune]): learning rate and epochs, if they are not given, and, if at their '
+        'defaults, long where texts are cut, and balance where labels are very skewed', unset='no search',
+        number=at_least(2), metavar='N', group=_training, recorded=False)  # the record has the trials
 
     @property
     def reading(self)->Reading: return Reading(self.long, self.overlap, self.pool)

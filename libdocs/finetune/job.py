@@ -76,6 +76,7 @@ class TrainingJob:
     training: TrainingOptions  # the learning rate is known, the epochs are from `with_epochs` on
     reading: Reading           # as it suits the tokenizer
     known: TrainingPlan        # what is known but for the hyperparameters
+    searched: tuple = ()       # names of the options that are to be searched
 
     @property
     def recipe(self)->dict:  # split_share, label_smoothing

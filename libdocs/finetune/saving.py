@@ -19,7 +19,7 @@ from ..core.options import option_name
 from ..core.processes import is_main
 from ..core.files import write_json
 from ..core.labels import save_schema
-from ..core.runs import Stage
+from ..core.runs import digest, Stage
 from ..core.hub import keep_local, local_folder, push_stage, Pushed
 from ..utils.linear import at_bound, temperature
 from ..utils.data_cleaner.tfidf import cluster_texts
@@ -33,7 +33,7 @@ from ..report.cards import model_card
 from .head import fold_temperature
 from .batches import label_numbers
 from .job import make_trainer, TrainingJob
-from .stages import read_arrow
+from .stages import token_rows
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def save_stage(job:TrainingJob, tokenized:Stage, trained:Stage, last:Stage)->Sta
     plan = job.plan
     local = local_folder(plan.repo)
     def work(folder):
-        rows = read_arrow(tokenized)
+        rows = token_rows(tokenized)
         chosen = choose_model(job, trained, last, rows, folder)
         evaluation = measure_test_rows(job, chosen.model, chosen.tokenizer, rows, folder)
         if not is_main(): return {}
@@ -131,7 +131,8 @@ def save_stage(job:TrainingJob, tokenized:Stage, trained:Stage, last:Stage)->Sta
         for path in folder.iterdir(): path.unlink()
         return record.to_json()
     outside = [local/name for name in saved_names(last)]  # but for the card, which the evaluation writes again
-    key = dict(repo=plan.repo, folder=str(local))
+    tried = dict(trials=digest(plan.to_json()['trials'])) if plan.trials else {}
+    key = dict(repo=plan.repo, folder=str(local)) | tried
     return job.run.stage('save', key, work, [trained, last], outside, together=True)
 
 def saved_names(last:Stage)->list:

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['log', 'most_probed', 'unweighted', 'cheap_cpu', 'cheap_gpu', 'parts_of', 'cap_rows', 'hash_splits', 'splits_of',
-           'load_stage', 'tokenize_stage', 'write_arrow', 'read_arrow', 'hash_weights', 'train_stage', 'log_data',
-           'interruptible_stage', 'logged_history', 'fit_model', 'fit_start', 'parted', 'compares_with_start',
+           'load_stage', 'tokenize_stage', 'tokenizer_key', 'tokenize_parts', 'write_arrow', 'read_arrow', 'token_rows',
+           'hash_weights', 'train_stage', 'training_key', 'log_data', 'interruptible_stage', 'logged_history',
+           'fit_model', 'trains_nothing_more', 'ready_trainer', 'fit_start', 'parted', 'compares_with_start',
            'keep_start', 'lost_to_start', 'train_or_resume', 'wants_refit', 'refit_stage', 'join_rows', 'rows_learned']
 
 # %% ../../nbs/70_finetune.stages.ipynb #25f769fb
 import copy, hashlib, json, logging, time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -82,24 +83,36 @@ def load_stage(job:TrainingJob)->Stage:
 # %% ../../nbs/70_finetune.stages.ipynb #e5dffc49
 def tokenize_stage(job:TrainingJob, tokenizer, loaded:Stage)->Stage:
     "What the trainer gets of each part, as an Arrow file."
-    def work(folder):
-        facts = {}
-        for name in loaded.facts['rows']:
-            df = pd.read_parquet(loaded.folder/f'{name}.parquet')
-            tokens = tokenize(tokenizer, list(df['text']), encode(job.task.schema, df['label']), job.reading)
-            write_arrow(tokens.rows, folder/f'{name}.arrow')
-            facts[name] = tokens._asdict() | dict(rows=len(df))
-        return facts
-    key = dict(tokenizer=digest(tokenizer.backend_tokenizer.to_str()), max_length=tokenizer.model_max_length)
-    return job.run.stage('tokenize', key | job.reading.to_dict(), work, [loaded])
+    def work(folder): return tokenize_parts(job, tokenizer, loaded, loaded.facts['rows'], folder)
+    return job.run.stage('tokenize', tokenizer_key(tokenizer) | job.reading.to_dict(), work, [loaded])
+
+def tokenizer_key(tokenizer)->dict:
+    "What tokens depend on, beside the texts and how they are read."
+    return dict(tokenizer=digest(tokenizer.backend_tokenizer.to_str()), max_length=tokenizer.model_max_length)
+
+def tokenize_parts(
+    job:TrainingJob, tokenizer, loaded:Stage,
+    names:Iterable,  # of parts
+    folder:Path,     # where the Arrow files go
+)->dict:             # name → what is known of the tokens
+    "Write the tokens of some parts."
+    facts = {}
+    for name in names:
+        df = pd.read_parquet(loaded.folder/f'{name}.parquet')
+        tokens = tokenize(tokenizer, list(df['text']), encode(job.task.schema, df['label']), job.reading)
+        write_arrow(tokens.rows, folder/f'{name}.arrow')
+        facts[name] = tokens._asdict() | dict(rows=len(df))
+    return facts
 
 def write_arrow(rows, path:Path):
     table = rows.data.table
     with pa.OSFile(str(path), 'wb') as file, pa.ipc.new_stream(file, table.schema) as out: out.write_table(table)
 
-def read_arrow(tokenized:Stage)->dict:
-    "The parts as the trainer wants them, read from the disk as they are needed."
-    return {name: Dataset.from_file(str(tokenized.folder/f'{name}.arrow')) for name in tokenized.facts}
+def read_arrow(folder:Path, names:Iterable)->dict:
+    "Parts as the trainer wants them, read from the disk as they are needed."
+    return {name: Dataset.from_file(str(folder/f'{name}.arrow')) for name in names}
+
+def token_rows(tokenized:Stage)->dict: return read_arrow(tokenized.folder, tokenized.facts)
 
 # %% ../../nbs/70_finetune.stages.ipynb #ec8cb3b5
 def hash_weights(model)->str:
@@ -113,17 +126,20 @@ def hash_weights(model)->str:
 # %% ../../nbs/70_finetune.stages.ipynb #cbb78228
 def train_stage(job:TrainingJob, model, tokenizer, tokenized:Stage, tracking:Tracking)->Stage:
     "The chosen weights, as a checkpoint; all processes work on it."
-    plan, facts = job.plan, tokenized.facts
-    log_data(job, model, facts)
+    log_data(job, model, tokenized.facts)
+    def fit(folder, leaving):
+        tracked = tracking.start(job.plan.to_json()) is not None
+        return fit_model(job, model, tokenizer, token_rows(tokenized), folder, leaving, tracked)
+    return interruptible_stage(job, 'train', training_key(job, model), fit, [tokenized])
+
+def training_key(job:TrainingJob, model)->dict:
+    "What trained weights depend on, beside the tokens."
+    plan = job.plan
     # a new huggingface_hub is no reason to train again
     versions = {name: plan.versions.get(name) for name in ('libdocs', 'torch', 'transformers')}
     key = {k: getattr(plan, k) for k in ('base_model', 'seed', 'device', 'dtype')} | job.training.of('train')
     key |= dict(weight_decay=weight_decay, warmup=warmup) | job.reading.to_dict() | job.recipe
-    key |= dict(weights=hash_weights(model), versions=versions, processes=processes())
-    def fit(folder, leaving):
-        tracked = tracking.start(plan.to_json()) is not None
-        return fit_model(job, model, tokenizer, read_arrow(tokenized), folder, leaving, tracked)
-    return interruptible_stage(job, 'train', key, fit, [tokenized])
+    return key | dict(weights=hash_weights(model), versions=versions, processes=processes())
 
 def log_data(job:TrainingJob, model, facts:dict):
     "Log what will be learned from, and what should be known before."
@@ -166,17 +182,8 @@ def fit_model(
     until:Until=None,
 )->dict:                 # what the record states of it
     "Train `model`, or resume what `folder` holds; write the chosen weights there."
-    start, checkpoints = time.perf_counter(), folder/'checkpoints'
-    if job.plan.device == 'cpu': keep_memory()
-    frozen = job.training.method == 'linear-head' or until is not None and until.step == 0
-    checkpoint = shared(last_checkpoint(checkpoints) if is_main() else None)
-    logits = None if checkpoint else fit_start(job, model, tokenizer, rows, leaving)
-    transformers.set_seed(job.plan.seed)  # LoRA's products begin alike, whatever this process has done before
-    model = speed_up(model)
-    if job.training.lora and not frozen: model = with_lora(model)
-    trainer = make_trainer(job, model, tokenizer, rows, checkpoints, tracked, until)
-    trainer.leaving, trainer.compute_metrics = leaving, trainer.choose
-    if logits is not None and not frozen: keep_start(trainer, logits, checkpoints/'start')
+    start, checkpoints, frozen = time.perf_counter(), folder/'checkpoints', trains_nothing_more(job, until)
+    trainer, checkpoint = ready_trainer(job, model, tokenizer, rows, checkpoints, leaving, tracked, until)
     if not frozen:
         with naming(tokenizer): train_or_resume(trainer, checkpoint)
     trainer.accelerator.wait_for_everyone()  # before the main process takes the checkpoints away
@@ -191,6 +198,29 @@ def fit_model(
                 steps=0 if frozen else state.best_global_step or state.global_step,
                 planned_steps=state.max_steps, parameters=best.num_parameters(),
                 seconds=round(trainer.spent + time.perf_counter() - start, 1))
+
+def trains_nothing_more(job:TrainingJob, until:Until|None)->bool:
+    "Whether the output layer is all that is fitted."
+    return job.training.method == 'linear-head' or until is not None and until.step == 0
+
+def ready_trainer(
+    job:TrainingJob, model, tokenizer, rows:dict,
+    checkpoints:Path,    # the folder of them
+    leaving:Leaving,
+    tracked:bool=False,  # by W&B
+    until:Until=None,
+)->tuple:                # (trainer, the checkpoint that it is to resume from or None)
+    "The trainer of `model`, whose output layer has its start."
+    if job.plan.device == 'cpu': keep_memory()
+    frozen, checkpoint = trains_nothing_more(job, until), shared(last_checkpoint(checkpoints) if is_main() else None)
+    logits = None if checkpoint else fit_start(job, model, tokenizer, rows, leaving)
+    transformers.set_seed(job.plan.seed)  # LoRA's products begin alike, whatever this process has done before
+    model = speed_up(model)
+    if job.training.lora and not frozen: model = with_lora(model)
+    trainer = make_trainer(job, model, tokenizer, rows, checkpoints, tracked, until)
+    trainer.leaving, trainer.compute_metrics = leaving, trainer.choose
+    if logits is not None and not frozen: keep_start(trainer, logits, checkpoints/'start')
+    return trainer, checkpoint
 
 # %% ../../nbs/70_finetune.stages.ipynb #ebcb48b6
 most_probed = 20_000        # rows that an output layer begins with
@@ -278,7 +308,7 @@ def refit_stage(job:TrainingJob, model, tokenizer, tokenized:Stage, trained:Stag
     "Weights that have seen the validation rows too."
     until = Until(trained.facts['steps'], trained.facts['planned_steps'])
     def fit(folder, leaving):
-        rows = join_rows(job, read_arrow(tokenized))
+        rows = join_rows(job, token_rows(tokenized))
         log.info('refit: training once more, on all %d rows, for %d steps; the first training took %.1f minutes',
                  len(rows), until.step, trained.facts['seconds'] / 60)
         return fit_model(job, model, tokenizer, dict(train=rows), folder, leaving, until=until) | dict(rows=len(rows))

@@ -331,16 +331,21 @@ def is_last(
 
 # %% ../../nbs/65_finetune.trainer.ipynb #76c6ee5b
 @patch
-def resume(self:ClassifierTrainer, checkpoint:Path):
-    "Train on from a checkpoint of `last_checkpoint`."
+def take_over(self:ClassifierTrainer, checkpoint:Path):
+    "What a checkpoint holds beside Trainer's files."
     if (checkpoint/losses_name).exists(): self.best_losses = np.load(checkpoint/losses_name)
     self.progress = read_manifest(checkpoint/seal_name)['progress']
+
+@patch
+def resume(self:ClassifierTrainer, checkpoint:Path):
+    "Train on from a checkpoint of `last_checkpoint`."
+    self.take_over(checkpoint)
     self.train(resume_from_checkpoint=str(checkpoint))
 
 @patch
 def load_result(self:ClassifierTrainer, checkpoint:Path):
     "The best weights and the history of a training that ended with `checkpoint`."
+    self.take_over(checkpoint)
     self.state = TrainerState.load_from_json(str(checkpoint/'trainer_state.json'))
-    self.progress = read_manifest(checkpoint/seal_name)['progress']
     best = self.state.best_global_step or self.state.global_step
     self._load_from_checkpoint(str(checkpoint.with_name(f'checkpoint-{best}')))

@@ -259,6 +259,9 @@ def _choices(record:TrainingRecord)->str:
     if checked and rows.validation:
         chosen_on = counted(rows.validation, 'validation row')
         sentences.append(f'Epoch, temperature and confidence thresholds were chosen on {chosen_on}.')
+    if record.trials:
+        sentences.append(f'The options are those of the best of {len(record.trials)} trials on these rows, so what is '
+                         'seen on them is flattered; no trial saw a test row.')
     if record.refit:
         sentences.append(f'Then the model was trained once more, on {record.trained_rows:,} rows, the validation rows '
                          'among them, with what was chosen before.')

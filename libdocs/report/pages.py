@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['headline_figures', 'figures_table', 'figures_section', 'more_figures', 'label_counts', 'distribution_section',
-           'labels_section', 'confusion_section', 'trust_section', 'next_section', 'learning_section', 'mistakes',
-           'mistakes_section', 'facts_section', 'report_html']
+           'labels_section', 'confusion_section', 'trust_section', 'next_section', 'learning_section', 'tuning_section',
+           'mistakes', 'mistakes_section', 'facts_section', 'report_html']
 
 # %% ../../nbs/53_report.pages.ipynb #74243df5
 import heapq, math, re
@@ -18,7 +18,8 @@ from ..evaluation.record import TrainingRecord
 from .layout import sections_page
 from .sentences import baseline_heads, best_baselines, compared, Confused, confused_pairs, counted
 from .sentences import coverage_rows, figure_rows, frequencies, hints, known_baselines, memory
-from .sentences import most_often_taken_for, percent, shorten, trust, unknown_labels, verdict
+from .sentences import most_often_taken_for, percent, shorten, trial_rows, trust, tuning, unknown_labels
+from .sentences import verdict
 from .tables import confusion_table, facts_list, Figure, html_table, label_name, scrollable
 from .tables import sortable_heads
 from .charts import heatmap, label_bars, LabelCounts, line_chart, reliability_bars, series, skyline
@@ -199,6 +200,14 @@ def learning_section(history:list)->Html|None:
     if bad: notes.append(h('p', f'{counted(bad, "logged value")} {are[0]} not finite and {are[1]} not drawn.'))
     return h('section', h('h2', 'How it learned'), notes, h('div', figures, cls='pair'), id='learning')
 
+# %% ../../nbs/53_report.pages.ipynb #42cf7236
+def tuning_section(trials:list|None)->Html|None:
+    "The trials; None if the options were not searched."
+    if not trials: return None
+    heads, rows = trial_rows(trials)
+    table = html_table(heads, [[first, *map(Figure, rest), end] for first, *rest, end in rows], 'Trials')
+    return h('section', h('h2', 'How its options were found'), h('p', tuning(trials), cls='soft'), table, id='tuning')
+
 # %% ../../nbs/53_report.pages.ipynb #53b36cc1
 def mistakes(
     rows:Iterable,  # dicts with label, predictions, scores
@@ -273,7 +282,7 @@ def _sections(metrics:Metrics, rows:Iterable, record:TrainingRecord, facts:dict,
         'Figures': figures_section(metrics, rows.labels), 'Rows by label': distribution_section(metrics),
         'Each label': labels_section(metrics), 'Confusions': confusion_section(metrics),
         'Trust': trust_section(metrics), 'Mistakes': mistakes_section(metrics, wrong if quoting else None),
-        'Learning': learning_section(record.history),
+        'Learning': learning_section(record.history), 'Tuning': tuning_section(record.trials),
         'What next': next_section(metrics, record), 'Facts': facts_section(metrics, record, facts)}
 
 # %% ../../nbs/53_report.pages.ipynb #2cc996dc

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['baseline_names', 'baseline_heads', 'percent', 'counted', 'shorten', 'known_baselines', 'best_baselines', 'between',
            'verdict', 'Table', 'frequencies', 'figure_rows', 'Confused', 'confused_pairs', 'most_often_taken_for',
-           'coverage_rows', 'promises', 'trust', 'hints', 'memory', 'unknown_labels', 'compared']
+           'coverage_rows', 'promises', 'trust', 'hints', 'memory', 'unknown_labels', 'compared', 'trial_end',
+           'trial_rows', 'tuning']
 
 # %% ../../nbs/50_report.sentences.ipynb #6e393dba
 import math
@@ -16,7 +17,7 @@ from ..core.markup import visible
 from ..core.base_models import has_seen
 from ..evaluation.outcomes import loss_figures
 from ..evaluation.metrics import Baseline, Confusion, Coverage, Measured, Metrics
-from ..evaluation.record import TrainingRecord
+from ..evaluation.record import best_trial, TrainingRecord, Trial
 
 # %% ../../nbs/50_report.sentences.ipynb #f74ea16b
 def percent(
@@ -319,3 +320,26 @@ def compared(metrics:Metrics)->str:
     else: rows = f'{others:,} rows, the model from {model:,}'
     return (f'The baselines have learned from {rows}. '
             "McNemar's test, in which copies of a text count together, decides whether a gap can be chance.")
+
+# %% ../../nbs/50_report.sentences.ipynb #bc6379ee
+def trial_end(trial:Trial)->str:
+    "How a trial ended, if not as a training should."
+    if trial.loss is None: return 'diverged'
+    if trial.pruned: return 'pruned'
+    return 'no better than the frozen base model' if trial.top_1 is None else ''
+
+def trial_rows(trials:list)->Table:
+    "What was tried, and what the validation rows say of it."
+    best, searched = best_trial(trials), list(trials[0].options)
+    def short(value): return f'{value:g}' if isinstance(value, float) else str(value)
+    rows = [[str(trial.number), *(short(trial.options[name]) for name in searched), short(trial.epochs),
+             percent(trial.top_1), _number('log_loss', trial.loss), 'taken' if trial == best else trial_end(trial)]
+            for trial in trials]
+    return Table(['Trial', *searched, 'epochs run', 'Top-1', 'Log-loss', ''], rows)
+
+def tuning(trials:list|None)->str:
+    "Which options were taken, and what the figures of their trial are worth; empty if there was no search."
+    if not trials: return ''
+    return (f'Of {len(trials)} trials, number {best_trial(trials).number} had the lowest log-loss on the validation '
+            'rows, and the model was trained with its options. The validation figures of the best of several trials '
+            'flatter it; the figures of the test split do not, because no trial saw a test row.')
