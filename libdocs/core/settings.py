@@ -226,8 +226,9 @@ class TrainingOptions(Reading, SampleOptions, MachineOptions):
         512, 'maximum tokens per text; the share of tokens cut off is reported', number=at_least(4),
         metavar='TOKENS', group=_training)
     method: str = option(
-        'auto', 'train all weights, or only a linear output layer on what the frozen base model makes of texts; '
-        'auto trains all, and publishes the latter if it is clearly better on the validation rows',
+        'auto', 'train all weights, or only a linear output layer on what the frozen base model makes of texts '
+        f'(with {scratch}: a linear model of the tokens); auto trains all, and publishes the linear one if it is '
+        'clearly better on the validation rows',
         choices=['auto', 'finetune', 'linear-head'], group=_training, stages='train')
     balance: str = option(
         'none', 'skewed labels: leave them as they are, cap the common ones, weight the loss by effective numbers, '

@@ -122,9 +122,6 @@ def data_facts(task:Task, tokenizer, balance:str)->dict:
 def check_method(training:TrainingOptions):
     "Raise `InputError` where the output layer alone cannot be trained as the other options say."
     if training.method != 'linear-head': return
-    if training.base_model == scratch:
-        raise InputError(f'a model from scratch knows nothing before it is trained: leave out '
-                         f'{option_name("method", "linear-head")}, or choose a pretrained base model')
     if training.balance not in unweighted:
         raise InputError(f'a linear head does not know {option_name("balance", training.balance)}: leave it out, '
                          f'or choose {option_name("method", "finetune")}')

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['log', 'pooling_families', 'head_of', 'fresh_head', 'fold_temperature', 'was_mean_pooled', 'with_mean_pooling',
-           'Frozen', 'fit_head', 'start_head']
+           'reading_copy', 'Frozen', 'fit_head', 'start_head']
 
 # %% ../../nbs/59_finetune.head.ipynb #042d7ed0
-import json, logging
+import copy, json, logging
 from pathlib import Path
 
 import torch
@@ -103,6 +103,14 @@ def _pass_on(dense):
         dense.bias.zero_()
 
 # %% ../../nbs/59_finetune.head.ipynb #e2c321cf
+def reading_copy(
+    model,      # of transformers
+    dtype:str,  # 'float32' or 'bfloat16'
+):              # a model for reading alone
+    "A copy that shares the weights, or has them in another type: a large model need not fit into the memory twice."
+    def shared(weight): return torch.nn.Parameter(weight.detach().to(getattr(torch, dtype)), requires_grad=False)
+    return copy.deepcopy(model, {id(weight): shared(weight) for weight in model.parameters()})
+
 class Frozen:
     "What a model makes of texts before any training: what its output layer would get."
     def __init__(self,

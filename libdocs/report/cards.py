@@ -283,7 +283,9 @@ def _introduction(record:TrainingRecord)->str:
     "What the model is and what it comes from."
     what = f' with {counted(len(record.labels), "label")}' if record.labels else ''
     sentences = [f'A text classifier{what}.']
-    if record.base_model == scratch: sentences.append('It was trained from scratch.')
+    if record.base_model == scratch:
+        sentences.append('It is a linear model of tokens in the shape of a transformer, which was better here.'
+                         if record.frozen else 'It was trained from scratch.')
     elif record.base_model:
         how = 'with a linear output layer; its other weights were not trained' if record.frozen else 'fine-tuned'
         sentences.append(f'It is {md(record.base_model)}, {how}.')

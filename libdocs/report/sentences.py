@@ -326,7 +326,7 @@ def trial_end(trial:Trial)->str:
     "How a trial ended, if not as a training should."
     if trial.loss is None: return 'diverged'
     if trial.pruned: return 'pruned'
-    return 'no better than the frozen base model' if trial.top_1 is None else ''
+    return 'no better than a linear model' if trial.top_1 is None else ''
 
 def trial_rows(trials:list)->Table:
     "What was tried, and what the validation rows say of it."

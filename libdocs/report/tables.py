@@ -78,7 +78,7 @@ _fact_names = dict(
     test_data='Test data', rows='Rows', seed='Seed', device='Device', dtype='Precision',
     max_length='Maximum length in tokens', truncated_share='Texts cut at the maximum length',
     lost_token_share='Tokens not read', test_truncated_share='Test texts cut', hyperparameters='Hyperparameters',
-    parameters='Parameters', steps='Steps', planned_steps='Planned steps', refit='Refit', frozen='Frozen base model',
+    parameters='Parameters', steps='Steps', planned_steps='Planned steps', refit='Refit', frozen='Linear model',
     trained_rows='Rows of the final training', probabilities_for='Label frequencies of the probabilities',
     schema_hash='Hash of the labels', seconds='Seconds', evaluation_seconds='Seconds of the evaluation',
     versions='Versions', options='Options', sha256='SHA-256')
