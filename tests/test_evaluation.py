@@ -101,7 +101,7 @@ def test_losses_help_the_rare_label(one_thread, tmp_path):
                    rows(100, 'common', 'b') + rows(100, 'rare', 'b'))
     test, recall = pd.read_csv(Path(data)/'test.csv', dtype=str), {}
     for balance in ('none', 'loss', 'logit', 'cap'):
-        result, classifier = tuned(tmp_path, data, balance, epochs=2, balance=balance)
+        result, classifier = tuned(tmp_path, data, balance, epochs=2, method='finetune', balance=balance)
         recall[balance] = float(np.mean(
             [p == 'rare' for p in classifier.predict(list(test.text[test.label == 'rare']))]))
         assert result.record.balance == balance
@@ -110,6 +110,31 @@ def test_losses_help_the_rare_label(one_thread, tmp_path):
     assert recall['none'] < .3, recall
     assert recall['loss'] > recall['none'] + .2, recall
     assert recall['logit'] > recall['none'] + .4, recall
+
+
+# A linear model of tokens
+
+def test_a_linear_model_in_the_shape_of_a_transformer(tmp_path):
+    "Published on demand, for texts in windows too, and what transformers loads scores like libdocs."
+    from transformers import pipeline
+    data = dataset(tmp_path/'data', late(160, 0), late(40, 1))
+    result, classifier = tuned(tmp_path, data, method='linear-head', long='windows', overlap=4, max_length=24)
+    assert (result.record.frozen, result.record.steps) == (True, 0)
+    assert result.metrics.top_1 >= .9
+    assert 'a linear model of tokens' in (tmp_path/'model'/'README.md').read_text()
+    text = late(1, 2, words=6, at=0)[0]['text']
+    said = pipeline('text-classification', str(tmp_path/'model'), device='cpu')(text)[0]
+    assert said['label'] == classifier.predict([text])[0]
+
+
+def test_the_better_of_two_beginnings(tmp_path):
+    "One epoch teaches a transformer nothing; the refit is the linear model of all rows."
+    data = dataset(tmp_path/'data', documents(300, seed=0), documents(60, seed=1))
+    result, _ = tuned(tmp_path, data, epochs=1, refit='on')
+    assert (result.record.frozen, result.record.steps) == (True, 0)
+    alone, _ = tuned(tmp_path, data, 'alone', epochs=1, method='finetune')
+    assert alone.record.frozen is False
+    assert result.metrics.loss < alone.metrics.loss
 
 
 # Validation and calibration

@@ -94,7 +94,7 @@ def test_the_start_is_published_where_training_makes_it_worse(hub, tmp_path, cap
     assert done.record.frozen is True
     assert done.record.steps == 0
     assert done.metrics.top_1 > .9
-    assert 'the fine-tuned model is not published' in caplog.text
+    assert 'the trained model is not published' in caplog.text
     assert 'with a linear output layer' in (tmp_path/'model'/'README.md').read_text()
     assert trained(tmp_path/'other', learning_rate=.01, epochs=2, method='finetune').record.frozen is False
 

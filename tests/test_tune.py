@@ -108,9 +108,9 @@ def test_the_frozen_base_model_may_be_better(tmp_path, monkeypatch):
     put(tmp_path, SMALL)
     tiny_bert(tmp_path/'base', [row['text'] for row in ROWS])
     begun = stages.fit_start
-    def knows_everything(job, model, tokenizer, rows, leaving):
-        begun(job, model, tokenizer, rows, leaving)
-        return 20 * np.eye(3)[label_numbers(rows['validation'])]
+    def knows_everything(job, model, tokenizer, rows, *others):
+        start, _ = begun(job, model, tokenizer, rows, *others)
+        return start, 20 * np.eye(3)[label_numbers(rows['validation'])]
     monkeypatch.setattr(stages, 'fit_start', knows_everything)
     def trials(name):
         record = finetune(str(tmp_path/'ds'), str(tmp_path/name), base_model=str(tmp_path/'base'), tune=2, device='cpu',

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 import numpy as np
+import pandas as pd
 import pyarrow.compute as pc
 from datasets import Dataset
 from torch.utils.data import Sampler
@@ -85,11 +86,15 @@ def token_counts(
     return np.bincount(of, weights=tokens, minlength=len(rows)).astype(int)
 
 class SimilarLengths(Sampler):
-    "Row numbers in random order, in which the rows of a batch are of similar length."
+    "Row numbers in random order, in which the rows of a batch are of similar length for their labels."
     def __init__(self,
         drawn:Drawn,  # the rows, with the seed and the epoch that the order depends on
         batch:int,    # rows that are taken at a time
-    ): self.drawn, self.batch, self.lengths = drawn, batch, token_counts(drawn.rows)
+    ):
+        self.drawn, self.batch = drawn, batch
+        ties = np.random.default_rng(drawn.seed).random(len(drawn))  # else all texts of one length came together
+        lengths = pd.Series(token_counts(drawn.rows) + ties)
+        self.places = lengths.groupby(label_numbers(drawn.rows)).rank(pct=True).to_numpy()  # up to 1, the longest
 
     def __len__(self): return len(self.drawn)
 
@@ -98,7 +103,7 @@ class SimilarLengths(Sampler):
         order = rng.permutation(len(self))
         size = self.batch * min(max(1, len(self) // self.batch // 4), pooled_batches)
         for pool in np.split(order, range(size, len(order), size)):
-            pool = pool[np.argsort(-self.lengths[pool], kind='stable')]
+            pool = pool[np.argsort(self.places[pool], kind='stable')]
             *full, rest = np.split(pool, range(self.batch, len(pool) + 1, self.batch))
             for at in rng.permutation(len(full)): yield from full[at].tolist()
             yield from rest.tolist()
