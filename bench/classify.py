@@ -1,7 +1,7 @@
 """Classifying beside transformers' pipelines: the same weights, the same texts, in turns, one
 process for each run.
 
-    python bench/classify.py [DATA] [--shape xsmall] [--work mixed|long|zero-shot] [--rows 200] [--runs 5]
+    python bench/classify.py [DATA] [--base xsmall] [--work short|mixed|long|zero-shot] [--rows 200] [--runs 5]
         [--device cpu] [--batch 1 128] [--faster] [--seconds 60] [--write]
 
 The weights are random, of the real shape (bench/shapes.py); the texts are made up (mixed:
@@ -28,14 +28,16 @@ from pathlib import Path
 import numpy as np
 
 from main_job import machine, write
-from shapes import (FASTER, HEADS, LABELS, SHAPES, folder_texts, in_turns, load_faster, make_model, median, mixed,
-                    needed_flops, peak_flops, peak_mb, run_child, times_faster, warm_up, whole)
+from shapes import (beside, FASTER, HEADS, LABELS, LENGTHS, SHAPES, folder_texts, in_turns, load_faster, make_model,
+                    median, mixed, needed_flops, peak_flops, peak_mb, run_child, times_faster, warm_up, whole, words_of)
 
 compared_logits = 40  # texts
 
 
 def texts_of(args) -> list:
-    return folder_texts(args.data, args.rows) if args.data else mixed(args.rows, args.work == 'long')
+    if args.data: return folder_texts(args.data, args.rows)
+    work = args.work if args.work in LENGTHS else 'mixed'
+    return mixed(args.rows, work, words=words_of(args.shape, args.model))
 
 
 def libdocs(folder: str, texts: list, args) -> tuple:
@@ -78,6 +80,7 @@ def pipeline(folder: str, texts: list, args) -> tuple:
 
 def child(args):
     "One run, in a process of its own."
+    if args.contender == 'libdocs': import libdocs as _  # noqa: F401 - before torch, as in its commands
     seconds, answers, logits = (libdocs if args.contender == 'libdocs'
                                 else pipeline)(str(args.model), texts_of(args), args)
     print(json.dumps(dict(seconds=seconds, mb=peak_mb(args.device), answers=answers, logits=logits)))
@@ -85,8 +88,9 @@ def child(args):
 
 def one(contender: str, seconds: float, model: Path, args, rows: int = None) -> dict:
     "The figures of one run."
-    again = [__file__, '--contender', contender, '--model', str(model), '--work', args.work, '--rows',
-             str(rows or args.rows), '--device', args.device, '--dtype', args.dtype, '--peer-dtype', args.peer_dtype]
+    again = [__file__, '--contender', contender, '--model', str(model), '--shape', args.shape, '--work', args.work,
+             '--rows', str(rows or args.rows), '--device', args.device, '--dtype', args.dtype, '--peer-dtype',
+             args.peer_dtype]
     return run_child([*again, *([str(args.data)] if args.data else [])], seconds)
 
 
@@ -157,8 +161,9 @@ def agreement(ours: list, theirs: list) -> str:
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('data', type=Path, nargs='?')
-    p.add_argument('--shape', choices=list(SHAPES), default='xsmall')
-    p.add_argument('--work', choices=['mixed', 'long', 'zero-shot'], default='mixed')
+    p.add_argument('--base', '--shape', dest='shape', choices=list(SHAPES), default='xsmall')
+    p.add_argument('--work', choices=[*LENGTHS, 'zero-shot'], default='mixed')
+    p.add_argument('--busy', type=int, default=0, help='programs beside that each keep a core busy')
     p.add_argument('--rows', type=int, default=200)
     p.add_argument('--runs', type=int, default=5)
     p.add_argument('--device', default='cpu')
@@ -172,16 +177,17 @@ def main():
     p.add_argument('--model', type=Path, help=argparse.SUPPRESS)
     args = p.parse_args()
     if args.contender: return child(args)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, beside(args.busy):
         names = ['entailment', 'neutral', 'contradiction'] if args.work == 'zero-shot' else LABELS
-        model = make_model(args.shape, Path(folder)/'model', names, mixed(500, seed=1))
+        model = args.model = make_model(args.shape, Path(folder)/'model', names, mixed(500, seed=1))
+        crowd = f'; beside {args.busy} busy programs' if args.busy else ''
         lines = [machine(f'{args.runs} runs in turns'), '',
                  f'{args.shape}, {args.data or args.work}, {args.rows} texts, {args.device}; libdocs '
-                 f'{args.dtype}, the peer {args.peer_dtype}.', '', *compared(model, args)]
+                 f'{args.dtype}, the peer {args.peer_dtype}{crowd}.', '', *compared(model, args)]
     print('\n'.join(lines))
     if args.write:
         write('\n'.join(lines), f'classify.py --shape {args.shape} --work {args.work} --device '
-              f'{args.device} --dtype {args.dtype}')
+              f'{args.device} --dtype {args.dtype}{f" --busy {args.busy}" if args.busy else ""}')
 
 
 if __name__ == '__main__': main()

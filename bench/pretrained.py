@@ -80,7 +80,8 @@ def by_baseline(train, test, args, name: str) -> dict:
     from libdocs.core.labels import LabelSchema
     from libdocs.evaluation.baselines import frozen_predictions, linear_predictions, majority_predictions
     from libdocs.evaluation.outcomes import figures, outcomes
-    from libdocs.finetune.base import Frozen, load_base
+    from libdocs.finetune.base import load_base
+    from libdocs.finetune.head import Frozen
     texts, more = list(test['text']), {}
     if name == 'majority': answers = majority_predictions(train['label'], len(test))
     elif name in ('words', 'characters'): answers = linear_predictions(train, texts, chars=name == 'characters')

@@ -1,5 +1,5 @@
-"""Models of the real shapes with random weights, a corpus of mixed lengths, and runs in turns, each
-in a process of its own: imported by classify.py and train.py, not run."""
+"""Models of the real shapes with random weights, and one with real ones; texts of several lengths;
+and runs in turns, each in a process of its own: imported by classify.py and train.py, not run."""
 import json
 import math
 import os
@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,9 @@ _DEBERTA = dict(relative_attention=True, position_buckets=256, norm_rel_ebd='lay
 SHAPES = {  # width, layers, heads, inner width
     'xsmall': ('deberta', 384, 12, 6, 1536), 'small': ('deberta', 768, 6, 12, 3072),
     'base': ('deberta', 768, 12, 12, 3072), 'modernbert': ('modernbert', 768, 22, 12, 1152),
-    'tiny': ('deberta', 64, 2, 2, 128), 'tiny-modernbert': ('modernbert', 64, 3, 2, 96)}
+    'tiny': ('deberta', 64, 2, 2, 128), 'tiny-modernbert': ('modernbert', 64, 3, 2, 96),
+    'minilm': None}  # the weights that libdocs knows as minilm
+LENGTHS = {'short': (11, .4), 'mixed': (90, math.log(512 / 90) / 1.2816), 'long': (600, 0)}  # words: median, spread
 HEADS = ['| contender | texts/s | tokens/s | peak MB | utilisation | libdocs is faster |', '|---|---|---|---|---|---|']
 FASTER = ('flashdeberta', 'disentangled-flash')  # packages with another attention for DeBERTa, for GPUs
 
@@ -32,6 +35,7 @@ def make_model(shape: str, folder: Path, names: list, texts: list) -> Path:
     import transformers
     from libdocs.finetune.base import scratch_tokenizer
     if (folder/'config.json').exists(): return folder
+    if shape == 'minilm': return real_model(folder, names)
     kind, width, layers, heads, inner = SHAPES[shape]
     common = dict(hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=inner,
                   id2label=dict(enumerate(names)), label2id={n: i for i, n in enumerate(names)})
@@ -52,12 +56,43 @@ def make_model(shape: str, folder: Path, names: list, texts: list) -> Path:
     return folder
 
 
-def mixed(rows: int, long: bool = False, seed: int = 0) -> list:
-    "Texts of made-up words: lognormal lengths, median 90, a tenth over 512; or all of them longer than 512 (`long`)."
-    rng = np.random.default_rng(seed)
-    lengths = np.full(rows, 600) if long else np.exp(
-        rng.normal(np.log(90), np.log(512 / 90) / 1.2816, rows)).astype(int).clip(3, 4000)
-    return [' '.join(rng.choice(WORDS, n)) for n in lengths]
+def real_model(folder: Path, names: list) -> Path:
+    "MiniLM with a seeded random head."
+    import torch
+    import transformers
+    from libdocs.core.base_models import fetch_base
+    base = fetch_base('minilm')
+    torch.manual_seed(0)
+    transformers.AutoModelForSequenceClassification.from_pretrained(
+        base, dtype=torch.float32, id2label=dict(enumerate(names)), label2id={n: i for i, n in enumerate(names)},
+        num_labels=len(names)).save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(base, model_max_length=512).save_pretrained(folder)
+    return folder
+
+
+def mixed(rows: int, work: str = 'mixed', seed: int = 0, words=WORDS) -> list:
+    """Texts of random words, with lognormal lengths: short (median 11 words), mixed (90, a tenth over 512) or long
+    (600 each)."""
+    (median_length, spread), rng = LENGTHS[work], np.random.default_rng(seed)
+    lengths = np.exp(rng.normal(np.log(median_length), spread, rows)).round().astype(int).clip(3, 4000)
+    return [' '.join(rng.choice(words, n)) for n in lengths]
+
+
+def words_of(shape: str, model: Path):
+    "Words that are one token each, or about one."
+    if shape != 'minilm': return WORDS
+    import transformers
+    known = transformers.AutoTokenizer.from_pretrained(model).get_vocab()
+    return np.array(sorted(word for word in known if word.isascii() and word.isalpha() and len(word) > 1))
+
+
+@contextmanager
+def beside(programs: int):
+    "Within `with`, so many other programs each keep a core busy."
+    spinning = [subprocess.Popen([sys.executable, '-c', 'while True: pass']) for _ in range(programs)]
+    try: yield
+    finally:
+        for program in spinning: program.kill()
 
 
 def folder_texts(data: Path, rows: int) -> list:

@@ -1,12 +1,14 @@
 """Training beside transformers' Trainer: the same weights, the same texts, in turns, one process
 for each run.
 
-    python bench/train.py [DATA] [--shape xsmall] [--rows 96] [--batch 8] [--runs 3] [--device cpu]
-        [--only padded] [--seconds 90] [--write]
+    python bench/train.py [DATA] [--base xsmall] [--work mixed] [--rows 96] [--batch 8] [--runs 3]
+        [--device cpu] [--dtype auto] [--busy 0] [--only padded] [--seconds 90] [--write]
     python bench/train.py DATA --curve [--write]
 
-The weights are random, of the real shape, the texts are made up (both from bench/shapes.py) or
-those of the JSONL files under DATA; batches of --batch, at most 512 tokens a text, one epoch. The
+The weights are random, of the real shape, or real ones (--base minilm); the texts are made up (both
+from bench/shapes.py; --work: short, 13 tokens, mixed or long, 512) or those of the JSONL files under
+DATA; batches of --batch, at most 512 tokens a text, one epoch; with --busy beside so many programs
+that each keep a core busy. The
 peers are transformers' Trainer as its text-classification example uses it (every text padded to 512
 tokens, 32 bits) and a well-tuned one (padded to the longest of a batch, batches of like lengths),
 in 32 bits and, where the device multiplies bf16 by instructions of its own, in bf16; and, if they
@@ -30,15 +32,17 @@ from pathlib import Path
 import numpy as np
 
 from main_job import machine, write
-from shapes import (FASTER, HEADS, LABELS, SHAPES, folder_texts, in_turns, load_faster, make_model, median, mixed,
-                    needed_flops, peak_flops, peak_mb, run_child, times_faster, warm_up, whole)
+from shapes import (beside, FASTER, HEADS, LABELS, LENGTHS, SHAPES, folder_texts, in_turns, load_faster, make_model,
+                    median, mixed, needed_flops, peak_flops, peak_mb, run_child, times_faster, warm_up, whole, words_of)
 
 PEERS = {'padded': 'Trainer, every text padded to 512', 'tuned': 'Trainer, dynamic padding, like lengths',
          'tuned-bf16': 'Trainer, dynamic padding, like lengths, bf16'}
 PEERS |= {package: f'{PEERS["tuned-bf16"]}, {package}' for package in FASTER}
 
 
-def texts_of(args) -> list: return folder_texts(args.data, args.rows) if args.data else mixed(args.rows)
+def texts_of(args) -> list:
+    if args.data: return folder_texts(args.data, args.rows)
+    return mixed(args.rows, args.work, words=words_of(args.shape, args.model))
 
 
 def arguments(folder: str, args, **more):
@@ -61,7 +65,7 @@ def libdocs(model, tokenizer, texts: list, labels: list, args):
     keep_memory()
     rows = as_rows(read_tokens(tokenizer, texts, Reading())[0], labels)
     options = arguments(args.folder, args, remove_unused_columns=False,
-                        bf16=pick_dtype('auto', args.device, model) == 'bfloat16')
+                        bf16=pick_dtype(args.dtype, args.device, model) == 'bfloat16')
     return ClassifierTrainer(loss_function('none', np.ones(model.config.num_labels)), 'mean', tokenizer.pad_token_id,
                               model=speed_up(model), args=options, train_dataset=Drawn(rows), data_collator=collate)
 
@@ -81,6 +85,7 @@ def trainer(model, tokenizer, texts: list, labels: list, args):
 
 def child(args):
     "One run, in a process of its own."
+    if args.contender == 'libdocs': import libdocs as _  # noqa: F401 - before torch, as in its commands
     import torch
     import transformers
     make = libdocs if args.contender == 'libdocs' else trainer
@@ -107,7 +112,8 @@ def child(args):
 def one(contender: str, seconds: float, model: Path, args) -> dict:
     "The figures of one run."
     return run_child([__file__, '--contender', contender, '--model', str(model), '--rows', str(args.rows), '--batch',
-                      str(args.batch), '--device', args.device, *([str(args.data)] if args.data else [])], seconds)
+                      str(args.batch), '--device', args.device, '--shape', args.shape, '--work', args.work,
+                      '--dtype', args.dtype, *([str(args.data)] if args.data else [])], seconds)
 
 
 def has_bfloat16(device: str) -> bool:
@@ -187,15 +193,25 @@ def curves(data: Path) -> list:
     return lines
 
 
+def named(args) -> str:
+    "The name of a table."
+    parts = [f'train.py --shape {args.shape} --device {args.device}']
+    if (args.work, args.dtype) != ('mixed', 'auto'): parts.append(f'--work {args.work} --dtype {args.dtype}')
+    return ' '.join([*parts, *([f'--busy {args.busy}'] if args.busy else [])])
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('data', type=Path, nargs='?')
-    p.add_argument('--shape', choices=list(SHAPES), default='xsmall')
+    p.add_argument('--base', '--shape', dest='shape', choices=list(SHAPES), default='xsmall')
+    p.add_argument('--work', choices=list(LENGTHS), default='mixed')
     p.add_argument('--rows', type=int, default=96)
     p.add_argument('--batch', type=int, default=8, help='texts a step; 8 is the default of transformers, '
                    'and with 32 the padded peer needs more than 24 GB')
     p.add_argument('--runs', type=int, default=3)
     p.add_argument('--device', default='cpu')
+    p.add_argument('--dtype', default='auto', help='of libdocs: auto, float32 or bfloat16')
+    p.add_argument('--busy', type=int, default=0, help='programs beside that each keep a core busy')
     p.add_argument('--only', nargs='+', choices=list(PEERS), help='these peers, in this order')
     p.add_argument('--seconds', type=float, default=math.inf, help='for all runs together')
     p.add_argument('--curve', action='store_true')
@@ -206,12 +222,11 @@ def main():
     if args.contender: return child(args)
     if args.curve: about, lines, name = '3 seeds', curves(args.data), 'train.py --curve'
     else:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, beside(args.busy):
             model = make_model(args.shape, Path(folder)/'model', LABELS, mixed(500, seed=1))
-            about, lines, name = (f'{args.runs} runs in turns', compared(model, args),
-                                  f'train.py --shape {args.shape} --device {args.device}')
-        lines = [f'{args.shape}, {args.data or "mixed"}, {args.rows} texts, batches of {args.batch}, {args.device}.',
-                 '', *lines]
+            about, lines, name = f'{args.runs} runs in turns', compared(model, args), named(args)
+        lines = [f'{args.shape}, {args.data or args.work}, {args.rows} texts, batches of {args.batch}, {args.device}, '
+                 f'libdocs {args.dtype}{f", beside {args.busy} busy programs" if args.busy else ""}.', '', *lines]
     lines = [machine(about), '', *lines]
     print('\n'.join(lines))
     if args.write: write('\n'.join(lines), name)
