@@ -196,7 +196,8 @@ def curves(data: Path) -> list:
 def named(args) -> str:
     "The name of a table."
     parts = [f'train.py --shape {args.shape} --device {args.device}']
-    if args.shape == 'minilm' or (args.work, args.dtype) != ('mixed', 'auto'): parts.append(f'--work {args.work} --dtype {args.dtype}')
+    usual = args.shape != 'minilm' and (args.work, args.dtype) == ('mixed', 'auto')
+    if not usual: parts.append(f'--work {args.work} --dtype {args.dtype}')
     return ' '.join([*parts, *([f'--busy {args.busy}'] if args.busy else [])])
 
 

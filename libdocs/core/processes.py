@@ -38,7 +38,7 @@ def need_own_gpus(
     here = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
     if here > gpus:
         raise InputError(f'{here} processes are to use one GPU each, and this machine has {gpus}: start no more than '
-                         f'{gpus} (--nproc-per-node {gpus})')
+                         f'{gpus} (torchrun --nproc-per-node {gpus})')
 
 def shared(
     value,  # of the main process; those of the others are ignored
