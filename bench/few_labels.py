@@ -8,27 +8,13 @@ The seed draws the rows. `libdocs` fine-tunes the base model with default option
 a run, and --only leaves it out. The others train a linear model of TF-IDF weights, of what the
 frozen base model makes of a text, or of both. With --keep, what was measured is kept in FILE as
 JSON lines, and not measured again."""
-import argparse
-import json
-import os
-from pathlib import Path
-
 import numpy as np
 
 from imbalance import read
 from main_job import machine, write
-from pretrained import by_libdocs, CONTENDERS, kept
+from pretrained import by_libdocs, CONTENDERS, frozen_features, keep, kept, usual_options
 
 NAMES = ('words', 'characters', 'frozen', 'frozen-words', 'libdocs')
-
-
-def frozen_features(train, test, base: str) -> list:
-    "What the frozen base model makes of all rows of both files."
-    from libdocs.core.labels import LabelSchema
-    from libdocs.finetune.base import load_base
-    from libdocs.finetune.head import Frozen
-    frozen = Frozen(*load_base(base, LabelSchema.from_labels(train['label']), []))
-    return [frozen(list(df['text'])) for df in (train, test)]
 
 
 def top_1(name: str, train, chosen, test, features: list, args, seed: int) -> float:
@@ -70,27 +56,18 @@ def measure(args) -> list:
         labels, features = train['label'].to_numpy(str), None
         for seed, rows, name in [(s, n, name) for s in range(args.seeds) for n in args.rows for name in args.only]:
             if (corpus, rows, name, seed) in done: continue
-            if features is None: features = frozen_features(train, test, args.base)
+            if features is None: features, _ = frozen_features(train, test, args.base)
             figure = top_1(name, train, drawn(labels, rows, seed), test, features, args, seed)
             results.append(dict(corpus=corpus, rows=rows, name=name, seed=seed, top_1=figure))
-            print(json.dumps(results[-1]), flush=True)
-            if args.keep:
-                with open(args.keep, 'a') as file: file.write(json.dumps(results[-1]) + '\n')
+            keep(args.keep, results[-1])
     return results
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('data', type=Path)
-    p.add_argument('--base', default='minilm')
-    p.add_argument('--corpora', nargs='+', default=['clinc150', 'banking77'])
+    p = usual_options(__doc__)
     p.add_argument('--rows', nargs='+', type=int, default=[5, 10, 20])
-    p.add_argument('--seeds', type=int, default=5)
     p.add_argument('--only', nargs='+', choices=NAMES, default=list(NAMES))
-    p.add_argument('--keep', type=Path, help='JSON lines of what was measured')
-    p.add_argument('--write', action='store_true', help='put the table into bench/RESULTS.md')
     args = p.parse_args()
-    os.environ |= dict(WANDB_MODE='disabled', TOKENIZERS_PARALLELISM='false', TRANSFORMERS_VERBOSITY='error')
     lines = [machine(f'base {args.base}; mean and standard deviation over draws of the rows, and how many'), '',
              *table(measure(args), args)]
     print('\n'.join(lines))

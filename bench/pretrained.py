@@ -75,21 +75,26 @@ def by_trainer(train, test, args, seed: int) -> dict:
                 macro_f1=float(f1_score(said.label_ids, answers, average='macro')))
 
 
-def by_baseline(train, test, args, name: str) -> dict:
-    "What a classifier says of them that does not train the base model."
+def frozen_features(train, test, base: str) -> tuple:
+    "What the frozen base model makes of all rows of both files, and how many seconds that took, loading not counted."
     from libdocs.core.labels import LabelSchema
-    from libdocs.evaluation.baselines import frozen_predictions, linear_predictions, majority_predictions
-    from libdocs.evaluation.outcomes import figures, outcomes
     from libdocs.finetune.base import load_base
     from libdocs.finetune.head import Frozen
+    frozen = Frozen(*load_base(base, LabelSchema.from_labels(train['label']), []))
+    start = time.perf_counter()
+    return [frozen(list(df['text'])) for df in (train, test)], time.perf_counter() - start
+
+
+def by_baseline(train, test, args, name: str) -> dict:
+    "What a classifier says of them that does not train the base model."
+    from libdocs.evaluation.baselines import frozen_predictions, linear_predictions, majority_predictions
+    from libdocs.evaluation.outcomes import figures, outcomes
     texts, more = list(test['text']), {}
     if name == 'majority': answers = majority_predictions(train['label'], len(test))
     elif name in ('words', 'characters'): answers = linear_predictions(train, texts, chars=name == 'characters')
     else:
-        frozen = Frozen(*load_base(args.base, LabelSchema.from_labels(train['label']), []))
-        start = time.perf_counter()
-        features = [frozen(list(df['text'])) for df in (train, test)]
-        more = dict(embedding_seconds=time.perf_counter() - start)
+        features, seconds = frozen_features(train, test, args.base)
+        more = dict(embedding_seconds=seconds)
         answers = frozen_predictions(train, texts, *features, words=name == 'frozen-words')
     found = figures(outcomes(list(test['label']), answers))
     return dict(top_1=found['top_1'], macro_f1=found['macro_f1']) | more
@@ -109,6 +114,26 @@ def measured(contender: str, corpus: str, seed: int, args) -> dict:
 def kept(path: Path | None) -> list:
     "What was measured before."
     return [json.loads(line) for line in path.read_text().splitlines()] if path and path.exists() else []
+
+
+def keep(path: Path | None, result: dict):
+    "Print what was measured, and keep it."
+    print(json.dumps(result), flush=True)
+    if path:
+        with open(path, 'a') as file: file.write(json.dumps(result) + '\n')
+
+
+def usual_options(about: str) -> argparse.ArgumentParser:
+    "Those that the programs have in common which measure a base model."
+    p = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('data', type=Path)
+    p.add_argument('--base', default='minilm')
+    p.add_argument('--corpora', nargs='+', default=['clinc150', 'banking77'])
+    p.add_argument('--seeds', type=int, default=5)
+    p.add_argument('--keep', type=Path, help='JSON lines of what was measured')
+    p.add_argument('--write', action='store_true', help='put the table into bench/RESULTS.md')
+    os.environ |= dict(WANDB_MODE='disabled', TOKENIZERS_PARALLELISM='false', TRANSFORMERS_VERBOSITY='error')
+    return p
 
 
 def cell(values: list, form: str) -> str:
@@ -132,16 +157,9 @@ def table(results: list, args) -> list:
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('data', type=Path)
-    p.add_argument('--base', default='minilm')
-    p.add_argument('--corpora', nargs='+', default=['clinc150', 'banking77'])
-    p.add_argument('--seeds', type=int, default=5)
+    p = usual_options(__doc__)
     p.add_argument('--only', nargs='+', choices=list(CONTENDERS), default=list(CONTENDERS))
-    p.add_argument('--keep', type=Path, help='JSON lines of what was measured')
-    p.add_argument('--write', action='store_true', help='put the table into bench/RESULTS.md')
     args = p.parse_args()
-    os.environ |= dict(WANDB_MODE='disabled', TOKENIZERS_PARALLELISM='false', TRANSFORMERS_VERBOSITY='error')
     results = kept(args.keep)
     done = {(r['corpus'], r['contender'], r['seed']) for r in results}
     for seed in range(args.seeds):
@@ -149,9 +167,7 @@ def main():
             for contender in args.only:
                 if contender in ALWAYS_THE_SAME and seed or (corpus, contender, seed) in done: continue
                 results.append(measured(contender, corpus, seed, args))
-                print(json.dumps(results[-1]), flush=True)
-                if args.keep:
-                    with open(args.keep, 'a') as file: file.write(json.dumps(results[-1]) + '\n')
+                keep(args.keep, results[-1])
     lines = [machine(f'base {args.base}'), '', *table(results, args)]
     print('\n'.join(lines))
     if args.write: write('\n'.join(lines), f'pretrained.py --base {args.base}')

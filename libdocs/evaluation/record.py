@@ -61,7 +61,7 @@ class Trial(Typed):
     number: int = None    # from 1
     options: dict = field(default_factory=dict)  # name → value, of those that were searched
     epochs: float = None  # that it ran
-    top_1: float = None   # of the epoch that was chosen; None: it diverged, or the frozen base model was better
+    top_1: float = None   # of the epoch that was chosen; None: it diverged, or a linear model was better
     loss: float = None    # log-loss after calibration, of what would be published; None: it diverged
     pruned: bool = False  # whether it was stopped early, as it was behind the others
     course: list = field(default_factory=list)  # [tenths of the plan, loss] after each epoch

@@ -81,9 +81,11 @@ def token_counts(
     rows,       # of `as_rows`, or a part of them
 )->np.ndarray:  # (n,) int
     "The tokens of each text, in all its inputs."
-    texts = rows.with_format('arrow')[:]['inputs'].combine_chunks()
-    of, tokens = pc.list_parent_indices(texts), pc.list_value_length(pc.list_flatten(texts))
-    return np.bincount(of, weights=tokens, minlength=len(rows)).astype(int)
+    def counted(texts):
+        of, tokens = pc.list_parent_indices(texts), pc.list_value_length(pc.list_flatten(texts))
+        return np.bincount(of, weights=tokens, minlength=len(texts)).astype(int)
+    # chunk by chunk, for joining them would read all tokens from the disk into memory
+    return np.concatenate([counted(texts) for texts in rows.with_format('arrow')[:]['inputs'].chunks])
 
 class SimilarLengths(Sampler):
     "Row numbers in random order, in which the rows of a batch are of similar length for their labels."
