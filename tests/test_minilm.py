@@ -12,9 +12,11 @@ from libdocs.core.base_models import fetch_base, minilm_files, minilm_repo
 from libdocs.core.errors import InputError
 from libdocs.core.fetch import revision_of
 from libdocs.core.labels import LabelSchema
+from libdocs.finetune import head
 from libdocs.finetune.data import Task
 from libdocs.finetune.finetune import finetune
-from libdocs.utils.examples import letters
+from libdocs.phases.training import train_and_evaluate
+from libdocs.utils.examples import letters, write_dataset
 
 
 @pytest.fixture
@@ -114,3 +116,21 @@ def test_what_a_linear_head_cannot_do(hub, tmp_path):
     "Weights of rows are for training."
     with pytest.raises(InputError, match="a linear head does not know balance='logit'"):
         finetune('./nowhere', str(tmp_path/'model'), base_model='minilm', method='linear-head', balance='logit')
+
+
+def test_a_text_is_read_once_by_the_frozen_model(hub, tmp_path, monkeypatch):
+    "For the start of the training, of the refit, and for the linear model that the evaluation compares with."
+    read = []
+
+    class Counting(head.Forward):
+        def __call__(self, inputs):
+            read.extend(map(tuple, inputs))
+            return super().__call__(inputs)
+
+    monkeypatch.setattr(head, 'Forward', Counting)
+    rows, folder = LETTERS.drop_duplicates('text'), tmp_path/'run'
+    dataset = write_dataset(tmp_path/'dataset', train=rows[:140], test=rows[140:])
+    done = train_and_evaluate(dataset=dataset, model_name=str(tmp_path/'model'), base_model='minilm', epochs=1,
+                              track='none', device='cpu', refit='on', run_folder=folder)
+    assert done.metrics.baselines.frozen_linear is not None
+    assert len(read) == len(set(read)) == len(rows)

@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['log', 'unweighted', 'most_probed', 'cheap_cpu', 'cheap_gpu', 'parts_of', 'cap_rows', 'hash_splits', 'splits_of',
            'load_stage', 'tokenize_stage', 'tokenizer_key', 'tokenize_parts', 'write_arrow', 'read_arrow', 'token_rows',
-           'hash_weights', 'train_stage', 'training_key', 'log_data', 'interruptible_stage', 'logged_history',
-           'fit_model', 'trains_nothing_more', 'train_or_resume', 'ready_trainer', 'compares_with_start', 'start_name',
-           'fit_start', 'head_start', 'token_start', 'parted', 'keep_start', 'lost_to_start', 'wants_refit',
+           'train_stage', 'training_key', 'log_data', 'interruptible_stage', 'logged_history', 'fit_model',
+           'trains_nothing_more', 'train_or_resume', 'ready_trainer', 'compares_with_start', 'start_name', 'fit_start',
+           'head_start', 'token_start', 'features_path', 'parted', 'keep_start', 'lost_to_start', 'wants_refit',
            'refit_stage', 'join_rows', 'rows_learned']
 
 # %% ../../nbs/70_finetune.stages.ipynb #25f769fb
 import copy, hashlib, json, logging, time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,7 +36,7 @@ from ..classifiers.reading import pool_windows
 from ..classifiers.attention import speed_up
 from ..classifiers.forward import Forward, naming, padding_of
 from ..classifiers.deberta import chunks
-from .head import Frozen, head_of, reading_copy, start_head
+from .head import Frozen, hash_weights, head_of, reading_copy, start_head
 from .base import as_token_mean, token_weights
 from .tracking import Tracking
 from .batches import label_numbers
@@ -116,15 +117,6 @@ def read_arrow(folder:Path, names:Iterable)->dict:
     return {name: Dataset.from_file(str(folder/f'{name}.arrow')) for name in names}
 
 def token_rows(tokenized:Stage)->dict: return read_arrow(tokenized.folder, tokenized.facts)
-
-# %% ../../nbs/70_finetune.stages.ipynb #ec8cb3b5
-def hash_weights(model)->str:
-    "A short hash of the weights of a model."
-    hashed = hashlib.sha256()
-    for name, weight in model.state_dict().items():
-        hashed.update(name.encode())
-        hashed.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return hashed.hexdigest()[:16]
 
 # %% ../../nbs/70_finetune.stages.ipynb #cbb78228
 def train_stage(job:TrainingJob, model, tokenizer, tokenized:Stage, tracking:Tracking)->Stage:
@@ -279,10 +271,10 @@ def fit_start(
 # %% ../../nbs/70_finetune.stages.ipynb #0eead5ba
 def head_start(job:TrainingJob, model, tokenizer, part, leaving:Leaving)->tuple:
     "The model, its output layer fitted to what it makes of some rows, and a function from inputs to logits."
-    dtype = job.plan.dtype
-    frozen = Frozen(reading_copy(model, dtype), tokenizer, job.plan.device, dtype)
+    dtype, path = job.plan.dtype, features_path(job.run.folder)
+    frozen = Frozen(reading_copy(model, dtype), tokenizer, job.plan.device, dtype, job.reading, path)
     def features(inputs):
-        with naming(tokenizer): return np.concatenate([frozen.forward(some) for some in parted(inputs, leaving)])
+        with naming(tokenizer): return frozen.features(inputs, partial(parted, leaving=leaving))
     start_head(model, features([inputs[0] for inputs in part['inputs'][:]]), label_numbers(part))
     def logits(inputs):
         with torch.no_grad(): return head_of(model)(torch.from_numpy(features(inputs))).numpy()
@@ -295,6 +287,12 @@ def token_start(job:TrainingJob, model, tokenizer, part, leaving:Leaving)->tuple
     start = as_token_mean(copy.deepcopy(model), *token_weights(texts, label_numbers(part), *sizes, plan.seed))
     logits = Forward(reading_copy(start, plan.dtype), padding_of(tokenizer, start), plan.device, plan.dtype)
     return start, logits
+
+def features_path(
+    folder:Path,  # the run folder of a training
+)->Path:
+    "Where it is kept what the base model made of the rows before the training."
+    return folder/'load'/'features.npz'
 
 def parted(inputs:list, leaving:Leaving)->Iterator:
     "A thousand inputs at a time, unless the process was asked to leave."

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import transformers
 import pandas as pd
 
 from ..core.errors import InputError
@@ -42,9 +43,9 @@ from ..finetune.tracking import log_report, tracking_of
 from ..finetune.data import check_target, downsampled, held_out, load_task, Task
 from ..finetune.plan import cpu_seconds
 from ..finetune.job import run_of
-from ..finetune.stages import rows_learned
-from ..finetune.finetune import finetune_in, FinetuneResult
+from ..finetune.stages import features_path, rows_learned
 from ..finetune.run import read_metrics, read_results, result_files, results_held, run, RunResult
+from ..finetune.finetune import finetune_in, FinetuneResult
 
 log = logging.getLogger(__name__)
 
@@ -263,7 +264,7 @@ def _answer_stage(
     source = Source(task.name, task.revision, task.train, task.frequencies, learned)
     def answer(folder):
         base = _zero_shot(evaluation.zero_shot, task, training, token, trained.record.base_revision)
-        frozen = _frozen(task.schema, training, token, trained.record.base_revision)
+        frozen = _frozen(task.schema, training, token, trained.record.base_revision, features_path(run.folder))
         return _answer(published, task.test, results, evaluation.eval_batch_size, source, evaluation, base, frozen)
     key = evaluation.of('evaluate') | dict(frequencies=task.frequencies, rows=_test_digest(task.test, evaluation))
     files = result_files(results)
@@ -325,18 +326,21 @@ def _zero_shot(
              '%s asks for it all the same', minutes, option_name('zero_shot', 'on'))
 
 # %% ../../nbs/77_phases.training.ipynb #51156289
-def _frozen(schema:LabelSchema, training:TrainingOptions, token:str|None, revision:str|None)->Callable|None:
+def _frozen(
+    schema:LabelSchema, training:TrainingOptions, token:str|None, revision:str|None, kept:Path,
+)->Callable|None:
     "For `run`: what the base model makes of texts before training; None for a model from scratch."
     name, pickled = training.base_model, training.allow_pickle
     if name == scratch: return None
     def features(known, new):
         folder = fetch_base(name, token, pickled, revision)
+        transformers.set_seed(training.seed)  # weights that the base model lacks are those that the training began with
         model, tokenizer = load_base(name, schema, [], training.max_length, token, pickled, folder)
         device = pick_device(training.device)
         minutes = _cpu_minutes(model, tokenizer, [*known, *new]) if device == 'cpu' else 0
         if minutes > patient_minutes:
             return log.info('no linear model of what the frozen base model makes of texts: on the CPU it would take '
                             'about %.0f minutes', minutes)
-        frozen = Frozen(model, tokenizer, device, training.dtype)
+        frozen = Frozen(model, tokenizer, device, training.dtype, path=kept)
         return frozen(known), frozen(new)
     return features
