@@ -5,16 +5,34 @@ files of published corpora, tested on their test files.
         [--seeds 5] [--only words frozen] [--keep FILE] [--write]
 
 The seed draws the rows. `libdocs` fine-tunes the base model with default options; that takes minutes
-a run, and --only leaves it out. The others train a linear model of TF-IDF weights, of what the
-frozen base model makes of a text, or of both. With --keep, what was measured is kept in FILE as
-JSON lines, and not measured again."""
+a run, and --only leaves it out. `setfit` tunes it by pairs of texts and fits a logistic regression
+after that (pip install --no-deps setfit sentence-transformers evaluate): its defaults, but for 20
+pairs of each kind a text instead of all pairs, as in its paper. The others train a linear model of
+TF-IDF weights, of what the frozen base model makes of a text, or of both. With --keep, what was
+measured is kept in FILE as JSON lines, and not measured again."""
+import tempfile
+
 import numpy as np
 
 from imbalance import read
 from main_job import machine, write
 from pretrained import by_libdocs, CONTENDERS, frozen_features, keep, kept, usual_options
 
-NAMES = ('words', 'characters', 'frozen', 'frozen-words', 'libdocs')
+TITLES = {name: CONTENDERS[name] for name in ('words', 'characters', 'frozen', 'frozen-words', 'libdocs')} | {
+    'setfit': 'SetFit'}
+
+
+def by_setfit(few, texts: list, base: str, seed: int) -> list:
+    "The labels that SetFit gives."
+    from datasets import Dataset
+    from setfit import SetFitModel, Trainer, TrainingArguments
+
+    from libdocs.core.base_models import fetch_base
+    model = SetFitModel.from_pretrained(str(fetch_base(base)))
+    with tempfile.TemporaryDirectory() as folder:
+        options = TrainingArguments(folder, num_iterations=20, seed=seed, report_to='none', save_strategy='no')
+        Trainer(model, options, train_dataset=Dataset.from_pandas(few[['text', 'label']])).train()
+    return list(model.predict(texts))
 
 
 def top_1(name: str, train, chosen, test, features: list, args, seed: int) -> float:
@@ -22,6 +40,7 @@ def top_1(name: str, train, chosen, test, features: list, args, seed: int) -> fl
     from libdocs.evaluation.baselines import frozen_predictions, linear_predictions
     few, texts = train.iloc[chosen].reset_index(drop=True), list(test['text'])
     if name == 'libdocs': return by_libdocs(few, test, args, seed)['top_1']
+    if name == 'setfit': return float(np.mean(np.array(by_setfit(few, texts, args.base, seed)) == test['label']))
     if name in ('words', 'characters'): answers = linear_predictions(few, texts, chars=name == 'characters')
     else: answers = frozen_predictions(few, texts, features[0][chosen], features[1], words=name == 'frozen-words')
     return float(np.mean([first[0] == label for first, label in zip(answers, test['label'])]))
@@ -43,7 +62,7 @@ def table(results: list, args) -> list:
                 own = [r['top_1'] for r in results if (r['corpus'], r['rows'], r['name']) == (corpus, n, name)]
                 spread = f' ± {np.std(own, ddof=1):.3f}' if len(own) > 1 else ''
                 cells.append(f'{np.mean(own):.3f}{spread} ({len(own)})' if own else '')
-        lines.append(f'| {CONTENDERS[name]} | ' + ' | '.join(cells) + ' |')
+        lines.append(f'| {TITLES[name]} | ' + ' | '.join(cells) + ' |')
     return lines
 
 
@@ -66,7 +85,7 @@ def measure(args) -> list:
 def main():
     p = usual_options(__doc__)
     p.add_argument('--rows', nargs='+', type=int, default=[5, 10, 20])
-    p.add_argument('--only', nargs='+', choices=NAMES, default=list(NAMES))
+    p.add_argument('--only', nargs='+', choices=TITLES, default=list(TITLES))
     args = p.parse_args()
     lines = [machine(f'base {args.base}; mean and standard deviation over draws of the rows, and how many'), '',
              *table(measure(args), args)]

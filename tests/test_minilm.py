@@ -8,15 +8,16 @@ from safetensors.torch import load_file
 from transformers import pipeline
 
 from libdocs.core import base_models
-from libdocs.core.base_models import fetch_base, minilm_files, minilm_repo
+from libdocs.core.base_models import fetch_base, minilm_files, minilm_repo, Seen
 from libdocs.core.errors import InputError
-from libdocs.core.fetch import revision_of
+from libdocs.core.fetch import load_splits, revision_of
 from libdocs.core.labels import LabelSchema
 from libdocs.finetune import head
 from libdocs.finetune.data import Task
 from libdocs.finetune.finetune import finetune
 from libdocs.phases.training import train_and_evaluate
 from libdocs.utils.examples import letters, write_dataset
+from libdocs.utils.training.training import to_csv_bytes
 
 
 @pytest.fixture
@@ -134,3 +135,18 @@ def test_a_text_is_read_once_by_the_frozen_model(hub, tmp_path, monkeypatch):
                               track='none', device='cpu', refit='on', run_folder=folder)
     assert done.metrics.baselines.frozen_linear is not None
     assert len(read) == len(set(read)) == len(rows)
+
+
+def test_what_the_base_model_has_seen_of_the_test_split(hub, tmp_path, monkeypatch, caplog):
+    "Though the corpus has another name: the dataset is in the cache, and the report and the card say so."
+    parts = {'train.csv': to_csv_bytes(LETTERS[:90]).getvalue(), 'test.csv': to_csv_bytes(LETTERS[90:]).getvalue()}
+    hub.push('alice/letters', parts, 'dataset')
+    load_splits('alice/letters')
+    monkeypatch.setitem(base_models._seen, minilm_repo, Seen('letters', ('letters',)))
+    dataset = write_dataset(tmp_path/'ours', train=LETTERS[:90], test=LETTERS[150:])
+    done = train_and_evaluate(dataset=dataset, model_name=str(tmp_path/'model'), base_model='minilm', epochs=1,
+                              track='none', device='cpu', method='linear-head')
+    said = '30 of 30 test rows are in alice/letters'
+    assert said in caplog.text
+    assert f'{said}, on which the base model was itself trained' in (tmp_path/'model'/'README.md').read_text()
+    assert said in done.report.read_text()

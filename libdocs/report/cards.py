@@ -15,7 +15,8 @@ from ..core.base_models import seen_by
 from ..evaluation.metrics import Confusion, Metrics
 from ..evaluation.record import CorpusRecord, TrainingRecord
 from .sentences import baseline_heads, compared, confused_pairs, counted, coverage_rows, figure_rows
-from .sentences import frequencies, known_baselines, memory, percent, trust, unknown_labels, verdict
+from .sentences import frequencies, known_baselines, memory, percent, seen_sentence, trust
+from .sentences import unknown_labels, verdict
 from .pages import headline_figures
 
 # %% ../../nbs/54_report.cards.ipynb #f12e20d7
@@ -292,6 +293,7 @@ def _introduction(record:TrainingRecord)->str:
         if seen := seen_by(record.base_model): sentences.append(f'Before, that was trained on {seen.about}.')
         elif is_hub_id(record.base_model):
             sentences.append('What that was trained on before, its own card may say; it is not known here.')
+    if record.seen: sentences.append(f'{seen_sentence(record)}.')
     commit = f', at commit {record.dataset_revision}' if record.dataset_revision else ''
     if record.dataset: sentences.append(f'The training data is {md(record.dataset)}{commit}.')
     return f'\n# {md(record.repo)}\n\n{" ".join(sentences)}\n'

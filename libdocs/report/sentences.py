@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['baseline_names', 'baseline_heads', 'percent', 'counted', 'shorten', 'known_baselines', 'best_baselines', 'between',
            'verdict', 'Table', 'frequencies', 'figure_rows', 'Confused', 'confused_pairs', 'most_often_taken_for',
-           'coverage_rows', 'promises', 'trust', 'hints', 'memory', 'unknown_labels', 'compared', 'trial_end',
-           'trial_rows', 'tuning']
+           'coverage_rows', 'promises', 'trust', 'seen_sentence', 'hints', 'memory', 'unknown_labels', 'compared',
+           'trial_end', 'trial_rows', 'tuning']
 
 # %% ../../nbs/50_report.sentences.ipynb #6e393dba
 import math
@@ -223,7 +223,13 @@ def _hint_baseline(metrics:Metrics)->str|None:
         return (f'{name} is better on these rows and costs next to nothing: use it, or train longer, '
                 'with a larger base model, or with more rows.')
 
+def seen_sentence(record:TrainingRecord)->str:
+    "How many test rows the base model has seen, without a full stop."
+    name, rows = max(record.seen.items(), key=lambda pair: pair[1])
+    return f'{rows:,} of {record.rows.test:,} test rows are in {name}, on which the base model was itself trained'
+
 def _hint_seen(record:TrainingRecord)->str|None:
+    if record.seen: return f'{seen_sentence(record)}: these figures flatter it.'
     seen = record.base_model and record.dataset and has_seen(record.base_model, record.dataset)
     if seen: return f'The base model was itself trained on {seen}, as its card says: these figures flatter it.'
 
