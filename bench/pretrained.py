@@ -6,10 +6,10 @@ were published: trained on their train file, tested on their test file.
 
 libdocs trains with its default options. The plain Trainer is transformers' own, with the class that
 AutoModelForSequenceClassification gives, at the same rate, epochs, batch size and precision, texts
-padded to the longest of a batch, on all rows; its last epoch is tested. The others do not train the
-base model: they classify what it makes of a text before any training (`frozen`), its TF-IDF weights,
-or both. A training takes minutes; with --keep, what was measured is kept in FILE as JSON lines, and
-not measured again."""
+padded to the longest of a batch, on all rows in a random order; its last epoch is tested. The others
+do not train the base model: they classify what it makes of a text before any training (`frozen`),
+its TF-IDF weights, or both. A training takes minutes; with --keep, what was measured is kept in FILE
+as JSON lines, and not measured again."""
 import argparse
 import json
 import os
@@ -28,16 +28,19 @@ CONTENDERS = {'majority': 'the most frequent label', 'words': 'TF-IDF of words +
 ALWAYS_THE_SAME = 'majority', 'words', 'characters', 'frozen', 'frozen-words'
 
 
-def by_libdocs(train, test, args, seed: int) -> dict:
-    "What libdocs says of the test rows, after a training with its default options."
+def trained(train, test, base: str, seed: int, **options) -> dict:
+    "What libdocs says of the test rows, after a training."
     from libdocs.core.labels import LabelSchema
     from libdocs.finetune.data import Task
     from libdocs.finetune.finetune import finetune
     with tempfile.TemporaryDirectory() as folder:
         task = Task('bench', train, test, LabelSchema.from_labels(train['label']))
-        done = finetune(task, f'{folder}/model', base_model=args.base, seed=seed, track='none', device='cpu')
+        done = finetune(task, f'{folder}/model', base_model=base, seed=seed, track='none', device='cpu', **options)
     tested = done.record.evaluation
     return dict(top_1=tested.top_1, macro_f1=tested.macro_f1, ece=tested.ece, refit=done.record.refit)
+
+
+def by_libdocs(train, test, args, seed: int) -> dict: return trained(train, test, args.base, seed)
 
 
 def by_trainer(train, test, args, seed: int) -> dict:
@@ -65,8 +68,7 @@ def by_trainer(train, test, args, seed: int) -> dict:
         options = transformers.TrainingArguments(
             place, num_train_epochs=epochs, learning_rate=rate, weight_decay=weight_decay, warmup_steps=warming,
             per_device_train_batch_size=32, per_device_eval_batch_size=64, seed=seed, save_strategy='no',
-            report_to=[], disable_tqdm=True, use_cpu=True, bf16=pick_dtype('auto', 'cpu', model) == 'bfloat16',
-            train_sampling_strategy='group_by_length')
+            report_to=[], disable_tqdm=True, use_cpu=True, bf16=pick_dtype('auto', 'cpu', model) == 'bfloat16')
         trainer = transformers.Trainer(model, options, transformers.DataCollatorWithPadding(tokenizer), rows(train))
         trainer.train()
         said = trainer.predict(rows(test))  # in an order of its own
