@@ -142,7 +142,7 @@ class RunFolder:
     "A folder of stages, locked by this process within `with`; helper processes in a training follow the main process."
     def __init__(self,
         folder:str|os.PathLike,  # created if missing
-        fresh:bool=False,        # discard the stages that were done in it when the first is asked for
+        fresh:bool=False,        # discard the stages that were done in it when the first has been done anew
     ):
         self.folder, self.fresh = Path(folder).expanduser(), fresh
         self.lock, self.shared = None, shared
@@ -163,9 +163,10 @@ class RunFolder:
         "The manifest of a stage."
         return self.folder/f'{name}.json'
 
-    def discard_stages(self):
-        "Remove all stages, and nothing else."
+    def discard_stages(self, but:str):
+        "Remove all stages but one, and nothing else."
         for path in filter(read_manifest, self.folder.glob('*.json')):
+            if path.stem == but: continue
             for folder in (path.with_suffix(''), path.with_suffix('.part')): shutil.rmtree(folder, ignore_errors=True)
             for file in (path, path.with_suffix('.push')): file.unlink(missing_ok=True)
         self.fresh = False
@@ -254,6 +255,7 @@ def _run(self:RunFolder, name:str, key:dict, work:Callable, outside:Iterable, re
     "Do a stage whose folder is prepared, and write its manifest."
     start, part = time.perf_counter(), self.folder/f'{name}.part'
     facts = self._work(name, work, resumes)
+    if self.fresh: self.discard_stages(but=name)
     inside = sorted(p for p in part.rglob('*') if p.is_file() and p.relative_to(part).parts[0] != resumes)
     outputs = {f'{name}/{path}': known for path, known in fingerprints(inside, part).items()}
     outputs |= fingerprints([p for p in map(Path, outside) if p.is_file()], self.folder)
@@ -277,10 +279,9 @@ def stage(self:RunFolder,
     "Do a stage, unless it is done."
     key = dict(after={s.folder.name: s.digest for s in after}) | dict(key)
     key = json.loads(json.dumps(key, default=str))
-    if self.fresh and is_main(): self.discard_stages()
-    done = self.shared(self.find_done(name, key, resumes) if is_main() else None)
+    done = self.shared(self.find_done(name, key, resumes) if is_main() and not self.fresh else None)
     if done is not None: return done
-    if is_main(): self._begin(name, key, resumes)
+    if is_main(): self._begin(name, key, None if self.fresh else resumes)
     self.shared(None)  # the folder is there
     if is_main(): return self.shared(self._run(name, key, work, outside, resumes))
     if together: work(self.folder/f'{name}.part')
