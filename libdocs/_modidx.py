@@ -419,6 +419,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'libdocs.core.csv_rows.csv_rows': ('core.csv_rows.html#csv_rows', 'libdocs/core/csv_rows.py'),
                                        'libdocs.core.csv_rows.free_name': ('core.csv_rows.html#free_name', 'libdocs/core/csv_rows.py')},
             'libdocs.core.errors': { 'libdocs.core.errors.InputError': ('core.errors.html#inputerror', 'libdocs/core/errors.py'),
+                                     'libdocs.core.errors.a_type': ('core.errors.html#a_type', 'libdocs/core/errors.py'),
                                      'libdocs.core.errors.did_you_mean': ('core.errors.html#did_you_mean', 'libdocs/core/errors.py'),
                                      'libdocs.core.errors.require_columns': ('core.errors.html#require_columns', 'libdocs/core/errors.py'),
                                      'libdocs.core.errors.unknown_name': ('core.errors.html#unknown_name', 'libdocs/core/errors.py')},

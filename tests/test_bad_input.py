@@ -144,7 +144,7 @@ CLEANER = [
     cleaner('a header in the middle', ['-f', 'raw.csv'], r'raw.csv:3: the header again: files were put together',
             files={'data/raw.csv': b'text,label\na,b\ntext,label\nc,b\n'}),
     cleaner('a delimiter of two characters', ['--delimiter', ';;'], r"';;' is no delimiter.*comma, tab", raw=BROKEN),
-    cleaner('text is a number', [], r'raw.jsonl:31: text is not a string but a int',
+    cleaner('text is a number', [], r'raw.jsonl:31: text is not a string but an int',
             raw=row(b'{"text": 12, "label": "invoice"}')),
     cleaner('text is a list', [], r'raw.jsonl:31: text is not a string but a list',
             raw=row(b'{"text": ["a"], "label": "invoice"}')),
@@ -269,7 +269,7 @@ CLASSIFIER = [
     train('null text', ['--input-hf-dataset', './typed'], './typed: the train split: row 2: text is missing',
           files=typed(dict(text='a', label='b'), dict(text=None, label='c'))),
     train('number for a text', ['--input-hf-dataset', './typed'], './typed: the train split: row 1: text '
-          'is not a string but a int', files=typed(dict(text=1, label='b'), dict(text=2, label='c'))),
+          'is not a string but an int', files=typed(dict(text=1, label='b'), dict(text=2, label='c'))),
     train('no rows in the test split', [], './ds.*no rows', ds={'test.csv': b'"id","text","label"\n'}),
     train('empty CSV', [], './ds', ds={'test.csv': b''}),
     train('dataset not on the Hub', ['--input-hf-dataset', 'alice/nothing'],

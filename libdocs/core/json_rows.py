@@ -13,7 +13,7 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
-from .errors import InputError
+from .errors import a_type, InputError
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def _broken(error:ValueError)->str:
 
 def _checked(row, text:str)->tuple:
     "(row, reason) of a value and the JSON `text` that it was parsed from."
-    if not isinstance(row, dict): return None, f'not a JSON object but a {type(row).__name__}'
+    if not isinstance(row, dict): return None, f'not a JSON object but {a_type(row)}'
     if text.count('[') + text.count('{') > most_levels and _too_deep(row):
         return None, f'broken JSON: nested more than {most_levels} deep'
     if '\\u' in text and '\\ud' in text.lower() and not encodable(json.dumps(row, ensure_ascii=False)):

@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from .errors import InputError, require_columns, unknown_name
+from .errors import a_type, InputError, require_columns, unknown_name
 from .options import option_name
 from .files import as_utf8, atomic_writer, encoding_hint, layout, Limits, open_binary
 from .settings import FileOptions
@@ -140,7 +140,7 @@ def fault(
     "Why `value` cannot be a text or a label."
     if isinstance(value, (list, tuple, set)) and label:
         return f'{name} is a list: several labels for one text are not supported; write a row for each, or choose one'
-    if not isinstance(value, str): return f'{name} is not a string but a {type(value).__name__}'
+    if not isinstance(value, str): return f'{name} is not a string but {a_type(value)}'
     if '\0' in value: return f'{name} holds a NUL byte'
     if not encodable(value): return f'{name} is invalid Unicode: half of a surrogate pair'
     return None

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from ...core.errors import InputError
+from ...core.errors import a_type, InputError
 from .words import tables, words
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def _check_strings(texts:list, row:int):
     if set(map(type, texts)) == {str}: return
     for k, text in enumerate(texts):
         if not isinstance(text, str):
-            raise InputError(f'row {row + k}: the text is not a string but a {type(text).__name__}; '
+            raise InputError(f'row {row + k}: the text is not a string but {a_type(text)}; '
                              'fix or drop such rows')
 
 def _pack(held:list)->tuple:
