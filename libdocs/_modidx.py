@@ -321,6 +321,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'libdocs.core.base_models': { 'libdocs.core.base_models.Seen': ('core.base_models.html#seen', 'libdocs/core/base_models.py'),
                                           'libdocs.core.base_models._as_compared': ( 'core.base_models.html#_as_compared',
                                                                                      'libdocs/core/base_models.py'),
+                                          'libdocs.core.base_models._found_in': ( 'core.base_models.html#_found_in',
+                                                                                  'libdocs/core/base_models.py'),
                                           'libdocs.core.base_models.cached_sets': ( 'core.base_models.html#cached_sets',
                                                                                     'libdocs/core/base_models.py'),
                                           'libdocs.core.base_models.fetch_base': ( 'core.base_models.html#fetch_base',
