@@ -153,7 +153,9 @@ class FeatureFile:
 
 most_kept = 100_000  # inputs whose features are worth the disk
 
-def input_name(ids)->int: return int.from_bytes(hashlib.sha256(np.asarray(ids, np.int32).tobytes()).digest()[:8])
+def input_name(ids)->int:
+    "A number that tells an input from others."
+    return int.from_bytes(hashlib.sha256(np.asarray(ids, np.int32).tobytes()).digest()[:8], 'big')
 
 # %% ../../nbs/59_finetune.head.ipynb #d7279bce
 class Frozen:
