@@ -129,29 +129,33 @@ def has_seen(
     dataset:str,  # a Hub id, or a folder
 )->str|None:      # the name of the dataset
     "The public dataset that the base model was trained on and that, by its name, this one is."
-    seen, own = seen_by(base), re.sub('[^a-z0-9]', '', Path(dataset).name.lower())
-    return next((name for name in seen.datasets if name in own), None) if seen else None
+    seen, words = seen_by(base), re.findall('[a-z0-9]+', Path(dataset).name.lower())
+    parts = {''.join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)}
+    return next((name for name in seen.datasets if name in parts), None) if seen else None
 
 # %% ../../nbs/17_core.base_models.ipynb #12f1f533
-most_compared = 200 * 2**20  # bytes of a dataset that is searched
+most_compared = 30 * 2**20  # bytes of the files of a dataset that is searched
 
 def cached_sets(
     base:str,  # its full name
 )->dict:       # Hub id → folder
-    "Datasets in the cache of the Hub that the base model was trained on, by their names."
+    "Datasets in the cache of the Hub that the base model was trained on: those with the very name of one."
     from huggingface_hub import constants
     folders = sorted(Path(constants.HF_HUB_CACHE).expanduser().glob('datasets--*'))
-    names = (folder.name.removeprefix('datasets--').replace('--', '/') for folder in folders)
-    found = {name: cached_copy(name, 'dataset', data_files) for name in names if has_seen(base, name)}
+    names = [folder.name.removeprefix('datasets--').replace('--', '/') for folder in folders]
+    names = [name for name in names if re.sub('[^a-z0-9]', '', Path(name).name.lower()) == has_seen(base, name)]
+    found = {name: cached_copy(name, 'dataset', data_files) for name in names}
     return {name: folder for name, folder in found.items() if folder}
 
 def seen_texts(
     base:str,        # its full name
     texts:Iterable,  # documents
+    own:str=None,    # the dataset that they are from, which is not looked at
 )->dict:             # Hub id → how many of the documents are in it; without those that have none
     "How many documents the base model has been trained on, as far as its datasets are in the cache of the Hub."
-    wanted, found = Counter(map(_as_compared, texts)), {}
+    wanted, found = Counter(filter(None, map(_as_compared, texts))), {}
     for name, folder in cached_sets(base).items():
+        if name == own: continue
         try: number = sum(wanted[text] for text in _found_in(folder, wanted))
         except Exception as error:  # whatever is wrong with files that the job does not need
             log.info('not compared with %s, on which the base model was trained: %s', name, error)
@@ -162,9 +166,11 @@ def seen_texts(
 def _as_compared(text:str)->str: return ' '.join(text.casefold().split())
 
 def _found_in(folder:Path, wanted:Counter)->set:
-    "Those of some texts that a dataset has in any column."
+    "Those of some texts that a dataset has in its train split, in the column of the longest strings."
     size = sum(path.stat().st_size for path in folder.rglob('*') if path.is_file())
     if size > most_compared: raise InputError(f'it has {size / 2**20:,.0f} MB')
-    columns = (split[column] for split in load_splits(str(folder)).values() for column in split)
-    return {text for column in columns for value in column
-            if isinstance(value, str) and (text := _as_compared(value)) in wanted}
+    splits = load_splits(str(folder))
+    train = splits.get('train', next(iter(splits.values())))
+    columns = [[value for value in train[column] if isinstance(value, str)] for column in train]
+    longest = max(columns, key=lambda values: sum(map(len, values)))
+    return wanted.keys() & set(map(_as_compared, longest))

@@ -114,7 +114,7 @@ def finetune_in(
 
 def seen_before(base:str, task:Task)->dict:
     "What of the test rows the base model was trained on, for the record; the log warns of it."
-    found = seen_texts(base, task.test['text']) if is_main() else {}
+    found = seen_texts(base, task.test['text'], task.name) if is_main() else {}
     for name, rows in found.items():
         log.warning('%d of %d test rows are in %s, on which the base model was trained: the figures will flatter it',
                     rows, len(task.test), name)

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['log', 'pooling_families', 'most_kept', 'head_of', 'fresh_head', 'fold_temperature', 'was_mean_pooled',
-           'with_mean_pooling', 'reading_copy', 'hash_weights', 'FeatureFile', 'input_name', 'Frozen', 'fit_head',
-           'start_head']
+           'with_mean_pooling', 'reading_copy', 'hash_weights', 'hash_config', 'FeatureFile', 'input_name', 'Frozen',
+           'fit_head', 'start_head']
 
 # %% ../../nbs/59_finetune.head.ipynb #042d7ed0
-import copy, hashlib, json, logging, zipfile
+import copy, hashlib, json, logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from ..core.errors import InputError
 from ..core.processes import is_main
+from ..core.versions import versions
 from ..core.files import atomic_writer
 from ..core.settings import Reading
 from ..core.runs import digest
@@ -130,6 +131,14 @@ def hash_weights(
         hashed.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return hashed.hexdigest()[:16]
 
+def hash_config(model)->str:
+    "A short hash of what a model computes with its weights, whatever its labels are."
+    given = model.config.to_dict()
+    return digest({name: value for name, value in given.items() if name not in _not_computed})
+
+_not_computed = ('id2label', 'label2id', 'num_labels', '_name_or_path', 'architectures', 'dtype', 'problem_type',
+                 'transformers_version')
+
 class FeatureFile:
     "What a frozen model made of inputs, on the disk."
     def __init__(self,
@@ -142,14 +151,17 @@ class FeatureFile:
         try:
             with np.load(self.path) as file:
                 if file['made_by'] == self.made_by: return dict(zip(file['names'].tolist(), file['features']))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile): pass
+        except FileNotFoundError: pass
+        except Exception as error: log.info('%s cannot be read, and is made again: %s', self.path, error)
         return {}
 
     def write(self, known:dict):
         if len(known) > most_kept or not is_main(): return
         names, features = np.fromiter(known, np.uint64, len(known)), np.stack(list(known.values()))
-        with atomic_writer(self.path, 'wb') as file:
-            np.savez(file, made_by=self.made_by, names=names, features=features)
+        try:
+            with atomic_writer(self.path, 'wb') as file:
+                np.savez(file, made_by=self.made_by, names=names, features=features)
+        except InputError as error: log.warning('%s; the texts will be read again', error)
 
 most_kept = 100_000  # inputs whose features are worth the disk
 
@@ -171,9 +183,15 @@ class Frozen:
         head.forward = lambda features: features
         model.config.num_labels = head.in_features
         self.forward = Forward(model, padding_of(tokenizer, model), device, dtype)
-        made_by = dict(device=device, dtype=self.forward.dtype) | reading.to_dict()
-        weights = path and hash_weights(self.forward.model, without=head)
-        self.file = path and FeatureFile(path, made_by | dict(weights=weights))
+        self.file = path and FeatureFile(path, self.made_by(head, reading))
+
+    def made_by(self, head, reading:Reading)->dict:
+        "What features depend on, beside the inputs."
+        forward, installed = self.forward, versions()
+        return reading.to_dict() | dict(
+            weights=hash_weights(forward.model, without=head), config=hash_config(forward.model), pad=forward.pad,
+            device=forward.device, dtype=forward.dtype, max_length=self.tokenizer.model_max_length,
+            versions={name: installed.get(name) for name in ('libdocs', 'torch', 'transformers')})
 
     def __call__(self,
         texts:list,   # n texts; their beginning is read

@@ -132,7 +132,7 @@ def save_stage(job:TrainingJob, tokenized:Stage, trained:Stage, last:Stage)->Sta
         return record.to_json()
     outside = [local/name for name in saved_names(last)]  # but for the card, which the evaluation writes again
     tried = dict(trials=digest(plan.to_json()['trials'])) if plan.trials else {}
-    key = dict(repo=plan.repo, folder=str(local)) | tried
+    key = dict(repo=plan.repo, folder=str(local)) | tried | (dict(seen=plan.seen) if plan.seen else {})
     return job.run.stage('save', key, work, [trained, last], outside, together=True)
 
 def saved_names(last:Stage)->list:

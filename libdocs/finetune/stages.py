@@ -36,7 +36,7 @@ from ..classifiers.reading import pool_windows
 from ..classifiers.attention import speed_up
 from ..classifiers.forward import Forward, naming, padding_of
 from ..classifiers.deberta import chunks
-from .head import Frozen, hash_weights, head_of, reading_copy, start_head
+from .head import Frozen, hash_config, hash_weights, head_of, reading_copy, start_head
 from .base import as_token_mean, token_weights
 from .tracking import Tracking
 from .batches import label_numbers
@@ -134,7 +134,7 @@ def training_key(job:TrainingJob, model)->dict:
     versions = {name: plan.versions.get(name) for name in ('libdocs', 'torch', 'transformers')}
     key = {k: getattr(plan, k) for k in ('base_model', 'seed', 'device', 'dtype')} | job.training.of('train')
     key |= dict(weight_decay=weight_decay, warmup=warmup) | job.reading.to_dict() | job.recipe
-    return key | dict(weights=hash_weights(model), versions=versions, processes=processes())
+    return key | dict(weights=hash_weights(model), config=hash_config(model), versions=versions, processes=processes())
 
 # %% ../../nbs/70_finetune.stages.ipynb #24e91404
 def log_data(job:TrainingJob, model, facts:dict):

@@ -293,7 +293,7 @@ def _introduction(record:TrainingRecord)->str:
         if seen := seen_by(record.base_model): sentences.append(f'Before, that was trained on {seen.about}.')
         elif is_hub_id(record.base_model):
             sentences.append('What that was trained on before, its own card may say; it is not known here.')
-    if record.seen: sentences.append(f'{seen_sentence(record)}.')
+    if record.seen: sentences.append(f'{md(seen_sentence(record))}.')
     commit = f', at commit {record.dataset_revision}' if record.dataset_revision else ''
     if record.dataset: sentences.append(f'The training data is {md(record.dataset)}{commit}.')
     return f'\n# {md(record.repo)}\n\n{" ".join(sentences)}\n'
