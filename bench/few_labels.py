@@ -68,7 +68,7 @@ def table(results: list, args) -> list:
 
 def measure(args) -> list:
     "Figures of all runs, those that are kept too."
-    results = kept(args.keep)
+    results = kept(args.keep, base=args.base)
     done = {(r['corpus'], r['rows'], r['name'], r['seed']) for r in results}
     for corpus in args.corpora:
         train, test = (read(args.data/corpus/f'{corpus}_{part}.jsonl') for part in ('train', 'test'))
@@ -77,7 +77,7 @@ def measure(args) -> list:
             if (corpus, rows, name, seed) in done: continue
             if features is None: features, _ = frozen_features(train, test, args.base)
             figure = top_1(name, train, drawn(labels, rows, seed), test, features, args, seed)
-            results.append(dict(corpus=corpus, rows=rows, name=name, seed=seed, top_1=figure))
+            results.append(dict(base=args.base, corpus=corpus, rows=rows, name=name, seed=seed, top_1=figure))
             keep(args.keep, results[-1])
     return results
 

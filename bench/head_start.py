@@ -34,7 +34,8 @@ def figures_of(train, test, start: str, seed: int, args) -> dict:
 
 def measure(args) -> list:
     "Figures of all runs, those that are kept too."
-    results = kept(args.keep)
+    alike = dict(base=args.base, rows=args.rows, epochs=args.epochs)
+    results = kept(args.keep, **alike)
     done = {(r['corpus'], r['start'], r['seed']) for r in results}
     for seed in range(args.seeds):
         for corpus in args.corpora:
@@ -43,7 +44,7 @@ def measure(args) -> list:
             for start in STARTS:
                 if (corpus, start, seed) in done: continue
                 figures = figures_of(some, test[test['label'].isin(some['label'])], start, seed, args)
-                results.append(dict(corpus=corpus, start=start, seed=seed) | figures)
+                results.append(alike | dict(corpus=corpus, start=start, seed=seed) | figures)
                 keep(args.keep, results[-1])
     return results
 
@@ -54,11 +55,12 @@ def table(results: list, args) -> list:
     for corpus in args.corpora:
         own = {start: {r['seed']: r for r in results if (r['corpus'], r['start']) == (corpus, start)}
                for start in STARTS}
-        won = [seed for seed, r in own['linear'].items() if r['top_1'] > own['random'].get(seed, r)['top_1']]
+        both = own['linear'].keys() & own['random'].keys()
+        pairs = [[own[start][seed]['top_1'] for start in STARTS] for seed in both]
         for start, name in STARTS.items():
             top_1, macro = (cell([r[key] for r in own[start].values()], '.4f') for key in ('top_1', 'macro_f1'))
-            pairs = f'{len(won)} of {len(own[start])}' if start == 'linear' else ''
-            lines.append(f'| {corpus} | {name} | {len(own[start])} | {top_1} | {macro} | {pairs} |')
+            won = f'{sum(a > b for a, b in pairs)} of {len(pairs)}' if start == 'linear' else ''
+            lines.append(f'| {corpus} | {name} | {len(own[start])} | {top_1} | {macro} | {won} |')
     return lines
 
 

@@ -110,12 +110,14 @@ def measured(contender: str, corpus: str, seed: int, args) -> dict:
     start = time.perf_counter()
     if contender in ALWAYS_THE_SAME: figures = by_baseline(train, test, args, contender)
     else: figures = dict(libdocs=by_libdocs, trainer=by_trainer)[contender](train, test, args, seed)
-    return dict(corpus=corpus, contender=contender, seed=seed) | figures | dict(seconds=time.perf_counter() - start)
+    about = dict(base=args.base, corpus=corpus, contender=contender, seed=seed)
+    return about | figures | dict(seconds=time.perf_counter() - start)
 
 
-def kept(path: Path | None) -> list:
-    "What was measured before."
-    return [json.loads(line) for line in path.read_text().splitlines()] if path and path.exists() else []
+def kept(path: Path | None, **alike) -> list:
+    "What was measured before under the same conditions."
+    results = map(json.loads, path.read_text().splitlines()) if path and path.exists() else []
+    return [result for result in results if all(result.get(key) == value for key, value in alike.items())]
 
 
 def keep(path: Path | None, result: dict):
@@ -162,7 +164,7 @@ def main():
     p = usual_options(__doc__)
     p.add_argument('--only', nargs='+', choices=list(CONTENDERS), default=list(CONTENDERS))
     args = p.parse_args()
-    results = kept(args.keep)
+    results = kept(args.keep, base=args.base)
     done = {(r['corpus'], r['contender'], r['seed']) for r in results}
     for seed in range(args.seeds):
         for corpus in args.corpora:
