@@ -146,8 +146,8 @@ def test_without_it_nothing_changes(tmp_path):
     assert keys['save'] == {'after', 'folder', 'repo'}
     assert keys['train'] == {
         'after', 'balance', 'base_model', 'config', 'device', 'dtype', 'epochs', 'label_smoothing', 'learning_rate',
-        'long', 'lora', 'method', 'processes', 'seed', 'split_share', 'train_batch_size', 'versions', 'warmup', 'weight_decay',
-        'weights'}
+        'long', 'lora', 'method', 'processes', 'seed', 'split_share', 'train_batch_size', 'versions', 'warmup',
+        'weight_decay', 'weights'}
     assert 'trials' not in record_of(work)
     assert 'tune' not in record_of(work)['hyperparameters']
     assert 'id="tuning"' not in (work/'res'/'report.html').read_text()
