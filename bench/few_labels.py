@@ -11,12 +11,14 @@ pairs of each kind a text instead of all pairs, as in its paper. The others trai
 TF-IDF weights, of what the frozen base model makes of a text, or of both. With --keep, what was
 measured is kept in FILE as JSON lines, and not measured again."""
 import tempfile
+from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 
-from imbalance import read
+from imbalance import read_parts
 from main_job import machine, write
-from pretrained import by_libdocs, CONTENDERS, frozen_features, keep, kept, usual_options
+from pretrained import all_measured, by_libdocs, CONTENDERS, frozen_features, usual_options
 
 TITLES = {name: CONTENDERS[name] for name in ('words', 'characters', 'frozen', 'frozen-words', 'libdocs')} | {
     'setfit': 'SetFit'}
@@ -35,15 +37,29 @@ def by_setfit(few, texts: list, base: str, seed: int) -> list:
     return list(model.predict(texts))
 
 
-def top_1(name: str, train, chosen, test, features: list, args, seed: int) -> float:
-    "The share of test rows that a classifier gets right which has learned from the rows `chosen`."
+@cache
+def corpus_of(data: Path, corpus: str) -> tuple: return read_parts(data, corpus)
+
+
+@cache
+def features_of(data: Path, corpus: str, base: str) -> list: return frozen_features(*corpus_of(data, corpus), base)[0]
+
+
+def figures_of(args, corpus: str, rows: int, name: str, seed: int) -> dict:
+    "The share of test rows that a classifier gets right which has learned from a few rows of each label."
     from libdocs.evaluation.baselines import frozen_predictions, linear_predictions
+    train, test = corpus_of(args.data, corpus)
+    chosen = drawn(train['label'].to_numpy(str), rows, seed)
     few, texts = train.iloc[chosen].reset_index(drop=True), list(test['text'])
-    if name == 'libdocs': return by_libdocs(few, test, args, seed)['top_1']
-    if name == 'setfit': return float(np.mean(np.array(by_setfit(few, texts, args.base, seed)) == test['label']))
-    if name in ('words', 'characters'): answers = linear_predictions(few, texts, chars=name == 'characters')
-    else: answers = frozen_predictions(few, texts, features[0][chosen], features[1], words=name == 'frozen-words')
-    return float(np.mean([first[0] == label for first, label in zip(answers, test['label'])]))
+    if name == 'libdocs': return dict(top_1=by_libdocs(few, test, args, seed)['top_1'])
+    if name == 'setfit': answers = by_setfit(few, texts, args.base, seed)
+    elif name in ('words', 'characters'):
+        answers = [first[0] for first in linear_predictions(few, texts, chars=name == 'characters')]
+    else:
+        features, new = features_of(args.data, corpus, args.base)
+        answers = [first[0] for first in
+                   frozen_predictions(few, texts, features[chosen], new, words=name == 'frozen-words')]
+    return dict(top_1=float(np.mean(np.array(answers) == test['label'])))
 
 
 def drawn(labels, rows: int, seed: int) -> np.ndarray:
@@ -66,29 +82,16 @@ def table(results: list, args) -> list:
     return lines
 
 
-def measure(args) -> list:
-    "Figures of all runs, those that are kept too."
-    results = kept(args.keep, base=args.base)
-    done = {(r['corpus'], r['rows'], r['name'], r['seed']) for r in results}
-    for corpus in args.corpora:
-        train, test = (read(args.data/corpus/f'{corpus}_{part}.jsonl') for part in ('train', 'test'))
-        labels, features = train['label'].to_numpy(str), None
-        for seed, rows, name in [(s, n, name) for s in range(args.seeds) for n in args.rows for name in args.only]:
-            if (corpus, rows, name, seed) in done: continue
-            if features is None: features, _ = frozen_features(train, test, args.base)
-            figure = top_1(name, train, drawn(labels, rows, seed), test, features, args, seed)
-            results.append(dict(base=args.base, corpus=corpus, rows=rows, name=name, seed=seed, top_1=figure))
-            keep(args.keep, results[-1])
-    return results
-
-
 def main():
     p = usual_options(__doc__)
     p.add_argument('--rows', nargs='+', type=int, default=[5, 10, 20])
     p.add_argument('--only', nargs='+', choices=TITLES, default=list(TITLES))
     args = p.parse_args()
+    runs = [dict(corpus=corpus, rows=rows, name=name, seed=seed) for corpus in args.corpora
+            for seed in range(args.seeds) for rows in args.rows for name in args.only]
+    results = all_measured(args.keep, dict(base=args.base), runs, partial(figures_of, args))
     lines = [machine(f'base {args.base}; mean and standard deviation over draws of the rows, and how many'), '',
-             *table(measure(args), args)]
+             *table(results, args)]
     print('\n'.join(lines))
     if args.write: write('\n'.join(lines), f'few_labels.py --base {args.base}')
 

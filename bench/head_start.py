@@ -8,11 +8,12 @@ corpora, tested on their test files.
 The seed draws the rows, and is that of the training. Both trainings have the same rows, epochs and
 other options, --method finetune and no refit; the best epoch is chosen on a tenth of the rows."""
 import time
+from functools import partial
 from unittest import mock
 
-from imbalance import read
+from imbalance import read_parts
 from main_job import machine, write
-from pretrained import cell, keep, kept, trained, usual_options
+from pretrained import all_measured, cell, trained, usual_options
 
 STARTS = {'linear': 'linear model of frozen features', 'random': 'random numbers'}
 
@@ -22,31 +23,17 @@ def random_head(job, model, *others) -> tuple:
     return model, None
 
 
-def figures_of(train, test, start: str, seed: int, args) -> dict:
+def figures_of(args, corpus: str, start: str, seed: int) -> dict:
     "What a training comes to."
     from libdocs.finetune import stages
+    train, test = read_parts(args.data, corpus)
+    some = train.sample(min(args.rows, len(train)), random_state=seed).reset_index(drop=True)
+    known = test[test['label'].isin(some['label'])]
     options = dict(epochs=args.epochs, method='finetune', refit='off')
     begun = time.perf_counter()
     with mock.patch.object(stages, 'fit_start', stages.fit_start if start == 'linear' else random_head):
-        figures = trained(train, test, args.base, seed, **options)
+        figures = trained(some, known, args.base, seed, **options)
     return figures | dict(seconds=time.perf_counter() - begun)
-
-
-def measure(args) -> list:
-    "Figures of all runs, those that are kept too."
-    alike = dict(base=args.base, rows=args.rows, epochs=args.epochs)
-    results = kept(args.keep, **alike)
-    done = {(r['corpus'], r['start'], r['seed']) for r in results}
-    for seed in range(args.seeds):
-        for corpus in args.corpora:
-            train, test = (read(args.data/corpus/f'{corpus}_{part}.jsonl') for part in ('train', 'test'))
-            some = train.sample(min(args.rows, len(train)), random_state=seed).reset_index(drop=True)
-            for start in STARTS:
-                if (corpus, start, seed) in done: continue
-                figures = figures_of(some, test[test['label'].isin(some['label'])], start, seed, args)
-                results.append(alike | dict(corpus=corpus, start=start, seed=seed) | figures)
-                keep(args.keep, results[-1])
-    return results
 
 
 def table(results: list, args) -> list:
@@ -69,7 +56,11 @@ def main():
     p.add_argument('--rows', type=int, default=2000)
     p.add_argument('--epochs', type=float, default=4)
     args = p.parse_args()
-    lines = [machine(f'base {args.base}; {args.rows:,} rows, {args.epochs:g} epochs'), '', *table(measure(args), args)]
+    runs = [dict(corpus=corpus, start=start, seed=seed)
+            for seed in range(args.seeds) for corpus in args.corpora for start in STARTS]
+    alike = dict(base=args.base, rows=args.rows, epochs=args.epochs)
+    results = all_measured(args.keep, alike, runs, partial(figures_of, args))
+    lines = [machine(f'base {args.base}; {args.rows:,} rows, {args.epochs:g} epochs'), '', *table(results, args)]
     print('\n'.join(lines))
     if args.write: write('\n'.join(lines), f'head_start.py --base {args.base}')
 

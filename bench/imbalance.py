@@ -30,6 +30,11 @@ def read(path: Path) -> pd.DataFrame:
     return pd.read_json(path, lines=True, dtype=str)[['text', 'label']]
 
 
+def read_parts(data: Path, corpus: str) -> tuple:
+    "The train and the test file of a corpus."
+    return tuple(read(data/corpus/f'{corpus}_{part}.jsonl') for part in ('train', 'test'))
+
+
 def long_tail(df: pd.DataFrame, seed: int) -> pd.DataFrame:
     "100 rows of one label, 1 of another, and all sizes between."
     rng = np.random.default_rng(seed)

@@ -15,11 +15,13 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from imbalance import read
+from imbalance import read_parts
 from main_job import machine, write
 
 CONTENDERS = {'majority': 'the most frequent label', 'words': 'TF-IDF of words + linear',
@@ -28,16 +30,22 @@ CONTENDERS = {'majority': 'the most frequent label', 'words': 'TF-IDF of words +
 ALWAYS_THE_SAME = 'majority', 'words', 'characters', 'frozen', 'frozen-words'
 
 
-def trained(train, test, base: str, seed: int, **options) -> dict:
-    "What libdocs says of the test rows, after a training."
+def trained_record(train, test, base: str, seed: int, **options):
+    "The record of a training by libdocs, with what it says of the test rows."
     from libdocs.core.labels import LabelSchema
     from libdocs.finetune.data import Task
     from libdocs.finetune.finetune import finetune
     with tempfile.TemporaryDirectory() as folder:
         task = Task('bench', train, test, LabelSchema.from_labels(train['label']))
-        done = finetune(task, f'{folder}/model', base_model=base, seed=seed, track='none', device='cpu', **options)
-    tested = done.record.evaluation
-    return dict(top_1=tested.top_1, macro_f1=tested.macro_f1, ece=tested.ece, refit=done.record.refit)
+        return finetune(task, f'{folder}/model', base_model=base, seed=seed, track='none', device='cpu',
+                        **options).record
+
+
+def trained(train, test, base: str, seed: int, **options) -> dict:
+    "What libdocs says of the test rows, after a training."
+    record = trained_record(train, test, base, seed, **options)
+    tested = record.evaluation
+    return dict(top_1=tested.top_1, macro_f1=tested.macro_f1, ece=tested.ece, refit=record.refit)
 
 
 def by_libdocs(train, test, args, seed: int) -> dict: return trained(train, test, args.base, seed)
@@ -102,29 +110,29 @@ def by_baseline(train, test, args, name: str) -> dict:
     return dict(top_1=found['top_1'], macro_f1=found['macro_f1']) | more
 
 
-def measured(contender: str, corpus: str, seed: int, args) -> dict:
+def measured(args, corpus: str, contender: str, seed: int) -> dict:
     "The figures of one contender, and how long it took."
     import torch
     torch.set_num_threads(os.cpu_count())
-    train, test = (read(args.data/corpus/f'{corpus}_{part}.jsonl') for part in ('train', 'test'))
+    train, test = read_parts(args.data, corpus)
     start = time.perf_counter()
     if contender in ALWAYS_THE_SAME: figures = by_baseline(train, test, args, contender)
     else: figures = dict(libdocs=by_libdocs, trainer=by_trainer)[contender](train, test, args, seed)
-    about = dict(base=args.base, corpus=corpus, contender=contender, seed=seed)
-    return about | figures | dict(seconds=time.perf_counter() - start)
+    return figures | dict(seconds=time.perf_counter() - start)
 
 
-def kept(path: Path | None, **alike) -> list:
-    "What was measured before under the same conditions."
+def all_measured(path: Path | None, alike: dict, runs: list, figures: Callable) -> list:
+    """What was measured under the conditions that are `alike`: the results that are kept in the file, and those of
+    other `runs`, dictionaries of conditions, which are kept then."""
     results = map(json.loads, path.read_text().splitlines()) if path and path.exists() else []
-    return [result for result in results if all(result.get(key) == value for key, value in alike.items())]
-
-
-def keep(path: Path | None, result: dict):
-    "Print what was measured, and keep it."
-    print(json.dumps(result), flush=True)
-    if path:
-        with open(path, 'a') as file: file.write(json.dumps(result) + '\n')
+    results = [result for result in results if alike.items() <= result.items()]
+    for run in runs:
+        if any(run.items() <= result.items() for result in results): continue
+        results.append(alike | run | figures(**run))
+        print(json.dumps(results[-1]), flush=True)
+        if path:
+            with open(path, 'a') as file: file.write(json.dumps(results[-1]) + '\n')
+    return results
 
 
 def usual_options(about: str) -> argparse.ArgumentParser:
@@ -164,14 +172,9 @@ def main():
     p = usual_options(__doc__)
     p.add_argument('--only', nargs='+', choices=list(CONTENDERS), default=list(CONTENDERS))
     args = p.parse_args()
-    results = kept(args.keep, base=args.base)
-    done = {(r['corpus'], r['contender'], r['seed']) for r in results}
-    for seed in range(args.seeds):
-        for corpus in args.corpora:
-            for contender in args.only:
-                if contender in ALWAYS_THE_SAME and seed or (corpus, contender, seed) in done: continue
-                results.append(measured(contender, corpus, seed, args))
-                keep(args.keep, results[-1])
+    runs = [dict(corpus=corpus, contender=contender, seed=seed) for seed in range(args.seeds) for corpus in args.corpora
+            for contender in args.only if not (seed and contender in ALWAYS_THE_SAME)]
+    results = all_measured(args.keep, dict(base=args.base), runs, partial(measured, args))
     lines = [machine(f'base {args.base}'), '', *table(results, args)]
     print('\n'.join(lines))
     if args.write: write('\n'.join(lines), f'pretrained.py --base {args.base}')

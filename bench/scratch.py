@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from imbalance import read
+from imbalance import read_parts
 from main_job import machine, write
 from training import linear_figures, tuned
 
@@ -34,7 +34,7 @@ def scratch(train, test, seed: int, epochs: int) -> tuple:
 
 def rows_of(corpus: str, args) -> list:
     "Those of the table."
-    train, test = (read(args.data/corpus/f'{corpus}_{part}.jsonl') for part in ('train', 'test'))
+    train, test = read_parts(args.data, corpus)
     top_1, macro, seconds = timed(lambda: (linear_figures(train, test),))
     measured = np.array([timed(scratch, train, test, seed, args.epochs) for seed in range(args.seeds)])
     cells = (f'{v.mean():{form}} ({v.min():{form}} – {v.max():{form}})'

@@ -19,6 +19,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
+
+from imbalance import read_parts
 from main_job import machine, write
 from shapes import LABELS, make_model, mixed
 
@@ -53,22 +56,19 @@ def child(argv: list):
 
 def made_up(root: Path, args) -> str:
     "A dataset and a base model in a folder."
-    texts = mixed(args.rows)
-    rows = [f'"{text}","{LABELS[i % 10]}"\n' for i, text in enumerate(texts)]
-    (root/'ds').mkdir()
-    for name, part in (('train', rows[:4 * args.rows // 5]), ('test', rows[4 * args.rows // 5:])):
-        (root/'ds'/f'{name}.csv').write_text('text,label\n' + ''.join(part))
+    from libdocs.utils.examples import write_dataset
+    texts, held_out = mixed(args.rows), 4 * args.rows // 5
+    rows = pd.DataFrame(dict(text=texts, label=[LABELS[i % 10] for i in range(len(texts))]))
+    write_dataset(root/'ds', train=rows[:held_out], test=rows[held_out:])
     make_model(args.base, root/'base', LABELS, texts)
     return './base'
 
 
 def real(root: Path, args) -> str:
     "A corpus as a dataset."
-    from imbalance import read
-
     from libdocs.utils.examples import write_dataset
-    parts = {part: read(args.data/args.corpus/f'{args.corpus}_{part}.jsonl') for part in ('train', 'test')}
-    write_dataset(root/'ds', **{part: rows[['text', 'label']] for part, rows in parts.items()})
+    train, test = read_parts(args.data, args.corpus)
+    write_dataset(root/'ds', train=train, test=test)
     return args.base
 
 

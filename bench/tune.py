@@ -10,14 +10,14 @@ included. --share takes that share of the train rows of each label, for a quick 
 import argparse
 import json
 import os
-import tempfile
 import time
 from pathlib import Path
 
 import pandas as pd
 
-from imbalance import read
+from imbalance import read_parts
 from main_job import machine, write
+from pretrained import trained_record
 from training import spread
 
 FIGURES = {'top-1': 'top_1', 'macro-F1': 'macro_f1', 'calibration error': 'ece', 'log-loss': 'log_loss'}
@@ -25,13 +25,8 @@ FIGURES = {'top-1': 'top_1', 'macro-F1': 'macro_f1', 'calibration error': 'ece',
 
 def trained(train, test, args, seed: int, trials: int | None) -> dict:
     "The figures of the published model, how long it took, and the trials."
-    from libdocs.core.labels import LabelSchema
-    from libdocs.finetune.data import Task
-    from libdocs.finetune.finetune import finetune
-    start, task = time.perf_counter(), Task('bench', train, test, LabelSchema.from_labels(train['label']))
-    with tempfile.TemporaryDirectory() as folder:
-        record = finetune(task, f'{folder}/model', base_model=args.base, seed=seed, tune=trials, track='none',
-                          device='cpu').record
+    start = time.perf_counter()
+    record = trained_record(train, test, args.base, seed, tune=trials)
     figures = {name: getattr(record.evaluation, name) for name in FIGURES.values()}
     return figures | dict(seconds=time.perf_counter() - start, trials=record.trials)
 
@@ -40,7 +35,7 @@ def measured(corpus: str, seed: int, args) -> list:
     "Both trainings: a row of the table each."
     from libdocs.evaluation.record import best_trial
     from libdocs.finetune.data import downsampled
-    train, test = (read(args.data/corpus/f'{corpus}_{part}.jsonl') for part in ('train', 'test'))
+    train, test = read_parts(args.data, corpus)
     train = downsampled(train, args.share, seed)
     plain, tuned = (trained(train, test, args, seed, trials) for trials in (None, args.trials))
     trials = tuned.pop('trials')
