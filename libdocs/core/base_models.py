@@ -124,44 +124,46 @@ def seen_by(
     "What a base model was trained on, as its card says."
     return _seen.get(base)
 
+def _words(dataset:str)->list: return re.findall('[a-z0-9]+', Path(dataset).name.lower())
+
 def has_seen(
     base:str,     # its full name
     dataset:str,  # a Hub id, or a folder
 )->str|None:      # the name of the dataset
     "The public dataset that the base model was trained on and that, by its name, this one is."
-    seen, words = seen_by(base), re.findall('[a-z0-9]+', Path(dataset).name.lower())
+    seen, words = seen_by(base), _words(dataset)
     parts = {''.join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)}
     return next((name for name in seen.datasets if name in parts), None) if seen else None
 
 # %% ../../nbs/17_core.base_models.ipynb #12f1f533
-most_compared = 30 * 2**20  # bytes of the files of a dataset that is searched
-
 def cached_sets(
     base:str,  # its full name
 )->dict:       # Hub id → folder
     "Datasets in the cache of the Hub that the base model was trained on: those with the very name of one."
     from huggingface_hub import constants
+    seen = seen_by(base)
+    if not seen or not seen.datasets: return {}
     folders = sorted(Path(constants.HF_HUB_CACHE).expanduser().glob('datasets--*'))
-    names = [folder.name.removeprefix('datasets--').replace('--', '/') for folder in folders]
-    names = [name for name in names if re.sub('[^a-z0-9]', '', Path(name).name.lower()) == has_seen(base, name)]
-    found = {name: cached_copy(name, 'dataset', data_files) for name in names}
+    names = (folder.name.removeprefix('datasets--').replace('--', '/') for folder in folders)
+    found = {name: cached_copy(name, 'dataset', data_files) for name in names if ''.join(_words(name)) in seen.datasets}
     return {name: folder for name, folder in found.items() if folder}
 
+# %% ../../nbs/17_core.base_models.ipynb #280daf44
 def seen_texts(
     base:str,        # its full name
     texts:Iterable,  # documents
     own:str=None,    # the dataset that they are from, which is not looked at
 )->dict:             # Hub id → how many of the documents are in it; without those that have none
     "How many documents the base model has been trained on, as far as its datasets are in the cache of the Hub."
-    wanted, found = Counter(filter(None, map(_as_compared, texts))), {}
-    for name, folder in cached_sets(base).items():
-        if name == own: continue
-        try: number = sum(wanted[text] for text in _found_in(folder, wanted))
+    others = {name: folder for name, folder in cached_sets(base).items() if name != own}
+    wanted, found = Counter(filter(None, map(_as_compared, texts))) if others else Counter(), {}
+    for name, folder in others.items():
+        try: found[name] = sum(wanted[text] for text in _found_in(folder, wanted))
         except Exception as error:  # whatever is wrong with files that the job does not need
             log.info('not compared with %s, on which the base model was trained: %s', name, error)
-            continue
-        if number: found[name] = number
-    return found
+    return {name: number for name, number in found.items() if number}
+
+most_compared = 30 * 2**20  # bytes of the files of a dataset that is searched
 
 def _as_compared(text:str)->str: return ' '.join(text.casefold().split())
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['most_pmi_texts', 'far', 'scratch_recipe', 'check_family', 'trial_inputs', 'trial_scores', 'default_learning_rate',
            'scratch_tokenizer', 'scratch_model', 'token_matrix', 'pmi_embeddings', 'with_pmi_embeddings',
-           'token_weights', 'as_token_mean', 'merged_from', 'split_tokens', 'load_base']
+           'token_weights', 'as_token_mean', 'merged_from', 'split_tokens', 'load_base', 'seeded_base']
 
 # %% ../../nbs/60_finetune.base.ipynb #c323a298
 import json
@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+import transformers
 import numpy as np
 from scipy.sparse import csr_matrix, diags
 from sklearn.utils.extmath import randomized_svd
@@ -21,9 +22,9 @@ from transformers import ModernBertConfig, ModernBertForSequenceClassification, 
 
 from ..core.errors import InputError
 from ..core.memory import is_out_of_memory
-from ..core.settings import scratch
+from ..core.settings import scratch, TrainingOptions
 from ..core.labels import LabelSchema
-from ..core.base_models import fetch_base
+from ..core.base_models import fetch_base, full_name
 from ..utils.linear import linear_svm
 from ..classifiers.reading import around, as_text, text_ids
 from ..classifiers.forward import padding_of
@@ -260,3 +261,17 @@ def load_base(
     if was_mean_pooled(folder): with_mean_pooling(model)
     check_family(fresh_head(model), tokenizer, name)
     return model, tokenizer
+
+# %% ../../nbs/60_finetune.base.ipynb #88a02e25
+def seeded_base(
+    training:TrainingOptions,
+    schema:LabelSchema,      # labels of the training split
+    texts:Iterable[str],     # of the training split, for `scratch`
+    token:str|None=None,     # for private repos
+    revision:str|None=None,  # a commit; None: the latest
+)->tuple:                    # (model, tokenizer, the folder of the base model; None for `scratch`)
+    "The model that a training begins with; it seeds all generators."
+    base, pickled = full_name(training.base_model), training.allow_pickle
+    folder = None if base == scratch else fetch_base(base, token, pickled, revision)
+    transformers.set_seed(training.seed)
+    return *load_base(base, schema, texts, training.max_length, token, pickled, folder), folder

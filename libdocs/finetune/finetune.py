@@ -11,7 +11,6 @@ import copy, logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import transformers
 import pandas as pd
 
 from ..core.errors import InputError
@@ -24,12 +23,12 @@ from ..core.labels import LabelSchema
 from ..core.runs import RunFolder, Stage
 from ..core.hub import local_folder, Pushed
 from ..core.fetch import revision_of
-from ..core.base_models import fetch_base, full_name, seen_texts
+from ..core.base_models import full_name, seen_texts
 from ..evaluation.record import TestedFigures, TrainingPlan, TrainingRecord
 from ..classifiers.reading import around, fitting
 from ..classifiers.batches import pick_dtype
 from ..classifiers.deberta import pick_device
-from .base import default_learning_rate, load_base
+from .base import default_learning_rate, seeded_base
 from .tracking import tracking_of
 from .losses import probabilities_for
 from .data import check_target, load_task, Task
@@ -90,7 +89,7 @@ def finetune_in(
     private:bool=True,  # whether a new Hub repo is private
 )->FinetuneResult:      # None in a process that only helped to train
     "`finetune` in a run folder that is open already."
-    base, pickled = full_name(training.base_model), training.allow_pickle
+    base = full_name(training.base_model)
     check_method(training)
     searched = left_open(training)
     device = pick_device(training.device)
@@ -98,10 +97,7 @@ def finetune_in(
     join(device)
     task = dataset if isinstance(dataset, Task) else load_task(dataset, token, training)
     for name, df in splits_of(task).items(): require_text(df, f'the {name} split')
-    transformers.set_seed(training.seed)
-    fetched = None if base == scratch else fetch_base(base, token, pickled)
-    texts = list(task.train['text'])
-    model, tokenizer = load_base(base, task.schema, texts, training.max_length, token, pickled, fetched)
+    model, tokenizer, fetched = seeded_base(training, task.schema, list(task.train['text']), token)
     rate = training.learning_rate or default_learning_rate(
         model.num_parameters(exclude_embeddings=True), base == scratch, training.lora, model.config.model_type)
     known = TrainingPlan(
@@ -112,6 +108,7 @@ def finetune_in(
     job = TrainingJob(run, task, training, reading, known, searched)
     return run_stages(job, model, tokenizer, tracked, token, private)
 
+# %% ../../nbs/74_finetune.finetune.ipynb #6c873897
 def seen_before(base:str, task:Task)->dict:
     "What of the test rows the base model was trained on, for the record; the log warns of it."
     found = seen_texts(base, task.test['text'], task.name) if is_main() else {}

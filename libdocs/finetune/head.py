@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'pooling_families', 'most_kept', 'head_of', 'fresh_head', 'fold_temperature', 'was_mean_pooled',
-           'with_mean_pooling', 'reading_copy', 'hash_weights', 'hash_config', 'FeatureFile', 'input_name', 'Frozen',
+           'with_mean_pooling', 'reading_copy', 'hash_weights', 'hash_config', 'input_name', 'FeatureFile', 'Frozen',
            'fit_head', 'start_head']
 
 # %% ../../nbs/59_finetune.head.ipynb #042d7ed0
@@ -14,10 +14,11 @@ from pathlib import Path
 
 import torch
 import numpy as np
+from fastcore.basics import patch
 
 from ..core.errors import InputError
 from ..core.processes import is_main
-from ..core.versions import versions
+from ..core.versions import model_versions, versions
 from ..core.files import atomic_writer
 from ..core.settings import Reading
 from ..core.runs import digest
@@ -131,13 +132,19 @@ def hash_weights(
         hashed.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return hashed.hexdigest()[:16]
 
-def hash_config(model)->str:
-    "A short hash of what a model computes with its weights, whatever its labels are."
-    given = model.config.to_dict()
-    return digest({name: value for name, value in given.items() if name not in _not_computed})
-
 _not_computed = ('id2label', 'label2id', 'num_labels', '_name_or_path', 'architectures', 'dtype', 'problem_type',
                  'transformers_version')
+
+def hash_config(model)->str:
+    "A short hash of what a model computes with its weights, whatever its labels are."
+    return digest({name: value for name, value in model.config.to_dict().items() if name not in _not_computed})
+
+# %% ../../nbs/59_finetune.head.ipynb #b702fd63
+most_kept = 100_000  # inputs whose features are worth the disk
+
+def input_name(ids)->int:
+    "A number that tells an input from others."
+    return int.from_bytes(hashlib.sha256(np.asarray(ids, np.int32).tobytes()).digest()[:8], 'big')
 
 class FeatureFile:
     "What a frozen model made of inputs, on the disk."
@@ -163,12 +170,6 @@ class FeatureFile:
                 np.savez(file, made_by=self.made_by, names=names, features=features)
         except InputError as error: log.warning('%s; the texts will be read again', error)
 
-most_kept = 100_000  # inputs whose features are worth the disk
-
-def input_name(ids)->int:
-    "A number that tells an input from others."
-    return int.from_bytes(hashlib.sha256(np.asarray(ids, np.int32).tobytes()).digest()[:8], 'big')
-
 # %% ../../nbs/59_finetune.head.ipynb #d7279bce
 class Frozen:
     "What a model makes of texts before any training: what its output layer would get."
@@ -176,28 +177,19 @@ class Frozen:
         model, tokenizer,           # the model is good for nothing else then
         device:str='cpu',           # where to compute
         dtype:str='auto',           # see `pick_dtype`
-        reading:Reading=Reading(),  # how the inputs were made
+        reading:Reading=Reading(),  # of texts
         path:Path|None=None,        # a file that keeps what was made of them; None: nothing does
     ):
-        head, self.tokenizer = head_of(model), tokenizer
+        head, self.tokenizer, self.reading = head_of(model), tokenizer, reading
         head.forward = lambda features: features
         model.config.num_labels = head.in_features
         self.forward = Forward(model, padding_of(tokenizer, model), device, dtype)
-        self.file = path and FeatureFile(path, self.made_by(head, reading))
-
-    def made_by(self, head, reading:Reading)->dict:
-        "What features depend on, beside the inputs."
-        forward, installed = self.forward, versions()
-        return reading.to_dict() | dict(
-            weights=hash_weights(forward.model, without=head), config=hash_config(forward.model), pad=forward.pad,
-            device=forward.device, dtype=forward.dtype, max_length=self.tokenizer.model_max_length,
-            versions={name: installed.get(name) for name in ('libdocs', 'torch', 'transformers')})
+        self.file = path and FeatureFile(path, self.made_by(head))
 
     def __call__(self,
         texts:list,   # n texts; their beginning is read
     )->np.ndarray:    # (n, width) float32
-        inputs = read_tokens(self.tokenizer, list(texts), Reading())[0]
-        return self.features([parts[0] for parts in inputs])
+        return self.features([parts[0] for parts in read_tokens(self.tokenizer, list(texts), self.reading)[0]])
 
     def features(self,
         inputs:list,             # n lists of token ids
@@ -210,6 +202,16 @@ class Frozen:
         known |= zip(new, [row for part in parted(list(new.values())) for row in self.forward(part)])
         if new and self.file: self.file.write(known)
         return np.stack([known[name] for name in names])
+
+# %% ../../nbs/59_finetune.head.ipynb #beb0546c
+@patch
+def made_by(self:Frozen, head)->dict:
+    "What features depend on, beside the inputs."
+    forward = self.forward
+    return self.reading.to_dict() | dict(
+        weights=hash_weights(forward.model, without=head), config=hash_config(forward.model), pad=forward.pad,
+        device=forward.device, dtype=forward.dtype, max_length=self.tokenizer.model_max_length,
+        versions=model_versions(versions()))
 
 # %% ../../nbs/59_finetune.head.ipynb #737c893c
 def fit_head(

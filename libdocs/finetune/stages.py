@@ -27,6 +27,7 @@ from tqdm import tqdm
 from ..core.options import option_name
 from ..core.processes import is_main, Leaving, processes, shared
 from ..core.memory import keep_memory
+from ..core.versions import model_versions
 from ..core.settings import scratch
 from ..core.labels import encode
 from ..core.runs import digest, Stage
@@ -130,10 +131,9 @@ def train_stage(job:TrainingJob, model, tokenizer, tokenized:Stage, tracking:Tra
 def training_key(job:TrainingJob, model)->dict:
     "What trained weights depend on, beside the tokens."
     plan = job.plan
-    # a new huggingface_hub is no reason to train again
-    versions = {name: plan.versions.get(name) for name in ('libdocs', 'torch', 'transformers')}
     key = {k: getattr(plan, k) for k in ('base_model', 'seed', 'device', 'dtype')} | job.training.of('train')
     key |= dict(weight_decay=weight_decay, warmup=warmup) | job.reading.to_dict() | job.recipe
+    versions = model_versions(plan.versions)
     return key | dict(weights=hash_weights(model), config=hash_config(model), versions=versions, processes=processes())
 
 # %% ../../nbs/70_finetune.stages.ipynb #24e91404

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import transformers
 import pandas as pd
 
 from ..core.errors import InputError
@@ -31,14 +30,13 @@ from ..core.runs import digest, RunFolder, Stage
 from ..core.access import is_folder, place_of
 from ..core.hub import preflight, publish, Pushed
 from ..core.fetch import load_splits, pinned, require_split, revision_of, typed_split
-from ..core.base_models import fetch_base
 from ..evaluation.metrics import Evaluated, Metrics
 from ..evaluation.record import read_record, TrainingRecord
 from ..classifiers.deberta import DebertaZeroShot, pick_device
 from ..report.pages import report_html
 from ..report.cards import model_card
 from ..finetune.head import Frozen
-from ..finetune.base import load_base
+from ..finetune.base import seeded_base
 from ..finetune.tracking import log_report, tracking_of
 from ..finetune.data import check_target, downsampled, held_out, load_task, Task
 from ..finetune.plan import cpu_seconds
@@ -330,12 +328,9 @@ def _frozen(
     schema:LabelSchema, training:TrainingOptions, token:str|None, revision:str|None, kept:Path,
 )->Callable|None:
     "For `run`: what the base model makes of texts before training; None for a model from scratch."
-    name, pickled = training.base_model, training.allow_pickle
-    if name == scratch: return None
+    if training.base_model == scratch: return None
     def features(known, new):
-        folder = fetch_base(name, token, pickled, revision)
-        transformers.set_seed(training.seed)  # weights that the base model lacks are those that the training began with
-        model, tokenizer = load_base(name, schema, [], training.max_length, token, pickled, folder)
+        model, tokenizer, _ = seeded_base(training, schema, [], token, revision)
         device = pick_device(training.device)
         minutes = _cpu_minutes(model, tokenizer, [*known, *new]) if device == 'cpu' else 0
         if minutes > patient_minutes:

@@ -271,15 +271,7 @@ def _choices(record:TrainingRecord)->str:
     if checked and record.probabilities_for: sentences.append(f'The probabilities are for {record.probabilities_for}.')
     return ' '.join(sentences)
 
-# %% ../../nbs/54_report.cards.ipynb #ef44b1fa
-_model_limits = '''
-- The figures are about the test split, which comes from the same source as the train split. \
-Documents from elsewhere, or from later, may differ; this was not measured.
-- Every text gets one of the labels above, also a text that fits none of them. There is no answer "something else"; \
-`classify(texts, min_confidence=...)` leaves the doubtful ones without an answer.
-- Nothing was done to find or remove unfair treatment of people or groups named in the texts.
-'''
-
+# %% ../../nbs/54_report.cards.ipynb #c6f31a03
 def _introduction(record:TrainingRecord)->str:
     "What the model is and what it comes from."
     what = f' with {counted(len(record.labels), "label")}' if record.labels else ''
@@ -297,6 +289,15 @@ def _introduction(record:TrainingRecord)->str:
     commit = f', at commit {record.dataset_revision}' if record.dataset_revision else ''
     if record.dataset: sentences.append(f'The training data is {md(record.dataset)}{commit}.')
     return f'\n# {md(record.repo)}\n\n{" ".join(sentences)}\n'
+
+# %% ../../nbs/54_report.cards.ipynb #ef44b1fa
+_model_limits = '''
+- The figures are about the test split, which comes from the same source as the train split. \
+Documents from elsewhere, or from later, may differ; this was not measured.
+- Every text gets one of the labels above, also a text that fits none of them. There is no answer "something else"; \
+`classify(texts, min_confidence=...)` leaves the doubtful ones without an answer.
+- Nothing was done to find or remove unfair treatment of people or groups named in the texts.
+'''
 
 def _training(record:TrainingRecord)->str:
     "The settings of the training, and what was chosen in it."
