@@ -210,17 +210,17 @@ def test_a_push_between_two_calls_is_not_mixed_in(hub, monkeypatch):
 
 def test_the_base_model_is_of_one_commit(hub, tmp_path, monkeypatch):
     "The training names the commit of its base model, which a push in the middle does not change, and fetches it once."
-    from libdocs.finetune import finetune
+    from libdocs.finetune import base, finetune
     hub.login('alice')
     made = {p.name: p for p in tiny_bert(tmp_path/'base', [row['text'] for row in documents(30)], ['a', 'b']).iterdir()}
     first = push(made, 'alice/base', 'model', 'one').commit
     rows = pd.DataFrame(documents(60))
     task = finetune.Task('letters', rows[:40], rows[40:], finetune.LabelSchema.from_labels(rows['label']))
-    load = finetune.load_base
+    load = base.load_base
     def late(*given):
         push(made | {'README.md': b'two'}, 'alice/base', 'model', 'two')
         return load(*given)
-    monkeypatch.setattr(finetune, 'load_base', late)
+    monkeypatch.setattr(base, 'load_base', late)
     monkeypatch.chdir(tmp_path)
     done = finetune.finetune(task, './model', base_model='alice/base', epochs=1, refit='off', device='cpu')
     assert hub.repo('alice/base').commits[-1].oid != first == done.record.base_revision
