@@ -228,7 +228,7 @@ class TrainingOptions(Reading, SampleOptions, MachineOptions):
     method: str = option(
         'auto', 'train all weights, or only a linear output layer on what the frozen base model makes of texts '
         f'(with {scratch}: a linear model of the tokens); auto trains all, and publishes the linear one if it is '
-        'clearly better on the validation rows',
+        f'clearly better on the validation rows (with {scratch}: unless the other is)',
         choices=['auto', 'finetune', 'linear-head'], group=_training, stages='train')
     balance: str = option(
         'none', 'skewed labels: leave them as they are, cap the common ones, weight the loss by effective numbers, '

@@ -7,8 +7,8 @@ __all__ = ['log', 'unweighted', 'most_probed', 'cheap_cpu', 'cheap_gpu', 'parts_
            'load_stage', 'tokenize_stage', 'tokenizer_key', 'tokenize_parts', 'write_arrow', 'read_arrow', 'token_rows',
            'train_stage', 'training_key', 'log_data', 'interruptible_stage', 'logged_history', 'fit_model',
            'trains_nothing_more', 'train_or_resume', 'ready_trainer', 'compares_with_start', 'start_name', 'fit_start',
-           'head_start', 'token_start', 'features_path', 'parted', 'keep_start', 'lost_to_start', 'wants_refit',
-           'refit_stage', 'join_rows', 'rows_learned']
+           'head_start', 'token_start', 'features_path', 'parted', 'keep_start', 'compare_with_start', 'lost_to_start',
+           'wants_refit', 'refit_stage', 'join_rows', 'rows_learned']
 
 # %% ../../nbs/70_finetune.stages.ipynb #25f769fb
 import copy, hashlib, json, logging, time
@@ -41,7 +41,7 @@ from .head import Frozen, hash_config, hash_weights, head_of, reading_copy, star
 from .base import as_token_mean, token_weights
 from .tracking import Tracking
 from .batches import label_numbers
-from .trainer import calibrated_losses, is_last, last_checkpoint
+from .trainer import calibrated_losses, is_last, last_checkpoint, losses_name
 from .lora import merged, with_lora
 from .data import held_out, least_rows, Task, warn_of_few_rows
 from .plan import most_cut, tokenize, warmup, warn_of_cpu, weight_decay
@@ -186,7 +186,7 @@ def fit_model(
     trainer.accelerator.wait_for_everyone()  # before the main process takes the checkpoints away
     if not is_main(): return {}
     best, state = merged(trainer.model), trainer.state
-    if lost_to_start(trainer, checkpoints/'start', start_name(job)):
+    if lost_to_start(trainer, start_name(job)):
         best, frozen = type(best).from_pretrained(checkpoints/'start'), True
     trainer.must_be_finite(best)
     best.save_pretrained(folder)
@@ -230,6 +230,7 @@ def ready_trainer(
     trainer = make_trainer(job, model, tokenizer, rows, checkpoints, tracked, until)
     trainer.leaving, trainer.compute_metrics = leaving, trainer.choose
     if logits is not None: keep_start(trainer, start, logits, checkpoints/'start')
+    compare_with_start(job, trainer, checkpoints/'start')
     return trainer, checkpoint
 
 # %% ../../nbs/70_finetune.stages.ipynb #d6c03dbe
@@ -307,23 +308,31 @@ def keep_start(
     logits:np.ndarray,  # of it, for the validation rows
     folder:Path,        # where it is kept
 ):
-    "Keep the model that there is before the training, and have every epoch compared with it."
+    "Keep the model that there is before the training, and its losses."
     truth = label_numbers(trainer.eval_dataset)
     losses = calibrated_losses(logits, truth, trainer.weights)
     log.info('before training: validation top-1 %.4f, loss %.4f, calibrated',
              (logits.argmax(axis=1) == truth).mean(), losses.mean())
-    trainer.best_losses = losses
     start.save_pretrained(folder)
+    np.save(folder/losses_name, losses)
+
+def compare_with_start(
+    job:TrainingJob, trainer,
+    folder:Path,  # where the model of the start is, if one was kept
+):
+    "Have every epoch compared with it; from scratch it is to be beaten."
+    if not (folder/losses_name).exists(): return
+    trainer.start_losses, trainer.must_win = np.load(folder/losses_name), job.training.base_model == scratch
 
 def lost_to_start(
     trainer,
-    folder:Path,  # where the model of the start is, if one was kept
-    name:str,     # what that is called
+    name:str,  # what the start is called
 )->bool:
-    "Whether every epoch was worse than the start by more than chance; the log says so."
-    if not folder.exists() or (trainer.state.best_metric or 0) >= 0: return False
-    log.warning('the trained model is not published, but %s: on the validation rows every epoch was worse than that '
-                'by more than its standard error', name)
+    "Whether no epoch is to be taken, but the start; the log says so."
+    if trainer.start_losses is None or trainer.state.best_metric >= 0: return False
+    found = 'no epoch was better' if trainer.must_win else 'every epoch was worse'
+    log.warning('the trained model is not published, but %s: on the validation rows %s than that '
+                'by more than its standard error', name, found)
     return True
 
 # %% ../../nbs/70_finetune.stages.ipynb #c8633ba4

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'checkpoint_seconds', 'grace', 'seal_name', 'losses_name', 'ClassifierTrainer', 'Diverged', 'calibrated_losses',
-           'Bookkeeping', 'last_checkpoint', 'read_state', 'is_last']
+           'is_clearly_more', 'Bookkeeping', 'last_checkpoint', 'read_state', 'is_last']
 
 # %% ../../nbs/65_finetune.trainer.ipynb #c696ffa3
 import json, logging, math, os, shutil, time
@@ -45,6 +45,8 @@ class ClassifierTrainer(transformers.Trainer):
     eval_tokens = math.inf     # tokens that fit into an evaluation, once memory ran out there
     weights = None             # (n,) of the validation rows, from `row_weights`
     best_losses = None         # (n,) losses of the validation rows in the best evaluation so far
+    start_losses = None        # (n,) the same of the model before the training, if epochs are compared with it
+    must_win = False           # whether an epoch counts only if it is clearly better than that
     leaving = None             # a `Leaving`
     progress = None            # what the checkpoint that is resumed says
     last_save = -1, math.inf   # (step, time) of the last checkpoint
@@ -204,17 +206,25 @@ def calibrated_losses(
     losses = -log_probabilities[np.arange(len(truth)), truth]
     return losses if weights is None else losses * weights / np.mean(weights)
 
+def is_clearly_more(
+    losses, others,  # (n,) of the same rows
+)->bool:
+    "Whether the mean is larger by more than the standard error of the difference."
+    more = losses - others
+    return bool(more.mean() > more.std(ddof=1) / len(more)**.5)
+
 @patch
 def choose(self:ClassifierTrainer, eval_pred)->dict:
-    "For `compute_metrics`: the figures, and `choice`: the step, if it is to be taken, else less than any."
-    losses = calibrated_losses(*eval_pred, self.weights)
-    choice = float(self.state.global_step)
+    """For `compute_metrics`: the figures, and `choice`, the largest of which is taken.
+
+    The step if it is to be taken; less than 0 if it is not to be, but more from step to step if only the start,
+    which has to be beaten, is as good."""
+    losses, step = calibrated_losses(*eval_pred, self.weights), float(self.state.global_step)
+    choice, best = step, self.start_losses if self.best_losses is None and not self.must_win else self.best_losses
     if not np.isfinite(losses).all(): choice = -math.inf
-    elif self.best_losses is None: self.best_losses = losses
-    else:
-        more = losses - self.best_losses
-        if more.mean() < 0: self.best_losses = losses
-        elif more.mean() > more.std(ddof=1) / len(more)**.5: choice = -1.
+    elif best is not None and is_clearly_more(losses, best): choice = -1.
+    elif self.must_win and not is_clearly_more(self.start_losses, losses): choice = -1 / (1 + step)
+    if choice >= -1 and (best is None or losses.mean() < best.mean()): self.best_losses = losses
     return trainer_metrics(eval_pred) | dict(choice=choice)
 
 # %% ../../nbs/65_finetune.trainer.ipynb #f7dc9ce9

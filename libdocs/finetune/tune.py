@@ -186,9 +186,9 @@ def run_trial(
                    course=plan_course(state), seconds=round(trainer.spent + time.perf_counter() - start, 1), **came_out)
 
 def outcome(trainer)->dict:
-    "What the validation rows say of the epoch that was chosen, or of the start if each epoch was clearly worse."
+    "What the validation rows say of the epoch that was chosen, or of the start if none was."
     state = trainer.state
-    if state.best_metric < 0: return dict(loss=float(trainer.best_losses.mean()))
+    if state.best_metric < 0: return dict(loss=float(trainer.start_losses.mean()))
     chosen = next(e for e in state.log_history if measure in e and e['step'] == state.best_global_step)
     return dict(top_1=chosen['eval_top_1'], loss=chosen[measure])
 
