@@ -26,12 +26,7 @@ venv: .venv/made ## the virtual environment, for development
 
 demo: .venv/made $(if $(filter minilm,$(BASE)),.venv/weights) ## the complete job, offline: a dirty corpus to a published, evaluated classifier; BASE=minilm fine-tunes a pretrained model
 	@rm -rf demo
-	$(BIN)/python -m libdocs.demo demo/raw/corpus.jsonl
-	$(BIN)/cleaner_finetune --input-dir demo/raw --input-filename corpus.jsonl --text body --subject topic --output-filename demo/prepared/letters \
-	    --target-hf-dataset ./demo/dataset --bad-rows reject --merge-labels
-	$(BIN)/classifier_model --input-hf-dataset ./demo/dataset --hf-model-name ./demo/model --model-for-training-finetune $(BASE) --epochs 5 \
-	    --output-classify-file demo/results/results.jsonl --wandb-output demo/wandb
-	@echo && echo "Open demo/results/report.html in a browser; demo/prepared/letters_report.html shows what was done to the corpus."
+	$(BIN)/libdocs demo ./demo --base $(BASE)
 	@test $(BASE) != scratch || echo "make demo BASE=minilm fine-tunes a pretrained model instead; it takes several times as long."
 
 # One thread for each: two trainings side by side that share two cores wait for each other in torch's thread pool.

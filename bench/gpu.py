@@ -210,7 +210,7 @@ def pipelines(run: Run, limit: float):
     names = ['-p', 'dataset', './dataset', '-p', 'model_name', './model', '-p', 'device', run.device, *some]
     training = ['-p', 'base_model', run.base, '-p', 'track', 'none', *(['-p', 'epochs', '1'] if run.dry else [])]
     commands = {
-        'demo corpus': ['-m', 'libdocs.demo', 'raw/corpus.jsonl'],
+        'demo corpus': ['-m', 'libdocs.demo', '.', '--corpus-only'],
         'pipeline prepare': ['-m', 'libdocs.pipelines', 'prepare', '-p', 'input_dir', 'raw', '-p', 'input_filename',
                              'corpus.jsonl', '-p', 'text', 'body', '-p', 'subject', 'topic', '-p', 'output_filename',
                              'prepared/letters', '-p', 'target_hf_dataset', './dataset', '-p', 'bad_rows', 'reject',

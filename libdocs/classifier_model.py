@@ -42,11 +42,11 @@ A repo is a Hub name (alice/contracts) or a folder (./contracts, which needs no 
 The base model `scratch` is a small model made from the training split: no download, good for short texts.'''
 
 # %% ../nbs/81_classifier_model.ipynb #a40cda90
-def parser()->Parser:
+def parser(prog:str='classifier_model')->Parser:
     "The options of the command."
     about = ('Fine-tune a text classifier on a prepared dataset, publish it, and evaluate the published model on the '
              'held-out test split.')
-    p = Parser(prog='classifier_model', epilog=_epilog, description=about)
+    p = Parser(prog=prog, epilog=_epilog.replace('classifier_model -', f'{prog} -'), description=about)
     switch = group_of(p, 'what to do').add_argument
     switch('--train', action='store_true', help='fine-tune first; on unless --examples is given')
     switch('--examples', action='store_true',
@@ -120,9 +120,9 @@ def _print(evaluation):
     for path in (evaluation.results, evaluation.run.metrics_path, evaluation.report): say(f'wrote {path}')
     if evaluation.published: say(f'published {evaluation.published}')
 
-def main(argv:list=None)->int:
+def main(argv:list=None, prog:str='classifier_model')->int:
     "The command; returns the exit code."
-    return command(parser(), _job, argv)
+    return command(parser(prog), _job, argv)
 
 # %% ../nbs/81_classifier_model.ipynb #dc18ab1a
 if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())

@@ -37,18 +37,18 @@ A repo is a Hub name (alice/contracts) or a folder (./contracts, which needs no 
 Next: classifier_model --input-hf-dataset REPO --hf-model-name MODEL'''
 
 # %% ../nbs/80_cleaner_finetune.ipynb #5d2c9251
-def parser()->Parser:
+def parser(prog:str='cleaner_finetune')->Parser:
     "The options of the command."
     about = 'Turn a raw corpus of labelled documents into a clean dataset with an honest test split.'
-    p = Parser(prog='cleaner_finetune', epilog=_epilog, description=about)
+    p = Parser(prog=prog, epilog=_epilog.replace('cleaner_finetune -', f'{prog} -'), description=about)
     for options in (PreparationOptions, JobOptions): add_options(p, options)
     add_tokens(p, '--hf-access-token')
     return p
 
 # %% ../nbs/80_cleaner_finetune.ipynb #05d36ee9
-def main(argv:list=None)->int:
+def main(argv:list=None, prog:str='cleaner_finetune')->int:
     "The command; returns the exit code."
-    return command(parser(), _job, argv)
+    return command(parser(prog), _job, argv)
 
 def _job(args, line:str):
     "What the parsed options ask for; `line` is the command line for the card."

@@ -5,15 +5,17 @@
 # %% auto #0
 __all__ = ['SENTENCES', 'CLEAN', 'PLANTED', 'BROKEN', 'LACKING', 'choose_words', 'draw_facts', 'write_sentence', 'sentences',
            'write_document', 'make_row', 'clean_rows', 'change_case', 'change_spaces', 'change_unicode', 'change_word',
-           'make_copies', 'damage', 'make_corpus', 'main']
+           'make_copies', 'damage', 'make_corpus', 'jobs', 'parser', 'main']
 
 # %% ../nbs/90_demo.ipynb #d7618a6d
-import argparse, random, re, unicodedata
+import random, re, shlex, subprocess, sys, unicodedata
 from pathlib import Path
 
 from .core.errors import InputError
+from .core.options import seed_number
 from .core.files import atomic_writer
 from .core.records import to_json_line
+from .core.console import command, Parser, say
 
 # %% ../nbs/90_demo.ipynb #dcec7855
 def choose_words(
@@ -447,16 +449,46 @@ def make_corpus(
     return Path(path)
 
 # %% ../nbs/90_demo.ipynb #3b982486
-def main(
-    argv:list|None=None,  # arguments, without the program's name
-):
-    "Write the demo corpus to the file that is named."
-    parser = argparse.ArgumentParser(prog='python -m libdocs.demo', description=make_corpus.__doc__)
-    parser.add_argument('path', help='the JSONL file to write')
-    parser.add_argument('--seed', type=int, default=7,
-                        help='the corpus of one seed is always the same (default: %(default)s)')
-    args = parser.parse_args(argv)
-    try: print(make_corpus(args.path, args.seed))
-    except InputError as error: parser.exit(2, f'{error}\n')
+def jobs(
+    folder,         # of the demo
+    base:str='scratch',  # the base model
+)->dict:            # command → arguments
+    "The two commands that turn the corpus into an evaluated classifier."
+    return dict(
+        prepare=['-i', f'{folder}/raw', '-f', 'corpus.jsonl', '--text', 'body', '--subject', 'topic',
+                 '-o', f'{folder}/prepared/letters', '--target-hf-dataset', f'{folder}/dataset',
+                 '--bad-rows', 'reject', '--merge-labels'],
+        train=['--input-hf-dataset', f'{folder}/dataset', '--hf-model-name', f'{folder}/model', '-m', base,
+               '--epochs', '5', '--output-classify-file', f'{folder}/results/results.jsonl',
+               '--wandb-output', f'{folder}/wandb'])
 
-if __name__ == '__main__' and '__file__' in globals(): main()
+def parser(prog:str='libdocs demo')->Parser:
+    "The options of the command."
+    about = 'Make a dirty corpus of business letters, prepare it, train a classifier on it and evaluate that, offline.'
+    p = Parser(prog=prog, description=about)
+    p.add_argument('folder', metavar='FOLDER', nargs='?', default='./demo',
+                   help='where everything goes (default: ./demo)')
+    p.add_argument('-m', '--base', default='scratch', metavar='MODEL',
+                   help='base model: scratch, minilm, or any other (default: scratch)')
+    p.add_argument('--corpus-only', action='store_true', help='only make the corpus, FOLDER/raw/corpus.jsonl')
+    p.add_argument('--seed', type=seed_number, default=7, metavar='N',
+                   help='the corpus of one seed is always the same (default: 7)')
+    return p
+
+def _job(args, line:str):
+    folder = args.folder if args.folder.startswith(('.', '/', '~')) else f'./{args.folder}'
+    say(f'wrote {make_corpus(Path(folder).expanduser()/"raw"/"corpus.jsonl", args.seed)}')
+    if args.corpus_only: return
+    for name, words in jobs(folder, args.base).items():
+        say(f'\n$ libdocs {name} {shlex.join(words)}')
+        sys.stdout.flush()
+        code = subprocess.call([sys.executable, '-m', 'libdocs.command', name, *words])
+        if code: sys.exit(code)
+    say(f'\nOpen {folder}/results/report.html in a browser; {folder}/prepared/letters_report.html shows what was done '
+        'to the corpus.')
+
+def main(argv:list=None, prog:str='libdocs demo')->int:
+    "The command; returns the exit code."
+    return command(parser(prog), _job, argv)
+
+if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())

@@ -17,10 +17,9 @@ _epilog = '''example:
 A job that could not publish names the folder to give. Afterwards, run the command of the job again: it does what
 comes after publishing.'''
 
-def parser()->Parser:
+def parser(prog:str='libdocs push')->Parser:
     "The options of the command."
-    p = Parser(prog='libdocs', epilog=_epilog, description='Complete what a job of libdocs could not publish.')
-    p.add_argument('action', choices=['push'], help='push: send what the run folder holds to the Hub')
+    p = Parser(prog=prog, epilog=_epilog, description='Send to the Hub what a job could not publish.')
     p.add_argument('run', metavar='RUN', help='the run folder of the job')
     add_tokens(p, '--hf-access-token')
     return p
@@ -29,9 +28,9 @@ def _job(args, line:str):
     from libdocs.core.hub import push_run
     for pushed in push_run(args.run, args.hf_access_token): say(f'published {pushed.url}')
 
-def main(argv:list=None)->int:
+def main(argv:list=None, prog:str='libdocs push')->int:
     "The command; returns the exit code."
-    return command(parser(), _job, argv)
+    return command(parser(prog), _job, argv)
 
 # %% ../nbs/84_push.ipynb #0ba7ca46
 if __name__ == '__main__' and '__file__' in globals(): sys.exit(main())

@@ -6,19 +6,23 @@ import pytest
 from corpora import MODULES
 
 import libdocs
+from libdocs.command import commands
 
 ROOT = Path(libdocs.__file__).parent
-COMMANDS = MODULES | {'libdocs push': 'libdocs.push'}
+PARTS = {f'libdocs {name}': f'libdocs.{module}' for name, (module, _) in commands.items()}
+COMMANDS = {name: module for name, module in MODULES.items() if name != 'libdocs'} | PARTS
 OTHERS = ('torchrun', 'accelerate', 'iconv', 'git', 'hf', 'pip', 'papermill')  # programs whose options are theirs
-FIRST, SECOND = ['cleaner_finetune'], ['classifier_model']
+OWN = {'--version'}  # of `libdocs` itself
+FIRST, SECOND, THIRD = ['cleaner_finetune'], ['classifier_model'], ['libdocs classify']
+READING = FIRST + SECOND + THIRD
 SAID_BY = {  # module, or package: the commands that print what it says, each of which must have the option
     'cleaner_finetune': FIRST, 'phases.stages': FIRST, 'phases.preparation': FIRST,
     'report.corpus': FIRST, 'utils': FIRST,
     'classifier_model': SECOND, 'finetune': SECOND, 'classifiers': SECOND, 'phases.training': SECOND,
     'pipelines': ['libdocs-pipeline'], 'push': ['libdocs push'],
-    'core.console': list(COMMANDS), 'core.errors': FIRST + SECOND, 'core.files': FIRST + SECOND,
-    'core.json_rows': FIRST + SECOND, 'core.csv_rows': FIRST + SECOND,
-    'core.records': FIRST + SECOND, 'core.labels': FIRST + SECOND}
+    'classify': THIRD, 'phases.classifying': THIRD, 'demo': ['libdocs demo'],
+    'core.console': list(COMMANDS), 'core.errors': READING, 'core.files': READING, 'core.json_rows': READING,
+    'core.csv_rows': READING, 'core.records': READING, 'core.labels': FIRST + SECOND}
 
 
 def actions(command):
@@ -82,7 +86,7 @@ def wrong(path):
         if program in OTHERS: continue
         if program: lacking = [] if option in known[program] else [program]
         elif owner: lacking = [name for name in SAID_BY[owner] if option not in known[name]]
-        else: lacking = [] if any(option in options for options in known.values()) else ['any command']
+        else: lacking = [] if any(option in options for options in (OWN, *known.values())) else ['any command']
         if lacking:
             yield f'{path.relative_to(ROOT)}:{line}: {option} is no option of {", ".join(lacking)}: {text[:80]!r}'
 

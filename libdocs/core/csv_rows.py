@@ -218,7 +218,7 @@ class _Csv:
         if not all(map(encodable, self.header)): raise InputError(f'{path}:1: invalid UTF-8 in the header')
         self.names, sample = column_names(self.header, columns, path), self.lines.peek()
         if not set(columns) <= set(self.names): _check_header(self, sample, columns)
-        place = self.names.index(columns[-1]) if columns and columns[-1] in self.names else None
+        place = self.names.index(columns[1]) if columns[1:] and columns[1] in self.names else None
         self.labels = _Labels(self.dialect, len(self.names), place, sample)
 
     def reader(self)->Iterator:

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['log', 'parquet_rows', 'iter_rows', 'unchanged', 'invisible', 'blank', 'missing', 'as_label', 'fault',
-           'require_labels', 'require_text', 'check_row', 'make_ids', 'base_id', 'unique_ids', 'completed',
-           'iter_records', 'Records', 'read_records', 'to_json_line', 'write_jsonl']
+           'require_labels', 'require_text', 'check_row', 'document_of', 'label_of', 'make_ids', 'base_id',
+           'unique_ids', 'completed', 'checked_rows', 'iter_records', 'Records', 'read_records', 'to_json_line',
+           'write_jsonl']
 
 # %% ../../nbs/10_core.records.ipynb #6961e0d0
 import csv, hashlib, json, logging, math, os, re, unicodedata
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -61,7 +62,7 @@ def parquet_rows(file, path:Path, columns:tuple=(), *_)->Iterator:
 def iter_rows(
     path:Path,                # a record file
     limits:Limits=Limits(),   # of the unpacked size of a compressed file
-    columns:tuple=(),         # the required ones, the label last; they help to recognize the format of CSV
+    columns:tuple=(),         # the required ones, text and perhaps label; they help to recognize the format of CSV
     delimiter:str|None=None,  # of CSV, see `check_delimiter`; None: detected
 )->Iterator:                  # (line from 1, raw bytes of the row, row as a dict or None, reason if there is none)
     "All rows of one file, good and bad, unchanged."
@@ -204,16 +205,38 @@ def check_row(
     carried=None,  # the names of the other columns so far; None: this is the only row
 )->tuple:       # (record, reason): a dict with `text` and `label` first ('' for what is missing), or None and why
     "The record in `row`, or the reason why there is none."
-    for name in (text, label):
-        if name not in row:
-            inner = next((key for key, value in row.items() if isinstance(value, dict) and name in value), None)
-            hint = f'; {inner!r} holds a {name!r}: take it out to the top level' if inner else ''
-            return None, unknown_name('column', name, row) + hint
-    document, value = row[text], '' if blank(row[label]) else as_label(row[label])
-    if not isinstance(document, str) and blank(document): document = ''
-    reason = fault(text, document, False) or fault(label, value, True)
+    document, reason = document_of(row, text)
+    reason = reason if text not in row else _lacks(row, label) or reason
+    if not reason: value, reason = label_of(row[label], label)
     if reason: return None, reason
     return {'text': document, 'label': value} | (carried or _Carried(text, label)).of(row), None
+
+def document_of(
+    row:dict,  # as read
+    text:str,  # the column that holds the document
+)->tuple:      # (document, reason): a text, '' for what is missing, or None and why
+    "The text of a row, or the reason why there is none."
+    if reason := _lacks(row, text): return None, reason
+    document = row[text]
+    if not isinstance(document, str) and blank(document): document = ''
+    reason = fault(text, document, False)
+    return (None, reason) if reason else (document, None)
+
+def label_of(
+    value,     # from the column of labels
+    name:str,  # of that column
+)->tuple:      # (label, reason): a text, '' for what is missing, or None and why
+    "The label of a row, or the reason why there is none."
+    value = '' if blank(value) else as_label(value)
+    reason = fault(name, value, True)
+    return (None, reason) if reason else (value, None)
+
+def _lacks(row:dict, name:str)->str|None:
+    "That a row has no such column."
+    if name in row: return None
+    inner = next((key for key, value in row.items() if isinstance(value, dict) and name in value), None)
+    hint = f'; {inner!r} holds a {name!r}: take it out to the top level' if inner else ''
+    return unknown_name('column', name, row) + hint
 
 # %% ../../nbs/10_core.records.ipynb #1415ec32
 def make_ids(
@@ -268,35 +291,51 @@ def _with_none(rows:Iterable, columns:tuple, seen:set)->Iterator:
         yield line, raw, row, reason
 
 # %% ../../nbs/10_core.records.ipynb #ab47683a
-def iter_records(
+def checked_rows(
     paths,                  # one path or several
-    text:str='text',        # the column that holds the document
-    label:str='label',      # the column that holds its label
+    columns:tuple,          # the required ones, text and perhaps label
+    check:Callable,         # takes a row, gives (what it is read as, None), or (None, why it is bad)
     bad_rows:str='stop',    # 'stop' at the first bad row, or 'reject' bad rows: skip and list them
     rejected:list=None,     # gets a dict with file, line, reason and the raw row for each rejected row
     limits:Limits=Limits(), # of the unpacked size of compressed files
     delimiter:str|None=None,  # of CSV, see `check_delimiter`; None: detected
-)->Iterator:                # dicts with text and label first, in the order of the files; '' for what is `missing`
-    "The records of some files, one at a time; raises `InputError` with file, line and reason."
+)->Iterator:                # (path, line, row, what it is read as) of each good row, in the order of the files
+    "The good rows of some files, one at a time; raises `InputError` with file, line and reason."
     paths = [Path(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
-    good, rejected = 0, [] if rejected is None else rejected
+    good, bad, first, rejected = 0, 0, None, [] if rejected is None else rejected
     FileOptions.check('bad_rows', bad_rows)
-    if text == label: raise InputError(f'text and label are both the column {text!r}; name two columns')
     check_delimiter(delimiter)
-    carried, kinds = _Carried(text, label), {str}
     for path in paths:
-        rows = completed(iter_rows(path, limits, (text, label), delimiter), (text, label))
+        rows = completed(iter_rows(path, limits, columns, delimiter), columns)
         shown = tqdm(rows, desc=f'reading {path.name!r}', unit=' rows', disable=None, leave=False)
         for line, raw, row, reason in shown:
-            record, reason = (None, reason) if row is None else check_row(row, text, label, carried)
+            made, reason = (None, reason) if row is None else check(row)
             if reason is None:
-                if type(row[label]) not in kinds: _report_type(kinds, row[label], record['label'], path, line)
                 good += 1
-                yield record
+                yield path, line, row, made
             elif bad_rows == 'reject':
+                bad, first = bad + 1, first or f'line {line}: {reason}'
                 rejected.append(dict(file=path.name, line=line, reason=reason, raw=_as_text(raw, row)))
             else: raise InputError(f'{path}:{line}: {reason}. {_way_out(reason)}')
-    if not good: raise _no_good_rows(paths, rejected)
+    if not good: raise _no_good_rows(paths, bad, first)
+
+def iter_records(
+    paths,                  # one path or several
+    text:str='text',        # the column that holds the document
+    label:str='label',      # the column that holds its label
+    bad_rows:str='stop',    # as for `checked_rows`
+    rejected:list=None,     # as for `checked_rows`
+    limits:Limits=Limits(), # of the unpacked size of compressed files
+    delimiter:str|None=None,  # of CSV, see `check_delimiter`; None: detected
+)->Iterator:                # dicts with text and label first, in the order of the files; '' for what is `missing`
+    "The records of some files, one at a time; raises `InputError` with file, line and reason."
+    if text == label: raise InputError(f'text and label are both the column {text!r}; name two columns')
+    carried, kinds = _Carried(text, label), {str}
+    def check(row): return check_row(row, text, label, carried)
+    rows = checked_rows(paths, (text, label), check, bad_rows, rejected, limits, delimiter)
+    for path, line, row, record in rows:
+        if type(row[label]) not in kinds: _report_type(kinds, row[label], record['label'], path, line)
+        yield record
 
 # %% ../../nbs/10_core.records.ipynb #91134402
 @dataclass(frozen=True)
@@ -309,7 +348,7 @@ def read_records(
     paths,                  # one path or several
     text:str='text',        # the column that holds the document
     label:str='label',      # the column that holds its label
-    bad_rows:str='stop',    # 'stop' or 'reject', see `iter_records`
+    bad_rows:str='stop',    # 'stop' or 'reject', see `checked_rows`
     limits:Limits=Limits(), # of the unpacked size of compressed files
     delimiter:str|None=None,  # of CSV, see `check_delimiter`; None: detected
 )->Records:                 # one row per record, in the order of the files; '' for what is `missing`
@@ -339,21 +378,22 @@ def _as_text(raw:bytes, row:dict|None)->str:
     if raw: return raw.decode('utf-8', 'backslashreplace').rstrip('\r\n')
     return json.dumps(row, ensure_ascii=True, default=str)
 
-def _no_good_rows(paths:list, rejected:list)->InputError:
-    "Why nothing was read."
+def _no_good_rows(paths:list, bad:int, first:str|None)->InputError:
+    "Why nothing was read; `first`: the first row that was rejected, and why."
     names = ', '.join(str(p) for p in paths[:3]) + (' …' if len(paths) > 3 else '')
-    if not rejected: return InputError(f'{names}: no rows: the file is empty')
-    first = rejected[0]
-    return InputError(f'{names}: no good rows: all {len(rejected)} were rejected; '
-                      f'the first is line {first["line"]}: {first["reason"]}')
+    if not first: return InputError(f'{names}: no rows: the file is empty')
+    return InputError(f'{names}: no good rows: all {bad} were rejected; the first is {first}')
 
 # %% ../../nbs/10_core.records.ipynb #a1c6579c
 def to_json_line(
     row:dict,  # values of any JSON type
+    nulls:bool=False,  # whether missing values are written as null
 )->str:        # one line, without its end
-    "`row` as one line of JSON; missing values (None, NaN) are left out, or null within others, and infinity is text."
+    """`row` as one line of JSON; infinity is text.
+
+    Missing values (None, NaN) are left out, unless `nulls`; within others they are null."""
     def missing(v): return v is None or (isinstance(v, float) and math.isnan(v)) or v is pd.NA or v is pd.NaT
-    present = {k: v for k, v in row.items() if not missing(v)}
+    present = {k: None if missing(v) else v for k, v in row.items() if nulls or not missing(v)}
     try: return json.dumps(present, ensure_ascii=False, default=_plain, allow_nan=False)
     except ValueError: pass
     def standard(name): return None if name == 'NaN' else name

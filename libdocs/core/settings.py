@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['access_group', 'group_order', 'default_base_model', 'scratch', 'minilm', 'ColumnOptions', 'FileOptions', 'JobOptions',
            'CorpusOptions', 'PreparationOptions', 'RepoOptions', 'ExampleOptions', 'EvaluationOptions',
-           'ComparisonOptions', 'SampleOptions', 'MachineOptions', 'Reading', 'TrainingOptions', 'TrackingOptions']
+           'ComparisonOptions', 'SampleOptions', 'MachineOptions', 'Reading', 'TrainingOptions', 'TrackingOptions',
+           'ClassifyOptions']
 
 # %% ../../nbs/07_core.settings.ipynb #04a25e9b
 from dataclasses import dataclass
@@ -260,3 +261,20 @@ class TrackingOptions(Options):
         'wandb', "folder for W&B's files and a copy of the HTML report", metavar='DIR', group=_training)
     wandb_documents: bool = option(
         False, 'upload the HTML report to W&B with the texts it quotes; by default they are left out', group=_training)
+
+# %% ../../nbs/07_core.settings.ipynb #64130250
+@dataclass(frozen=True, kw_only=True)
+class ClassifyOptions(FileOptions, MachineOptions):
+    "How files of rows are classified."
+    subject: str = option(
+        None, 'column that holds the true label; where there is one, the accuracy is told too', unset='label',
+        flags='--subject -s', metavar='COLUMN', group=_input)
+    split: str = option(
+        None, 'of a dataset repo: the split that is classified', unset='test, or the only one', metavar='NAME',
+        group=_input)
+    labels: tuple = option((), 'of a zero-shot model: the labels to choose from', metavar='LABEL', group=_task)
+    top: int = option(3, 'labels that are written for each row, the likeliest first', number=count, metavar='K',
+                      group=_output)
+    min_confidence: float = option(
+        None, 'rows whose likeliest label is less probable get no prediction', unset='every row gets one',
+        number=share, metavar='P', group=_output)

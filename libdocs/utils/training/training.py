@@ -232,9 +232,10 @@ def csv_writer(
     file,                   # a text file, opened with newline=''
     columns:Sequence[str],  # of the header, which is written
     safe:bool=False,        # put ' before what a spreadsheet would run as a formula
+    delimiter:str=',',
 )->Callable:                # takes a row, a dict
     "Rows as CSV in which every value is a quoted string; missing values are empty."
-    writer = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator='\n')
+    writer = csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_ALL, lineterminator='\n')
     def write(values): writer.writerow([_cell(guarded(value) if safe else value) for value in values])
     write(columns)
     return lambda row: write([row.get(column) for column in columns])
