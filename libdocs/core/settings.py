@@ -98,6 +98,9 @@ class PreparationOptions(CorpusOptions):
     label_issues: str = option(
         'report', 'training rows whose label may be wrong: report them, also drop the likely ones, '
         'or turn the check off; test rows are never dropped', choices=['report', 'drop', 'off'], group=_cleaning)
+    corrections: tuple = option(
+        (), 'files of corrected labels, as libdocs review writes them; later answers count', metavar='FILE',
+        group=_cleaning, recorded=False)
     labels_to_filter: tuple = option(
         (), 'labels to drop before cleaning', metavar='LABEL', group=_splitting, stages='clean')
     min_label_count: int = option(

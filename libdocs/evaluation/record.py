@@ -47,6 +47,7 @@ class CorpusRecord(Typed):
     command: str = None   # the command line
     counts: list = field(default_factory=list)             # (step, rows left)
     removed_by_reason: dict = field(default_factory=dict)  # reason → rows
+    corrections: dict = field(default_factory=dict)        # fate of an answer about a row → rows
     labels: list[LabelRows] = field(default_factory=list)
     columns: list = field(default_factory=list)
     versions: dict = field(default_factory=dict)           # package → version

@@ -22,7 +22,8 @@ from ..core.runs import run_folder_of, RunFolder, Stage
 from ..core.access import is_folder
 from ..core.hub import preflight, push_stage
 from ..utils.training.training import frequencies_file
-from .stages import clean_stage, issues_stage, normalize_stage, read_stage, split_stage, write_stage
+from .stages import clean_stage, correct_stage, issues_stage, normalize_stage, read_stage
+from .stages import split_stage, write_stage
 
 log = logging.getLogger(__name__)
 
@@ -109,19 +110,21 @@ def _files_to_write(options:PreparationOptions, files:dict)->dict:
 # %% ../../nbs/76_phases.preparation.ipynb #904ae8b7
 def _decide(run, paths:list, options:PreparationOptions)->dict:
     "The stages that decide what becomes of each row, by name."
-    read = read_stage(run, paths, options)
-    clean = clean_stage(run, read, options)
-    normalize = normalize_stage(run, read, clean, options)
-    split = split_stage(run, read, normalize, options)
-    stages = dict(read=read, clean=clean, normalize=normalize, split=split)
-    if options.label_issues != 'off': stages['label issues'] = issues_stage(run, read, split, options)
+    read = rows = read_stage(run, paths, options)
+    if options.corrections: rows = correct_stage(run, read, options.corrections)
+    clean = clean_stage(run, rows, options)
+    normalize = normalize_stage(run, rows, clean, options)
+    split = split_stage(run, rows, normalize, options)
+    corrected = dict(corrections=rows) if options.corrections else {}
+    stages = dict(read=read) | corrected | dict(clean=clean, normalize=normalize, split=split)
+    if options.label_issues != 'off': stages['label issues'] = issues_stage(run, rows, split, options)
     return stages
 
 # %% ../../nbs/76_phases.preparation.ipynb #2b83682c
 def _write(run, stages:dict, files:dict, options:PreparationOptions, command:str|None)->Stage:
     issues, repo = stages.get('label issues'), options.target_hf_dataset or str(options.output_filename)
-    decided = issues or stages['split']
-    return write_stage(run, stages['read'], stages['clean'], decided, issues, files, options, repo, command)
+    decided, rows = issues or stages['split'], stages.get('corrections', stages['read'])
+    return write_stage(run, rows, stages['clean'], decided, issues, files, options, repo, command)
 
 def _publish(run, written:Stage, repo:str|None, token, private:bool):
     "One commit with both splits, the frequencies of the source and the card; nothing without a repo."

@@ -14,8 +14,8 @@ from ..core.settings import Reading, scratch
 from ..core.base_models import seen_by
 from ..evaluation.metrics import Confusion, Metrics
 from ..evaluation.record import CorpusRecord, TrainingRecord
-from .sentences import baseline_heads, compared, confused_pairs, counted, coverage_rows, figure_rows
-from .sentences import frequencies, known_baselines, memory, percent, seen_sentence, trust
+from .sentences import baseline_heads, compared, confused_pairs, corrected, counted, coverage_rows
+from .sentences import figure_rows, frequencies, known_baselines, memory, percent, seen_sentence, trust
 from .sentences import unknown_labels, verdict
 from .pages import headline_figures
 
@@ -91,8 +91,10 @@ def steps_table(counts:list)->str:
     return md_table(['Step', 'Rows', 'Change'], table)
 
 # %% ../../nbs/54_report.cards.ipynb #fe66b265
+_label_limits = ('- The labels are those of the source. Nobody has checked them again.',
+                 '- The labels are those of the source, but for those that people have corrected. Nobody has checked '
+                 'the others.')
 _dataset_limits = '''
-- The labels are those of the source. Nobody has checked them again.
 - Duplicates were found by their words. Two documents that say the same in other words may both be here.
 '''
 _frequencies = dict(capped='The common labels were capped before the split, so the test split is capped too',
@@ -132,17 +134,19 @@ def dataset_card(
     settings = record.options | ({} if record.seed is None else dict(seed=record.seed))
     load = fenced(f'from datasets import load_dataset\n\ndataset = load_dataset({json.dumps(repo)})', 'python')
     command = f'\n{fenced(record.command, "sh")}' if record.command else ''
+    corrections = f'\n{said}\n' if (said := corrected(record.corrections)) else ''
+    limits = _label_limits[bool(record.corrections)] + _dataset_limits.rstrip()
     by_label = [[d.label, d.raw, d.train, d.test] for d in labels]
     by_label = md_table(['Label', 'In the source', 'Train', 'Test'], by_label)
     files = md_table(['File', 'SHA-256'], list(record.sha256.items()))
     return dataset_head(record) + start + '\n' + _sections({
         'Loading': f'{load}\nEvery column is a string, exactly as in the files. '
                    'With pandas: `pd.read_csv("train.csv", dtype=str, keep_default_na=False)`.',
-        'How it was made': steps_table(record.counts) + command,
+        'How it was made': steps_table(record.counts) + corrections + command,
         'Rows removed': md_table(['Reason', 'Rows'], list(record.removed_by_reason.items())),
         'Labels': by_label + _test_frequencies(record),
         'Columns': ', '.join(md(c) for c in record.columns),
-        'Limits': _dataset_limits.strip() + _cap_limit(record) + _clashes_limit(record),
+        'Limits': limits + _cap_limit(record) + _clashes_limit(record),
         'Settings': md_table(['Option', 'Value'], [[k, str(v)] for k, v in settings.items()]),
         'Checksums and versions': f'{files}\n{versions_table(record)}'})
 

@@ -13,14 +13,14 @@ from ..core.markup import h, Html
 from ..utils.data_cleaner.clean_data_tfidf import differing
 from ..evaluation.record import Clashes, CorpusRecord
 from .layout import sections_page
-from .sentences import counted, percent, shorten
+from .sentences import corrected, counted, percent, shorten
 from .tables import facts_list, Figure, html_table, label_name, scrollable
 
 # %% ../../nbs/55_report.corpus.ipynb #ae39d9b4
 _reasons = dict(
-    empty='no text', unlabelled='no label', exact_duplicate='exact copy', near_duplicate='near copy',
-    label_conflict='label conflict', label_issue='label suspect', filtered_label='filtered', rare_label='rare label',
-    label_cap='over the cap')
+    left_out='left out by hand', empty='no text', unlabelled='no label', exact_duplicate='exact copy',
+    near_duplicate='near copy', label_conflict='label conflict', label_issue='label suspect',
+    filtered_label='filtered', rare_label='rare label', label_cap='over the cap')
 
 def corpus_labels_section(record:CorpusRecord, removed:pd.DataFrame)->Html:
     "Rows of each label before, removed by reason, and after."
@@ -130,7 +130,7 @@ def _lead(record:CorpusRecord)->str:
         filtered = f', {rows["normalized"]:,} after dropping rare labels and rows over the cap'
     return (f'{rows["read"]:,} rows were read, {rows["cleaned"]:,} are left after cleaning{filtered}: '
             f'{rows["train"]:,} to train on, {rows["test"]:,} to test on. No text of the test split has a copy in the '
-            'train split at the threshold that was used.')
+            f'train split at the threshold that was used. {corrected(record.corrections)}').strip()
 
 def corpus_html(
     record:CorpusRecord,
