@@ -7,7 +7,7 @@ __all__ = ['log', 'answer_columns', 'block_rows', 'block_chars', 'answers', 'Sou
            'output_names', 'Rejected', 'blocks', 'Journal', 'check_ending', 'write_rows', 'Classified',
            'classify_files']
 
-# %% ../../nbs/78_phases.classifying.ipynb #a5c97beb
+# %% ../../nbs/78_phases.classifying.ipynb #1a2cffa4
 import hashlib, json, logging, os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +17,7 @@ from glob import glob
 from pathlib import Path
 from typing import NamedTuple
 
+from fastcore.basics import patch
 from tqdm import tqdm
 
 from ..core.errors import InputError, unknown_name
@@ -54,7 +55,7 @@ def answers(
             predictions=[names[j] for j in order], scores=[round(float(row[j]), 6) for j in order])
     return out
 
-# %% ../../nbs/78_phases.classifying.ipynb #8323a61a
+# %% ../../nbs/78_phases.classifying.ipynb #f3620cd2
 class Source(NamedTuple):
     "Rows to classify."
     name: str       # what they are, for messages
@@ -76,6 +77,7 @@ def open_source(
         for _, _, row, text in checked_rows(paths, columns, check, *how): yield row, text
     return Source(', '.join(map(str, paths[:3])) + (' …' if len(paths) > 3 else ''), paths, rows)
 
+# %% ../../nbs/78_phases.classifying.ipynb #95435ed3
 def _paths(name:str)->list:
     "The files that are meant; none if it is a dataset."
     path = Path(name).expanduser()
@@ -99,7 +101,7 @@ def _dataset(names:Sequence[str], options:ClassifyOptions, token:str|None)->Sour
             yield row, text
     return Source(f'{repo}, {wanted} split', [], rows)
 
-# %% ../../nbs/78_phases.classifying.ipynb #a64c3ed7
+# %% ../../nbs/78_phases.classifying.ipynb #9aab3e5c
 class Survey(NamedTuple):
     "What a source holds."
     rows: int
@@ -137,7 +139,7 @@ class Rejected:
         self.rows, self.first = self.rows + 1, self.first or row
         self.file.write(to_json_line(row) + '\n')
 
-# %% ../../nbs/78_phases.classifying.ipynb #75f64222
+# %% ../../nbs/78_phases.classifying.ipynb #25582235
 block_rows, block_chars = 4096, 16_000_000  # at most, of a block
 
 def blocks(
@@ -153,6 +155,7 @@ def blocks(
             block, chars = [], 0
     if block: yield block
 
+# %% ../../nbs/78_phases.classifying.ipynb #faa0a1b6
 class Journal:
     "The rows that are done."
     def __init__(self,
@@ -176,38 +179,44 @@ class Journal:
             self.file.truncate(0)
             write_json(self.note, identity)
 
-    def kept(self, n:int)->list|None:
-        "The next n rows if all of them are there; else nothing is there any more."
-        start, rows = self.file.tell(), []
-        for line in (self.file.readline() for _ in range(n)):
-            try: rows.append(json.loads(line.decode('utf-8')) if line.endswith(b'\n') else None)
-            except (ValueError, RecursionError): rows.append(None)
-            if not isinstance(rows[-1], dict): break
-        else: return rows
-        self.file.seek(start)
-        self.file.truncate()
-        return None
+# %% ../../nbs/78_phases.classifying.ipynb #94e0d842
+@patch
+def kept(self:Journal, n:int)->list|None:
+    "The next n rows if all of them are there; else nothing is there any more."
+    start, rows = self.file.tell(), []
+    for line in (self.file.readline() for _ in range(n)):
+        try: rows.append(json.loads(line.decode('utf-8')) if line.endswith(b'\n') else None)
+        except (ValueError, RecursionError): rows.append(None)
+        if not isinstance(rows[-1], dict): break
+    else: return rows
+    self.file.seek(start)
+    self.file.truncate()
+    return None
 
-    def add(self, rows:list):
-        "Keep some more."
-        lines = ''.join(to_json_line(row, nulls=True) + '\n' for row in rows)
-        try:
-            self.file.write(lines.encode('utf-8'))
-            self.file.flush()
-        except OSError as error:
-            raise InputError(f'{self.path}: cannot be written: {error.strerror}; what is done is kept') from error
+@patch
+def add(self:Journal, rows:list):
+    "Keep some more."
+    lines = ''.join(to_json_line(row, nulls=True) + '\n' for row in rows)
+    try:
+        self.file.write(lines.encode('utf-8'))
+        self.file.flush()
+    except OSError as error:
+        raise InputError(f'{self.path}: cannot be written: {error.strerror}; what is done is kept') from error
 
-    def lines(self)->Iterator:  # dicts
-        "All rows."
-        with open(self.path, encoding='utf-8') as file: yield from map(json.loads, file)
+@patch
+def lines(self:Journal)->Iterator:  # dicts
+    "All rows."
+    with open(self.path, encoding='utf-8') as file: yield from map(json.loads, file)
 
-    def close(self): self.file.close()
+@patch
+def close(self:Journal): self.file.close()
 
-    def remove(self):
-        "The output is complete."
-        for path in (self.path, self.note): path.unlink(missing_ok=True)
+@patch
+def remove(self:Journal):
+    "The output is complete."
+    for path in (self.path, self.note): path.unlink(missing_ok=True)
 
-# %% ../../nbs/78_phases.classifying.ipynb #64a2dc83
+# %% ../../nbs/78_phases.classifying.ipynb #772e037d
 def check_ending(
     output:str|os.PathLike,
 )->Path:
@@ -239,6 +248,7 @@ def _chunks(journal:Journal, columns:list, size:int=10_000)->Iterator:
             rows = []
     if rows: yield {name: [row.get(name) for row in rows] for name in columns}
 
+# %% ../../nbs/78_phases.classifying.ipynb #1fef68c3
 def _write_parquet(journal:Journal, path:Path, columns:list):
     "Two passes: what types the columns have, then the rows."
     import pyarrow as pa, pyarrow.parquet as pq
@@ -263,7 +273,7 @@ def _common_type(known, values:list):
 def _as_text(value):
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
-# %% ../../nbs/78_phases.classifying.ipynb #6afac9b1
+# %% ../../nbs/78_phases.classifying.ipynb #6bbffdce
 @dataclass(repr=False)
 class Classified:
     "The rows of a job, counted."
@@ -299,28 +309,31 @@ class Classified:
             self.first_right += row['predictions'][0] == label
             if label not in known: self.unknown[label] += 1
 
-    def sentences(self)->Iterator:
-        "What there is to say, one sentence after another."
-        yield f'{self.rows:,} rows classified' + (f', {self.empty:,} of them without a text' if self.empty else '')
-        if self.abstained: yield f'{self.abstained:,} rows got no prediction, as no label is probable enough'
-        if self.predictions:
-            shares = (f'{name} {n:,}' for name, n in self.predictions.most_common(10))
-            yield f'predictions: {", ".join(shares)}' + (' …' if len(self.predictions) > 10 else '')
-        if self.labelled:
-            share = self.first_right / self.labelled
-            low, high = wilson(share, self.labelled)
-            yield (f'{self.labelled:,} rows have a true label ({self.truth}): the likeliest label is right for '
-                   f'{share:.2%} of them (95% interval {low:.2%} to {high:.2%})')
-        if self.abstained and self.answered:
-            yield f'of the {self.answered:,} with a prediction {self.right / self.answered:.2%} are right'
-        if self.unknown:
-            names = ', '.join(f'{name!r} ({n:,})' for name, n in self.unknown.most_common(5))
-            yield f'{sum(self.unknown.values()):,} rows have a label that the model does not know: {names}'
-        if self.rejected: yield f'{self.rejected:,} bad rows are not in the output, but in {self.rejected_file}'
+# %% ../../nbs/78_phases.classifying.ipynb #1a7713bf
+@patch
+def sentences(self:Classified)->Iterator:
+    "What there is to say, one sentence after another."
+    yield f'{self.rows:,} rows classified' + (f', {self.empty:,} of them without a text' if self.empty else '')
+    if self.abstained: yield f'{self.abstained:,} rows got no prediction, as no label is probable enough'
+    if self.predictions:
+        shares = (f'{name} {n:,}' for name, n in self.predictions.most_common(10))
+        yield f'predictions: {", ".join(shares)}' + (' …' if len(self.predictions) > 10 else '')
+    if self.labelled:
+        share = self.first_right / self.labelled
+        low, high = wilson(share, self.labelled)
+        yield (f'{self.labelled:,} rows have a true label ({self.truth}): the likeliest label is right for '
+               f'{share:.2%} of them (95% interval {low:.2%} to {high:.2%})')
+    if self.abstained and self.answered:
+        yield f'of the {self.answered:,} with a prediction {self.right / self.answered:.2%} are right'
+    if self.unknown:
+        names = ', '.join(f'{name!r} ({n:,})' for name, n in self.unknown.most_common(5))
+        yield f'{sum(self.unknown.values()):,} rows have a label that the model does not know: {names}'
+    if self.rejected: yield f'{self.rejected:,} bad rows are not in the output, but in {self.rejected_file}'
 
-    def __repr__(self): return '\n'.join(self.sentences())
+@patch
+def __repr__(self:Classified): return '\n'.join(self.sentences())
 
-# %% ../../nbs/78_phases.classifying.ipynb #467c6926
+# %% ../../nbs/78_phases.classifying.ipynb #a753024e
 @flat
 def classify_files(
     model:str,            # Hub name or folder; or a `DebertaZeroShot`
@@ -356,6 +369,7 @@ def _surveyed(source:Source, bad:Path)->tuple:
     else: bad.unlink()
     return found, rejected.rows
 
+# %% ../../nbs/78_phases.classifying.ipynb #ee2a7031
 def _opened(model, options:ClassifyOptions, token:str|None):
     "The model, which must be able to answer."
     if isinstance(model, str):
@@ -374,6 +388,7 @@ def _identity(model, found:Survey, options:ClassifyOptions)->dict:
     asked = dict(text=options.text, labels=options.labels, top=options.top, min_confidence=options.min_confidence)
     return dict(version=1, model=model.fingerprint, rows=found.digest, options=digest(asked))
 
+# %% ../../nbs/78_phases.classifying.ipynb #20cde6d7
 def _classify(model, source:Source, found:Survey, options:ClassifyOptions, journal:Journal, done:Classified):
     "Every block that is not done yet, one after another."
     known, tenth = {*(options.labels if model.is_nli else model.labels)}, max(1, found.rows // 10)
