@@ -46,7 +46,7 @@ class ClassifierTrainer(transformers.Trainer):
     weights = None             # (n,) of the validation rows, from `row_weights`
     best_losses = None         # (n,) losses of the validation rows in the best evaluation so far
     start_losses = None        # (n,) the same of the model before the training, if epochs are compared with it
-    must_win = False           # whether an epoch counts only if it is clearly better than that
+    to_beat = None             # top-1 of that, if an epoch counts only if it is clearly better
     leaving = None             # a `Leaving`
     progress = None            # what the checkpoint that is resumed says
     last_save = -1, math.inf   # (step, time) of the last checkpoint
@@ -219,13 +219,16 @@ def choose(self:ClassifierTrainer, eval_pred)->dict:
 
     The step if it is to be taken; less than 0 if it is not to be, but more from step to step if only the start,
     which has to be beaten, is as good."""
-    losses, step = calibrated_losses(*eval_pred, self.weights), float(self.state.global_step)
-    choice, best = step, self.start_losses if self.best_losses is None and not self.must_win else self.best_losses
+    losses, logged = calibrated_losses(*eval_pred, self.weights), trainer_metrics(eval_pred)
+    choice, best = float(self.state.global_step), self.best_losses
+    if best is None and self.to_beat is None: best = self.start_losses
     if not np.isfinite(losses).all(): choice = -math.inf
     elif best is not None and is_clearly_more(losses, best): choice = -1.
-    elif self.must_win and not is_clearly_more(self.start_losses, losses): choice = -1 / (1 + step)
+    elif self.to_beat is not None:
+        wins = is_clearly_more(self.start_losses, losses) and logged['top_1'] >= self.to_beat
+        choice = choice if wins else -1 / (1 + choice)
     if choice >= -1 and (best is None or losses.mean() < best.mean()): self.best_losses = losses
-    return trainer_metrics(eval_pred) | dict(choice=choice)
+    return logged | dict(choice=choice)
 
 # %% ../../nbs/65_finetune.trainer.ipynb #f7dc9ce9
 checkpoint_seconds = 600      # between checkpoints within an epoch
