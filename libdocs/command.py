@@ -17,6 +17,7 @@ commands = {  # name → (module, what it does)
     'prepare': ('cleaner_finetune', 'clean, balance and split a corpus; publish the splits'),
     'train': ('classifier_model', 'fine-tune a model on them, publish it, and evaluate it honestly'),
     'classify': ('classify', 'label the rows of files with a published model'),
+    'doctor': ('doctor', 'what this machine has and what will be used; begin a report of a fault with it'),
     'push': ('push', 'send to the Hub what a job could not publish'),
     'demo': ('demo', 'the whole job on a dirty corpus that is made on the spot, offline'),
 }

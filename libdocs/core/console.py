@@ -89,7 +89,11 @@ def say(
 ):
     "Print a result of a command."
     text, encoding = visible(result), sys.stdout.encoding or 'utf-8'
-    print(text.encode(encoding, 'backslashreplace').decode(encoding))
+    try: print(text.encode(encoding, 'backslashreplace').decode(encoding), flush=True)
+    except BrokenPipeError:  # whoever reads has had enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
+    except OSError as error: raise InputError(f'the results cannot be printed: {error.strerror}') from None
 
 # %% ../../nbs/16_core.console.ipynb #57dceabd
 def run_command(
@@ -121,7 +125,7 @@ def _describe_unexpected(error:Exception)->tuple:
     if _is_out_of_memory(error):
         return 2, 'error: out of memory; use a smaller batch size, a smaller model or a machine with more memory'
     return 1, (f'unexpected {type(error).__name__}: {error}. This is a bug in libdocs: please report it with the '
-               'command (without tokens); --log-level debug shows where it happened')
+               'command (without tokens) and what `libdocs doctor` prints; --log-level debug shows where it happened')
 
 def _is_out_of_memory(error:Exception)->bool:
     if isinstance(error, MemoryError) or 'torch' not in sys.modules: return isinstance(error, MemoryError)
