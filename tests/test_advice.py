@@ -20,7 +20,7 @@ SAID_BY = {  # module, or package: the commands that print what it says, each of
     'report.corpus': FIRST, 'utils': FIRST,
     'classifier_model': SECOND, 'finetune': SECOND, 'classifiers': SECOND, 'phases.training': SECOND,
     'pipelines': ['libdocs-pipeline'], 'push': ['libdocs push'],
-    'classify': THIRD, 'phases.classifying': THIRD, 'demo': ['libdocs demo'], 'doctor': ['libdocs doctor'],
+    'classify': THIRD, 'phases.classifying': THIRD, 'demo': ['libdocs demo'],
     'core.console': list(COMMANDS), 'core.errors': READING, 'core.files': READING, 'core.json_rows': READING,
     'core.csv_rows': READING, 'core.records': READING, 'core.labels': FIRST + SECOND}
 
