@@ -22,7 +22,7 @@ setup(
     python_requires=">=" + settings["min_python"],
     packages=[*find_packages(include=["libdocs", "libdocs.*"]), "libdocs.notebooks"],
     package_dir={"libdocs.notebooks": "nbs/pipelines"},
-    package_data={"libdocs.notebooks": ["*.ipynb"], "libdocs.report": ["style.css", "script.js"]},
+    package_data={"libdocs.notebooks": ["*.ipynb"], "libdocs.report": ["*.css", "*.js"]},
     keywords=settings["keywords"],
     install_requires=lines("requirements"),
     extras_require={extra: lines(f"{extra}_requirements") for extra in ("dev", "bench", "lora", "minilm", "tune")},

@@ -171,7 +171,8 @@ def _first_ledger(corpus:Corpus, options:PreparationOptions)->tuple:
     check_filter(options.labels_to_filter, labels[labels != ''])
     rows = ((row['text'], row['label']) for row in corpus)
     clusters = cluster_texts(comparable(rows, lacks, options.labels_to_filter), options.threshold)
-    fate, near = decide(clusters, labels, lacks, options.threshold, options.conflicts)
+    verified = set(np.flatnonzero(corpus.table['verified'])) if 'verified' in corpus.table else ()
+    fate, near = decide(clusters, labels, lacks, options.threshold, options.conflicts, verified)
     fate = fate[['reason', 'score', 'match']].reindex(labels.index)
     ledger = dict(reason=fate['reason'].fillna(''), score=fate['score'].astype(float),
                   match=fate['match'].fillna(-1).astype(int), cluster=clusters.cluster, part='')

@@ -9,7 +9,7 @@ __all__ = ['log', 'survivors', 'Decision', 'decide', 'Cleaned', 'differing', 're
 # %% ../../../nbs/24_utils.data_cleaner.clean_data_tfidf.ipynb #2a9c36a4
 import difflib, logging, os, re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -35,12 +35,14 @@ log = logging.getLogger(__name__)
 def survivors(
     labels:Sequence[str],       # the labels of the rows of one text, in order
     conflicts:str='majority',   # 'majority', 'keep' or 'drop'
+    verified:Sequence[str]=(),  # labels of this text that somebody has confirmed
 )->list:                        # positions in `labels` of the rows that stay
     "The rows of one text that stay."
     first = {}
     for i, label in enumerate(labels): first.setdefault(label, i)
     if len(first) == 1: return [0]
     if conflicts == 'keep': return sorted(first.values())
+    if len(set(verified)) == 1: return [first[verified[0]]]
     if conflicts == 'drop': return []
     (best, most), (_, second) = Counter(labels).most_common(2)
     return [] if most == second else [first[best]]
@@ -58,9 +60,11 @@ def _partners(
     rows:list,      # of one text
     labels:list,    # of all rows
     conflicts:str,  # see `clean`
+    verified:Container=(),  # rows whose label somebody has confirmed
 )->list:            # (row, its match, whether their labels differ) of each removed row
     "The rows of a text that are removed, and for which other row."
-    stay, first = {labels[rows[i]]: rows[i] for i in survivors([labels[r] for r in rows], conflicts)}, {}
+    sure, first = [labels[row] for row in rows if row in verified], {}
+    stay = {labels[rows[i]]: rows[i] for i in survivors([labels[row] for row in rows], conflicts, sure)}
     for row in rows: first.setdefault(labels[row], row)
     def partner(label):
         if label in stay: return stay[label]
@@ -79,11 +83,12 @@ def decide(
     lacks:Sequence,   # what each of them lacks, see `comparable`
     threshold:float,  # that of the clusters
     conflicts:str='majority',  # see `clean`
+    verified:Container=(),     # rows whose label somebody has confirmed: it outweighs those of other copies
 )->Decision:
     "Which rows are removed, why, and for which row."
     labels, text, lacks = list(labels), same_texts(found), np.array(lacks, dtype=object)
     complete = lacks == ''
-    match, differs = _judge_texts(np.where(complete, text, -1), labels, conflicts)
+    match, differs = _judge_texts(np.where(complete, text, -1), labels, conflicts, verified)
     stays, near = np.flatnonzero((match < 0) & complete), np.full(len(text), -1)
     match[stays], near[stays] = leaders(found, stays, pd.factorize(np.array(labels, dtype=object))[0], threshold)
     follows = np.where(np.isin(match, stays), match[match], -1)
@@ -97,11 +102,11 @@ def decide(
     if len(rest): removed = pd.concat([removed, rest]).sort_index()
     return Decision(removed, table(clash, near[clash]))
 
-def _judge_texts(text:np.ndarray, labels:list, conflicts:str)->tuple:
+def _judge_texts(text:np.ndarray, labels:list, conflicts:str, verified:Container)->tuple:
     "(n,) the row of the same text that replaces each row, -1: it stays; (n,) bool, whether their labels differ."
     match, differs = np.full(len(text), -1), np.zeros(len(text), bool)
     for rows in _members(text):
-        for row, partner, differ in _partners(rows.tolist(), labels, conflicts):
+        for row, partner, differ in _partners(rows.tolist(), labels, conflicts, verified):
             match[row], differs[row] = partner, differ
     return match, differs
 
