@@ -14,7 +14,7 @@ from ..core.markup import h, Html
 
 # %% ../../nbs/49_report.layout.ipynb #cf6baf23
 def page_file(
-    name:str,  # 'style.css' or 'script.js'
+    name:str,  # as in 'style.css'
 )->str:
     "A file that becomes part of every page."
     return (resources.files('libdocs.report')/name).read_text(encoding='utf-8')
@@ -23,12 +23,15 @@ def page_file(
 def html_page(
     title:str,   # for the window
     body:list,   # elements
+    local:str='',  # the script of a page that a local server answers; '': a page that needs none
 )->str:          # a complete HTML file
     "One self-contained file."
-    style, script = '\n' + page_file('style.css'), '\n' + page_file('script.js')
+    style = '\n' + page_file('style.css') + (page_file('local.css') if local else '')
+    script = '\n' + page_file(local or 'script.js')
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = ("default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-              f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'")
+              f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+              + ("; connect-src 'self'" if local else ''))
     head = h('head', Html('<meta charset="utf-8">'), h('meta', http_equiv='Content-Security-Policy', content=policy),
              h('meta', name='viewport', content='width=device-width,initial-scale=1'),
              h('meta', name='generator', content=f'libdocs {__version__}'),
