@@ -16,6 +16,7 @@ from .core.console import complete_words, say
 commands = {  # name → (module, what it does)
     'prepare': ('cleaner_finetune', 'clean, balance and split a corpus; publish the splits'),
     'train': ('classifier_model', 'fine-tune a model on them, publish it, and evaluate it honestly'),
+    'review': ('review', 'go through the rows that are in doubt, in a browser'),
     'classify': ('classify', 'label the rows of files with a published model'),
     'doctor': ('doctor', 'what this machine has and what will be used; begin a report of a fault with it'),
     'push': ('push', 'send to the Hub what a job could not publish'),
@@ -40,6 +41,10 @@ from a corpus to labels:
   libdocs prepare -i data -f letters.jsonl -t body -s topic -o out/letters --target-hf-dataset ./dataset
   libdocs train --input-hf-dataset ./dataset --hf-model-name ./model
   libdocs classify ./model new.jsonl --text body -o labelled.csv
+
+from doubtful labels to better ones:
+  libdocs review out/letters
+  libdocs prepare …the same options… --corrections out/letters_corrections.jsonl
 
 cleaner_finetune and classifier_model are other names of prepare and train; libdocs-pipeline runs the same as notebooks.
 Completion of words in bash and zsh: eval "$(register-python-argcomplete libdocs)"'''

@@ -99,15 +99,16 @@ const answer = label => guarded(async () => {
   queue.rows[at].answer = label
   queue.progress = progress
   past.push(at)
-  tell(label === null ? 'Left out.' : label === row.label ? 'Kept.' : `Changed to ${label}.`)
+  const said = label === null ? 'Left out.' : label === row.label ? 'Kept.' : `Changed to ${label}.`
   await next(at)
+  tell(said)  // last: a key that is pressed before is not taken for an answer to a row that nobody has seen
 })
 
 const skip = () => guarded(async () => {
   if (at < 0) return
   queue.rows[at].skipped = true
-  tell('Skipped.')
   await next(at)
+  tell('Skipped.')
 })
 
 const undo = () => guarded(async () => {
@@ -115,8 +116,8 @@ const undo = () => guarded(async () => {
   if (index === undefined) return tell('Nothing to undo on this page.')
   queue.progress = await ask('api/undo', {index})
   delete queue.rows[index].answer
-  tell('Taken back.')
   await show(index)
+  tell('Taken back.')
 })
 
 $('keep').addEventListener('click', () => row && answer(row.label))
