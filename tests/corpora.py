@@ -10,7 +10,8 @@ LABELS = ('invoice', 'contract', 'minutes')
 TRAIN = ['--input-hf-dataset', './ds', '-o', './model', '-m', 'scratch', '--epochs', '2',
          '--device', 'cpu', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
 MODULES = {'cleaner_finetune': 'libdocs.cleaner_finetune',
-           'classifier_model': 'libdocs.classifier_model', 'libdocs-pipeline': 'libdocs.pipelines'}
+           'classifier_model': 'libdocs.classifier_model', 'libdocs-pipeline': 'libdocs.pipelines',
+           'libdocs compare': 'libdocs.compare'}
 
 
 # Corpora

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['access_group', 'group_order', 'default_base_model', 'scratch', 'minilm', 'ColumnOptions', 'FileOptions', 'JobOptions',
            'CorpusOptions', 'PreparationOptions', 'RepoOptions', 'ExampleOptions', 'EvaluationOptions',
-           'ComparisonOptions', 'SampleOptions', 'MachineOptions', 'Reading', 'TrainingOptions', 'TrackingOptions']
+           'ComparisonOptions', 'SampleOptions', 'MachineOptions', 'Reading', 'TrainingOptions', 'TrackingOptions',
+           'PageOptions']
 
 # %% ../../nbs/07_core.settings.ipynb #04a25e9b
 from dataclasses import dataclass
@@ -260,3 +261,11 @@ class TrackingOptions(Options):
         'wandb', "folder for W&B's files and a copy of the HTML report", metavar='DIR', group=_training)
     wandb_documents: bool = option(
         False, 'upload the HTML report to W&B with the texts it quotes; by default they are left out', group=_training)
+
+# %% ../../nbs/07_core.settings.ipynb #4110a4cd
+@dataclass(frozen=True, kw_only=True)
+class PageOptions(Options):
+    "Where a comparison goes."
+    output: str = option(
+        None, 'HTML page to write: everything, with the labels and rows that changed', unset='only the terminal',
+        flags='--output -o', metavar='FILE', group=_output, recorded=False)
