@@ -10,8 +10,8 @@ LABELS = ('invoice', 'contract', 'minutes')
 TRAIN = ['--input-hf-dataset', './ds', '-o', './model', '-m', 'scratch', '--epochs', '2',
          '--device', 'cpu', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
 MODULES = {'cleaner_finetune': 'libdocs.cleaner_finetune',
-           'classifier_model': 'libdocs.classifier_model', 'libdocs-pipeline': 'libdocs.pipelines',
-           'libdocs compare': 'libdocs.compare'}
+           'classifier_model': 'libdocs.classifier_model', 'libdocs-pipeline': 'libdocs.pipelines'}
+SUBCOMMANDS = {'libdocs compare': 'libdocs.compare', 'libdocs audit': 'libdocs.audit'}
 
 
 # Corpora
@@ -146,7 +146,7 @@ def command(name, *argv, cwd, env, script=False, timeout=warm.HANG):
     """Run a command as `python -m`, in a process that is warm, or by its console script; the CompletedProcess
     with text outputs."""
     if not script:
-        return warm.run(warm.MODULE, [MODULES[name], *argv], cwd, env, hub=True, timeout=timeout)
+        return warm.run(warm.MODULE, [(MODULES | SUBCOMMANDS)[name], *argv], cwd, env, hub=True, timeout=timeout)
     return subprocess.run([str(Path(sys.executable).parent/name), *map(str, argv)], cwd=cwd, env=env,
                           capture_output=True, text=True, encoding='utf-8', timeout=timeout, stdin=subprocess.DEVNULL)
 

@@ -3,22 +3,24 @@ import ast, importlib, re
 from pathlib import Path
 
 import pytest
-from corpora import MODULES
+from corpora import MODULES, SUBCOMMANDS
 
 import libdocs
 
 ROOT = Path(libdocs.__file__).parent
-COMMANDS = MODULES | {'libdocs push': 'libdocs.push'}
+COMMANDS = MODULES | SUBCOMMANDS | {'libdocs push': 'libdocs.push'}
 OTHERS = ('torchrun', 'accelerate', 'iconv', 'git', 'hf', 'pip', 'papermill')  # programs whose options are theirs
-FIRST, SECOND = ['cleaner_finetune'], ['classifier_model']
+FIRST, SECOND, AUDIT = ['cleaner_finetune'], ['classifier_model'], ['libdocs audit']
 SAID_BY = {  # module, or package: the commands that print what it says, each of which must have the option
     'cleaner_finetune': FIRST, 'phases.stages': FIRST, 'phases.preparation': FIRST,
     'report.corpus': FIRST, 'utils': FIRST,
     'classifier_model': SECOND, 'finetune': SECOND, 'classifiers': SECOND, 'phases.training': SECOND,
+    'phases.comparison': ['libdocs compare'], 'compare': ['libdocs compare'],
+    'phases.audit': AUDIT, 'audit': AUDIT, 'core.predictions': AUDIT,
     'pipelines': ['libdocs-pipeline'], 'push': ['libdocs push'],
-    'core.console': list(COMMANDS), 'core.errors': FIRST + SECOND, 'core.files': FIRST + SECOND,
-    'core.json_rows': FIRST + SECOND, 'core.csv_rows': FIRST + SECOND,
-    'core.records': FIRST + SECOND, 'core.labels': FIRST + SECOND}
+    'core.console': list(COMMANDS), 'core.errors': FIRST + SECOND, 'core.files': FIRST + SECOND + AUDIT,
+    'core.json_rows': FIRST + SECOND + AUDIT, 'core.csv_rows': FIRST + SECOND + AUDIT,
+    'core.records': FIRST + SECOND + AUDIT, 'core.labels': FIRST + SECOND}
 
 
 def actions(command):

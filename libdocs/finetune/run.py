@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'kept_labels', 'result_row', 'ResultFiles', 'result_files', 'results_held', 'row_fault', 'classified',
-           'read_results', 'row_outcome', 'RunResult', 'read_metrics', 'run']
+           'read_results', 'row_outcome', 'baseline_outcomes', 'coverage_of', 'leakage_figures', 'RunResult',
+           'read_metrics', 'run']
 
 # %% ../../nbs/73_finetune.run.ipynb #d3980f5c
 import hashlib, json, logging, math, os
@@ -26,7 +27,7 @@ from ..core.json_rows import parse_json
 from ..core.records import make_ids, require_text, to_json_line, write_jsonl
 from ..core.runs import take_lock
 from ..utils.data_cleaner.tfidf import cluster_texts
-from ..utils.data_cleaner.leakage import leakage
+from ..utils.data_cleaner.leakage import Leakage, leakage
 from ..evaluation.outcomes import correct_at, Outcomes, outcomes, outcomes_of, probability_facts
 from ..evaluation.thresholds import confidence_thresholds, coverage, Threshold
 from ..evaluation.metrics import Coverage, evaluate, Evaluated, LeakageFigures, measured, Metrics, TrainedOn
@@ -231,10 +232,13 @@ def row_outcome(row:dict)->tuple:
     return row['label'], row['predictions'], (np.nan if np.isnan(error) else row['scores'][0], own, error)
 
 # %% ../../nbs/73_finetune.run.ipynb #67fa733f
-def _baseline_outcomes(
-    train_df:pd.DataFrame|None, rows:pd.DataFrame, zero_shot:Outcomes|None, frozen:Callable|None,
-)->dict:
-    "The outcomes of simpler classifiers, by the names of `Baselines`."
+def baseline_outcomes(
+    train_df:pd.DataFrame|None,  # text, label; None: nothing to learn from
+    rows:pd.DataFrame,           # text, label
+    zero_shot:Outcomes|None=None,# of the base model
+    frozen:Callable|None=None,   # as for `run`
+)->dict:                         # name of a field of `Baselines` → `Outcomes`, or None
+    "What simpler classifiers answer."
     if train_df is None: return dict(zero_shot=zero_shot)
     texts = rows['text'].tolist()
     simple = dict(majority=majority_predictions(train_df['label'], len(rows)),
@@ -248,8 +252,12 @@ def _baseline_outcomes(
                              frozen_tfidf_linear=frozen_predictions(train_df, texts, *known, words=True))
     return {name: outcomes(rows['label'], answers) for name, answers in simple.items()} | dict(zero_shot=zero_shot)
 
-def _coverage(o:Outcomes, groups:np.ndarray, thresholds:list|None)->Coverage|None:
-    "What is answered when an accuracy is asked for; None without probabilities."
+def coverage_of(
+    o:Outcomes,
+    groups:np.ndarray,     # (n,) names of groups of copies
+    thresholds:list=None,  # that come with the model, as JSON; None: it has none
+)->Coverage|None:          # None without probabilities
+    "What is answered when an accuracy is asked for."
     if not o.probable: return None
     if not thresholds: return Coverage(chosen_on='test', at=coverage(o, confidence_thresholds(o, groups=groups)))
     return Coverage(chosen_on='validation', at=coverage(o, [Threshold.from_json(given) for given in thresholds]))
@@ -268,18 +276,27 @@ def _unknown(o:Outcomes, groups:np.ndarray, rows:pd.DataFrame, known, natural:di
     return UnknownLabels(rows=len(foreign), share=len(foreign) / len(rows), labels=counts, without=without)
 
 # %% ../../nbs/73_finetune.run.ipynb #96ea91b3
+def leakage_figures(
+    audit:Leakage,
+    o:Outcomes,          # of its test rows
+    groups:np.ndarray,   # (n,) names of groups of copies
+)->LeakageFigures:
+    "How many test rows have a copy in the train split, and the figures without them."
+    some_left = audit.share and not audit.leaked.all()
+    without = measured(o.only(~audit.leaked), groups[~audit.leaked]) if some_left else None
+    return LeakageFigures(**audit.counts, share=audit.share, threshold=audit.threshold, without=without)
+
 def _leaked(
     train_df:pd.DataFrame|None, rows:pd.DataFrame, o:Outcomes, groups:np.ndarray, path:Path,
 )->LeakageFigures|None:
     "Which test rows have a copy in the train split, written to `path`; None without a train split."
     path.unlink(missing_ok=True)
     if train_df is None: return None
-    audit, without = leakage(train_df, rows), None
+    audit = leakage(train_df, rows)
     if audit.share:
         write_jsonl(path, audit.pairs)
         log.warning('%s: accuracy with and without them is in metrics.json, the pairs in %s', audit, path)
-        if not audit.leaked.all(): without = measured(o.only(~audit.leaked), groups[~audit.leaked])
-    return LeakageFigures(**audit.counts, share=audit.share, threshold=audit.threshold, without=without)
+    return leakage_figures(audit, o, groups)
 
 # %% ../../nbs/73_finetune.run.ipynb #fc317732
 def _check_labels(known, labels:pd.Series):
@@ -354,9 +371,9 @@ def run(
             log.info('evaluating %r, the base model, on the same rows', base_model)
             zero_shot = classified(base_model, rows, files.zero_shot, batch_size, sorted(set(known or rows['label'])))
         groups, fitted = cluster_texts(list(rows['text'])).cluster, train_df if baseline_df is None else baseline_df
-        natural, baselines = frequencies and frequencies['labels'], _baseline_outcomes(fitted, rows, zero_shot, frozen)
+        natural, baselines = frequencies and frequencies['labels'], baseline_outcomes(fitted, rows, zero_shot, frozen)
         metrics = evaluate(
-            o, groups, natural, coverage=_coverage(o, groups, getattr(zero_shot_model, 'thresholds', None)),
+            o, groups, natural, coverage=coverage_of(o, groups, getattr(zero_shot_model, 'thresholds', None)),
             baselines=measure_baselines(o, baselines, groups, natural),
             baselines_note='no training split was given to fit them on' if fitted is None else None,
             unknown_labels=_unknown(o, groups, rows, known, natural),

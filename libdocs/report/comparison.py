@@ -19,7 +19,8 @@ from ..core.markup import h, Html
 from ..core.files import atomic_writer
 from ..evaluation.paired import label_changes, Pair, side_changes, SideChange
 from .layout import framed_part, sections_page
-from .sentences import between, counted, p_value, pair_verdict, percent, signed, signed_interval
+from .sentences import baseline_heads, between, counted, p_value, pair_verdict, percent, signed
+from .sentences import signed_interval
 from .tables import Figure, html_table, label_name
 from .charts import reliability_bars
 from .pages import headline_figures, quoted, score_text, strip
@@ -41,16 +42,20 @@ def _table(caption:str, heads:list, rows:list, axis:list)->Html:
     return h('table', h('caption', caption), h('thead', top, role='rowgroup'), body, cls='figures', role='table',
              style=f'--n:{len(heads)}')
 
-def candidates_table(candidates:list)->Html:
-    "The headline figures of each `Candidate`."
-    def row(candidate):
-        metrics = candidate.metrics
-        cells = [(percent(getattr(metrics, key)), between(metrics.intervals.get(key))) for key in headline_figures]
-        return label_name(candidate.name), cells, strip(dict(model=metrics.top_1), metrics.intervals.get('top_1'))
+def candidates_table(
+    candidates:list,    # of `Candidate`
+    beside:dict=None,   # name of a baseline → `Measured` of simpler classifiers on the same rows
+)->Html:
+    "The headline figures of classifiers."
+    def row(name, figures, mark):
+        cells = [(percent(getattr(figures, key)), between(figures.intervals.get(key))) for key in headline_figures]
+        return label_name(name), cells, strip({mark: figures.top_1}, figures.intervals.get('top_1'))
     heads = [name for name, _ in headline_figures.values()]
     caption = (f'Measured on the same {counted(candidates[0].metrics.rows, "test row")}. Below each figure, and as a '
                'band around the top-1 accuracy, its 95% interval.')
-    return _table(caption, heads, [row(candidate) for candidate in candidates], [f'{x}%' for x in (0, 25, 50, 75, 100)])
+    rows = [row(candidate.name, candidate.metrics, 'model') for candidate in candidates]
+    rows += [row(baseline_heads[name], figures, name) for name, figures in (beside or {}).items()]
+    return _table(caption, heads, rows, [f'{x}%' for x in (0, 25, 50, 75, 100)])
 
 # %% ../../nbs/56_report.comparison.ipynb #ee3a9148
 def pair_name(pair:Pair)->Html:
@@ -127,7 +132,8 @@ def changed_rows(pair:Pair, rows:pd.DataFrame, gained:bool, most:int=25)->Html|N
     way = 'turned right' if gained else 'turned wrong'
     shown = f'; these {most} have the surest wrong answers' if total > most else ''
     listed = [_changed_row(change, gained, pair, rows) for change in side_changes(pair, gained, most)]
-    return h('details', h('summary', f'{counted(total, "row")} {way}{shown}'), h('ol', listed, cls='mistakes'), cls='group')
+    head = h('summary', f'{counted(total, "row")} {way}{shown}')
+    return h('details', head, h('ol', listed, cls='mistakes'), cls='group')
 
 def rows_section(pairs:list, rows:pd.DataFrame)->Html:
     "The rows that changed sides, pair by pair."
@@ -188,13 +194,14 @@ class Comparison:
     rows: pd.DataFrame  # id, text, label
     candidates: list    # of `Candidate`, in the order in which they were given
     pairs: list         # of `Pair`
+    beside: dict = None  # name of a baseline → its figures on the same rows
 
     def __repr__(self):
         tops = ', '.join(f'{c.name} {c.metrics.top_1:.4f}' for c in self.candidates)
         return f'Comparison({len(self.rows)} rows, top-1: {tops})'
 
     def _repr_html_(self):
-        parts = candidates_table(self.candidates), differences_section(self.pairs)
+        parts = candidates_table(self.candidates, self.beside), differences_section(self.pairs)
         height = 22 + 6 * (len(self.candidates) + len(self.pairs))
         return framed_part(h('div', parts), f'{height}rem', 'A comparison')
 
@@ -202,14 +209,17 @@ class Comparison:
         "Sentences about each pair."
         return [pair_verdict(pair, len(self.pairs) > 1) for pair in self.pairs]
 
-    def page(self)->str:
-        "One HTML file that loads nothing; it quotes documents."
+    def page(self,
+        more:dict=None,  # text of the link → a section that goes first
+    )->str:              # one HTML file that loads nothing; it quotes documents
+        "All there is to see."
         names = [candidate.name for candidate in self.candidates]
         title = [[h('bdi', name), ', ' if i < len(names) - 2 else ' and ' if i < len(names) - 1 else '']
                  for i, name in enumerate(names)]
         lead = self.verdicts()[0] if len(self.pairs) == 1 else _best(self.candidates)
+        sections = (more or {}) | _sections(self)
         return sections_page(f'{", ".join(names)}: comparison', 'Comparison of text classifiers', title,
-                             _isolated(lead, names), _sections(self), {'Rows that changed sides': 'rows'},
+                             _isolated(lead, names), sections, {'Rows that changed sides': 'rows'},
                              'This page is one file, loads nothing, and quotes documents.')
 
     def save(self,
@@ -234,7 +244,7 @@ def _best(candidates:list)->str:
 def _sections(comparison:Comparison)->dict:
     "Text of the link to each section, and the section."
     candidates, pairs = comparison.candidates, comparison.pairs
-    return {'Figures': h('section', h('h2', 'Figures'), candidates_table(candidates), id='figures'),
+    return {'Figures': h('section', h('h2', 'Figures'), candidates_table(candidates, comparison.beside), id='figures'),
             'Differences': differences_section(pairs), 'Labels': labels_section(pairs),
             'Calibration': calibration_section(candidates), 'Cost': cost_section(candidates),
             'Rows that changed sides': rows_section(pairs, comparison.rows), 'Sources': _sources_section(candidates)}

@@ -32,12 +32,12 @@ headline_figures = dict(
     top_3=('Top-3', 'right among the first three'), macro_f1=('Macro-F1', 'every label counts alike'))
 
 def strip(
-    values:dict,       # class of a mark → its place, from 0 to 1; the first is drawn over the others
+    values:dict,       # class of a mark → its place, from 0 to 1, or None; the first is drawn over the others
     band:tuple|None,   # from where to where a band is shaded
 )->Html:
     "A line with marks."
     def at(share): return f'left:{100*share:.2f}%'
-    marks = [h('i', cls=k, style=at(v)) for k, v in reversed(values.items())]
+    marks = [h('i', cls=k, style=at(v)) for k, v in reversed(values.items()) if v is not None]
     if band: marks.insert(0, h('i', cls='band', style=f'{at(band[0])};width:{100*(band[1] - band[0]):.2f}%'))
     return h('div', marks, cls='track', aria_hidden='true')
 
@@ -306,11 +306,12 @@ def report_html(
     answers:Iterable,   # dicts with id, text, label, predictions, scores: the rows of the results file; read once
     record:TrainingRecord=TrainingRecord(),  # of the training, as far as it is known
     quoting:bool=True,  # whether documents are quoted
+    more:dict=None,     # text of the link → a section that goes first
     **facts,            # more to show: rows, device, versions …
 )->str:                 # one HTML file that loads nothing
     "How good a classifier is and where it fails, as one self-contained page."
     evaluated = metrics.evaluated or Evaluated()
-    sections = _sections(metrics, answers, record, facts, quoting)
+    sections = (more or {}) | _sections(metrics, answers, record, facts, quoting)
     on = [' on ', label_name(evaluated.dataset, 80)] if evaluated.dataset else None
     title = h('bdi', shorten(str(evaluated.model), 120)) if evaluated.model else 'How good is the classifier?'
     words = re.split('(TF-IDF)', verdict(metrics))
