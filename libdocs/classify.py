@@ -44,7 +44,7 @@ def parser(prog:str='libdocs classify')->Parser:
     return p
 
 def _job(args, line:str):
-    from libdocs.phases.classifying import classify_files
+    from libdocs.classifiers.files import classify_files
     done = classify_files(args.model, args.files, args.output, token=args.hf_access_token,
                           options=ClassifyOptions.from_args(args))
     for sentence in done.sentences(): say(sentence)

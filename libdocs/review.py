@@ -14,8 +14,8 @@ import numpy as np
 from .core.errors import InputError
 from .core.options import at_least
 from .core.markup import h
-from .core.corrections import append_correction, correction_line, read_corrections
 from .core.console import command, Parser, say
+from .core.corrections import append_correction, correction_line, read_corrections
 from .report.layout import html_page
 from .report.doubts import advice_from, Doubts, doubts_of, kinds
 from .web import local_app, run_app

@@ -14,13 +14,16 @@ COMMANDS = {name: module for name, module in MODULES.items() if name != 'libdocs
 OTHERS = ('torchrun', 'accelerate', 'iconv', 'git', 'hf', 'pip', 'papermill')  # programs whose options are theirs
 OWN = {'--version'}  # of `libdocs` itself
 FIRST, SECOND, THIRD = ['cleaner_finetune'], ['classifier_model'], ['libdocs classify']
-READING = FIRST + SECOND + THIRD
+AUDIT = ['libdocs audit']
+READING = FIRST + SECOND + THIRD + AUDIT
 SAID_BY = {  # module, or package: the commands that print what it says, each of which must have the option
     'cleaner_finetune': FIRST, 'phases.stages': FIRST, 'phases.preparation': FIRST,
     'report.corpus': FIRST, 'utils': FIRST,
     'classifier_model': SECOND, 'finetune': SECOND, 'classifiers': SECOND, 'phases.training': SECOND,
+    'phases.comparison': ['libdocs compare'], 'compare': ['libdocs compare'],
+    'phases.audit': AUDIT, 'audit': AUDIT, 'evaluation.predictions': AUDIT,
     'pipelines': ['libdocs-pipeline'], 'push': ['libdocs push'],
-    'classify': THIRD, 'phases.classifying': THIRD, 'demo': ['libdocs demo'],
+    'classify': THIRD, 'classifiers.files': THIRD, 'demo': ['libdocs demo'],
     'core.console': list(COMMANDS), 'core.errors': READING, 'core.files': READING, 'core.json_rows': READING,
     'core.csv_rows': READING, 'core.records': READING, 'core.labels': FIRST + SECOND}
 

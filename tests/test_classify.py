@@ -136,7 +136,7 @@ def test_stopped_and_resumed(work):
 
 def test_two_at_once(work):
     "The second process that wants to write the same file is turned away."
-    from libdocs.phases.classifying import Journal
+    from libdocs.classifiers.files import Journal
     journal = Journal(work.folder/'both.jsonl', {})
     done = classify(work, './model', 'rows.jsonl', '-o', 'both.jsonl')
     journal.close()

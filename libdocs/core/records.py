@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['log', 'parquet_rows', 'iter_rows', 'unchanged', 'invisible', 'blank', 'missing', 'as_label', 'fault',
            'require_labels', 'require_text', 'check_row', 'document_of', 'label_of', 'make_ids', 'base_id',
-           'unique_ids', 'completed', 'checked_rows', 'iter_records', 'Records', 'read_records', 'to_json_line',
-           'write_jsonl']
+           'unique_ids', 'completed', 'checked_rows', 'iter_records', 'Records', 'read_records', 'read_files',
+           'complete_rows', 'read_complete', 'to_json_line', 'write_jsonl']
 
 # %% ../../nbs/10_core.records.ipynb #6961e0d0
 import csv, hashlib, json, logging, math, os, re, unicodedata
@@ -383,6 +383,37 @@ def _no_good_rows(paths:list, bad:int, first:str|None)->InputError:
     names = ', '.join(str(p) for p in paths[:3]) + (' …' if len(paths) > 3 else '')
     if not first: return InputError(f'{names}: no rows: the file is empty')
     return InputError(f'{names}: no good rows: all {bad} were rejected; the first is {first}')
+
+# %% ../../nbs/10_core.records.ipynb #ecab7037
+def read_files(
+    files:Iterable,       # of rows
+    options:FileOptions,
+)->Records:
+    "Rows, as the options say."
+    return read_records(files, options.text, options.subject, options.bad_rows, options.limits, options.delimiter)
+
+def complete_rows(
+    read:Records,
+    file:str|os.PathLike,  # that they are from, for the error
+)->list:                   # of bool
+    "Which rows have a text and a label; the log says how many do not, and how many were rejected."
+    lacks = [missing(*row) for row in zip(read.df['text'], read.df['label'])]
+    if len(read.rejected):
+        first = read.rejected.iloc[0]
+        log.warning('%d bad rows are left out; the first: %s line %d: %s',
+                    len(read.rejected), first.file, first.line, first.reason)
+    for reason, what in (('empty', 'text'), ('unlabelled', 'label')):
+        if n := lacks.count(reason): log.warning('%d of %d rows have no %s and are left out', n, len(lacks), what)
+    if all(lacks): raise InputError(f'{file}: no row has both a text and a label')
+    return [not lack for lack in lacks]
+
+def read_complete(
+    files:list,           # of rows
+    options:FileOptions,
+)->pd.DataFrame:          # id, text, label, other columns
+    "The rows of files that have a text and a label."
+    read = read_files(files, options)
+    return read.df[complete_rows(read, files[0])].reset_index(drop=True)
 
 # %% ../../nbs/10_core.records.ipynb #a1c6579c
 def to_json_line(

@@ -6,7 +6,7 @@
 __all__ = ['access_group', 'group_order', 'default_base_model', 'scratch', 'minilm', 'port_number', 'ColumnOptions',
            'FileOptions', 'JobOptions', 'CorpusOptions', 'PreparationOptions', 'RepoOptions', 'ExampleOptions',
            'EvaluationOptions', 'ComparisonOptions', 'SampleOptions', 'MachineOptions', 'Reading', 'TrainingOptions',
-           'TrackingOptions', 'ClassifyOptions', 'PageOptions']
+           'TrackingOptions', 'ClassifyOptions', 'CompareOptions', 'PredictionOptions', 'AuditOptions', 'PageOptions']
 
 # %% ../../nbs/07_core.settings.ipynb #04a25e9b
 from dataclasses import dataclass
@@ -19,7 +19,8 @@ _task, _input, _output, _files = 'what to do', 'input', 'output', 'reading files
 _cleaning, _splitting, _training, _evaluation = 'cleaning', 'labels and splitting', 'training', 'evaluation'
 _page = 'the page'
 access_group = 'access and machine'
-group_order = (_task, _input, _output, _files, _cleaning, _splitting, _training, _evaluation, _page,
+_predictions = 'prediction files'
+group_order = (_task, _input, _output, _predictions, _files, _cleaning, _splitting, _training, _evaluation, _page,
                access_group)
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,6 +285,49 @@ class ClassifyOptions(FileOptions, MachineOptions):
     min_confidence: float = option(
         None, 'rows whose likeliest label is less probable get no prediction', unset='every row gets one',
         number=share, metavar='P', group=_output)
+
+# %% ../../nbs/07_core.settings.ipynb #4110a4cd
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(Options):
+    "Where a comparison goes."
+    output: str = option(
+        None, 'HTML page to write: everything, with the labels and rows that changed', unset='only the terminal',
+        flags='--output -o', metavar='FILE', group=_output, recorded=False)
+
+# %% ../../nbs/07_core.settings.ipynb #bb24fccb
+@dataclass(frozen=True, kw_only=True)
+class PredictionOptions(FileOptions):
+    "How files of predictions are read."
+    answer: str = option(
+        None, 'column with the predicted label, or with a list of labels, best first',
+        unset='predictions or prediction', metavar='COLUMN', group=_predictions)
+    confidence: str = option(
+        None, 'column with the probability of the answer, or, for a list of labels, a list of their probabilities',
+        unset='scores, score, confidence or probability, if there is one', metavar='COLUMN', group=_predictions)
+    label_prefix: str = option(
+        None, 'a column for each label holds its probability, and is called PREFIX and the label, as p_spam and p_ham',
+        unset='columns that are called like all labels of the test file', metavar='PREFIX', group=_predictions)
+    id_column: str = option(
+        'id', 'column that names a row, in the test file and in the predictions', flags='--id', metavar='COLUMN',
+        group=_predictions)
+    match: str = option(
+        'auto', 'which prediction is for which row: by the id, by the order of the rows, or by the id where the '
+        'prediction file has one, else by the order', choices=['auto', 'id', 'order'], group=_predictions)
+
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions(PredictionOptions):
+    "What is audited, and where the report goes."
+    test_files: tuple = option(
+        help='files of the test rows, with their labels', flags='--test', metavar='FILE', group=_input)
+    prediction_files: tuple = option(
+        help='files of predictions for these rows, one for each model', flags='--predictions', metavar='FILE',
+        group=_input)
+    train_files: tuple = option(
+        (), 'files of the rows that the model has learned from, for the baselines and to find copies of test rows; '
+        'without them there are none of both', flags='--train', metavar='FILE', group=_input)
+    output_folder: str = option(
+        'audit', 'folder for report.html, metrics.json and leakage.jsonl', flags='--output -o', metavar='DIR',
+        group=_output, recorded=False)
 
 # %% ../../nbs/07_core.settings.ipynb #6e5e0421
 port_number = number(int, lambda n: 0 <= n < 2**16, 'a port, from 1 to 65535, or 0 for any that is free')

@@ -139,7 +139,8 @@ class TrainedOn(Typed):
 @dataclass(frozen=True, kw_only=True)
 class Metrics(Measured):
     "What `metrics.json` says: every figure of an evaluation."
-    optional = ('baselines_note',)
+    first, optional = ('version', 'rows', 'groups'), ('baselines_note',)
+    version: int = 1  # of the schema; a change by which a reader of the last one would be misled gets a new one
     per_label: list[LabelFigures] = field(default_factory=list)
     confusion: Confusion = Confusion()
     calibration: list[CalibrationBin] = None  # None: the scores are no probabilities

@@ -119,7 +119,7 @@ largest_loss = dict(log_loss=-math.log(_least_chance), brier=2.)  # that a loss 
 def figures(
     o:Outcomes,
     weights:np.ndarray=None,  # (n,) float, at least 0; None: 1 for each row
-)->dict:                      # the last three None without probabilities, log_loss also if a truth has none
+)->dict:                      # the last three None without probabilities, the losses without those of all labels
     "The headline figures."
     w = np.ones(len(o.truth)) if weights is None else np.asarray(weights, np.float64)
     means = row_values(o)
@@ -134,7 +134,7 @@ def row_values(o:Outcomes)->dict:
     values = {top: ((o.place > 0) & (o.place <= k)).astype(float) for k, top in enumerate(top_figures, 1)}
     if not o.probable: return values
     if o.scored.all(): values['log_loss'] = -np.log(np.maximum(o.chances[:, 1], _least_chance))
-    return values | dict(brier=o.chances[:, 2])
+    return values if np.isnan(o.chances[:, 2]).any() else values | dict(brier=o.chances[:, 2])
 
 def label_counts(o:Outcomes, w:np.ndarray)->tuple:
     "Right answers, rows and answers of each label, weighted."

@@ -24,7 +24,7 @@ from ..core.files import atomic_writer, check_folder, check_outputs, find_files
 from ..core.settings import ColumnOptions, ComparisonOptions, EvaluationOptions, ExampleOptions, JobOptions
 from ..core.settings import MachineOptions, RepoOptions, SampleOptions, scratch, TrackingOptions
 from ..core.settings import TrainingOptions
-from ..core.records import missing, read_records
+from ..core.records import read_complete
 from ..core.labels import LabelSchema
 from ..core.runs import digest, RunFolder, Stage
 from ..core.access import is_folder, place_of
@@ -140,20 +140,7 @@ def results_file(
     name = place.name if place else model
     return Path('results')/name/re.sub(r'[^\w.-]+', '_', Path(examples).name)/'results.jsonl'
 
-# %% ../../nbs/77_phases.training.ipynb #999d60d5
-def _read_examples(files:list, examples:ExampleOptions)->pd.DataFrame:  # text, label, id
-    "The rows of files that a model can be tested on; the log says how many are left out, and why."
-    read = read_records(files, examples.text, examples.subject, examples.bad_rows, examples.limits, examples.delimiter)
-    lacks = [missing(*row) for row in zip(read.df['text'], read.df['label'])]
-    if len(read.rejected):
-        first = read.rejected.iloc[0]
-        log.warning('%d bad rows are left out; the first: %s line %d: %s',
-                    len(read.rejected), first.file, first.line, first.reason)
-    for reason, what in (('empty', 'text'), ('unlabelled', 'label')):
-        if n := lacks.count(reason): log.warning('%d of %d rows have no %s and are left out', n, len(lacks), what)
-    if all(lacks): raise InputError(f'{files[0]}: no row has both a text and a label')
-    return read.df[[not lack for lack in lacks]].reset_index(drop=True)
-
+# %% ../../nbs/77_phases.training.ipynb #edbc4752
 @flat
 def evaluate_model(
     model_name:str,    # repo of the model: Hub name or folder
@@ -169,7 +156,7 @@ def evaluate_model(
     results = results_file(model_name, evaluation.output_classify_file, name)
     files = find_files(examples.input_dir, name)
     check_outputs(result_files(results), inputs=files)
-    test = downsampled(_read_examples(files, examples), sample.downsample, sample.seed)
+    test = downsampled(read_complete(files, examples), sample.downsample, sample.seed)
     source = _baseline_source(dataset, token) if dataset else Source()
     def opened(): return _open(model_name, machine, token)
     return _evaluate(opened, test, results, evaluation.eval_batch_size, source,

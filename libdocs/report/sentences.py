@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['baseline_names', 'baseline_heads', 'percent', 'counted', 'shorten', 'corrected', 'known_baselines', 'best_baselines',
            'between', 'verdict', 'Table', 'frequencies', 'figure_rows', 'Confused', 'confused_pairs',
-           'most_often_taken_for', 'coverage_rows', 'promises', 'trust', 'seen_sentence', 'hints', 'memory',
-           'unknown_labels', 'compared', 'trial_end', 'trial_rows', 'tuning']
+           'most_often_taken_for', 'coverage_rows', 'promises', 'trust', 'seen_sentence', 'hints', 'copies',
+           'without_copies', 'memory', 'unknown_labels', 'compared', 'trial_end', 'trial_rows', 'tuning', 'signed',
+           'signed_interval', 'p_value', 'pair_verdict']
 
 # %% ../../nbs/50_report.sentences.ipynb #6e393dba
 import math
@@ -17,8 +18,9 @@ from ..core.markup import visible
 from ..core.base_models import has_seen
 from ..core.corrections import fates
 from ..evaluation.outcomes import loss_figures
-from ..evaluation.metrics import Baseline, Confusion, Coverage, Measured, Metrics
+from ..evaluation.metrics import Baseline, Confusion, Coverage, LeakageFigures, Measured, Metrics
 from ..evaluation.record import best_trial, TrainingRecord, Trial
+from ..evaluation.paired import Difference, Pair
 
 # %% ../../nbs/50_report.sentences.ipynb #f74ea16b
 def percent(
@@ -299,15 +301,26 @@ def _instead(without:Measured, metrics:Metrics)->str:
     return (f'the top-1 accuracy is {percent(without.top_1)} instead of {percent(metrics.top_1)}, '
             f'and macro-F1 {percent(without.macro_f1)} instead of {percent(metrics.macro_f1)}')
 
+def copies(leaked:LeakageFigures)->str:
+    "How many test rows have a copy in the train split."
+    found, cosine = leaked.exact + leaked.near, f'{leaked.threshold:g}'
+    if not found: return f'No test row has a copy in the train split (TF-IDF cosine of {cosine} or more).'
+    have = 'has' if found == 1 else 'have'
+    return (f'{found:,} of {counted(leaked.rows, "test row")} ({percent(leaked.share)}) {have} a copy in the train '
+            f'split: {leaked.exact:,} the same text, {leaked.near:,} with a TF-IDF cosine of at least {cosine}.')
+
+def without_copies(metrics:Metrics)->str:
+    "The accuracy without the test rows that have a copy; empty if none has."
+    leaked = metrics.leakage
+    if not leaked or not leaked.share: return ''
+    return f'Without the copies, {_instead(leaked.without, metrics)}.' if leaked.without else 'Every row has a copy.'
+
 def memory(metrics:Metrics)->str:
     "How many test rows have a copy in the train split, and the accuracy without them; empty if it is not known."
     leaked = metrics.leakage
     if not leaked: return ''
-    copies, cosine = leaked.exact + leaked.near, f'{leaked.threshold:g}'
-    if not copies: return f'No test row has a copy in the train split (TF-IDF cosine of {cosine} or more).'
-    have = 'has' if copies == 1 else 'have'
-    start = (f'{copies:,} of {counted(leaked.rows, "test row")} ({percent(leaked.share)}) {have} a copy in the train '
-             f'split: {leaked.exact:,} the same text, {leaked.near:,} with a TF-IDF cosine of at least {cosine}.')
+    start = copies(leaked)
+    if not leaked.share: return start
     if not leaked.without: return f'{start} No row is left without them: these figures measure memory.'
     return f'{start} Without them {_instead(leaked.without, metrics)}.'
 
@@ -359,3 +372,28 @@ def tuning(trials:list|None)->str:
     return (f'Of {len(trials)} trials, number {best_trial(trials).number} had the lowest log-loss on the validation '
             'rows, and the model was trained with its options. The validation figures of the best of several trials '
             'flatter it; the figures of the test split do not, because no trial saw a test row.')
+
+# %% ../../nbs/50_report.sentences.ipynb #d7d2339b
+def signed(share:float)->str:
+    "A difference of shares in points, with its sign."
+    written = f'{100*share:+.1f}'
+    return '0.0' if float(written) == 0 else written.replace('-', '−')
+
+def signed_interval(difference:Difference)->str:
+    "The interval of a difference of shares."
+    return f'{signed(difference.low)} to {signed(difference.high)}'
+
+def p_value(p:float)->str:
+    "A p-value with three decimals."
+    return f'p = {p:.3f}' if p >= .001 else 'p < 0.001'
+
+def pair_verdict(pair:Pair, several:bool=False)->str:
+    "Which of two classifiers is better, how sure that is, and how many rows changed sides."
+    before, after, difference = pair.before, pair.after, pair.differences['top_1']
+    tops = f'{before.name} has {percent(before.metrics.top_1)} right and {after.name} {percent(after.metrics.top_1)}'
+    raised = ', raised for the number of pairs' if several else ''
+    sure = 'more than chance would explain' if pair.p < .05 else 'which can be chance'
+    gap = f'{signed(difference.value)} points (95% interval {signed_interval(difference)})'
+    sides = f'{counted(pair.mcnemar.only_this, "row")} turned right, {pair.mcnemar.only_other:,} wrong'
+    of = f'Of {counted(before.metrics.rows, "test row")}, {tops}'
+    return f'{of}: {gap}, {sure} ({p_value(pair.p)}{raised}). {sides}.'
