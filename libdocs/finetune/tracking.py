@@ -9,6 +9,7 @@ __all__ = ['log', 'wandb_off', 'wandb_mode', 'start_wandb', 'wandb_run', 'Tracki
 import logging, os, sys
 from collections.abc import Iterator
 from contextlib import contextmanager, ExitStack
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
@@ -35,7 +36,7 @@ def wandb_mode(
     server = os.environ.get('WANDB_BASE_URL', 'https://api.wandb.ai')
     try: urlopen(server, timeout=3).close()
     except HTTPError: return 'online'  # an answer is an answer
-    except (URLError, OSError, ValueError) as error:
+    except (URLError, OSError, ValueError, HTTPException) as error:
         log.warning('W&B at %s does not answer (%s); tracking offline', server, getattr(error, 'reason', error))
         return 'offline'
     return 'online'

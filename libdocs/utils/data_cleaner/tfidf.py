@@ -8,7 +8,7 @@ __all__ = ['log', 'batch_rows', 'batch_chars', 'most_features', 'cores', 'batche
            'cosines_of', 'same_texts', 'leaders', 'best_across', 'pair_features', 'pair_features_of']
 
 # %% ../../../nbs/23_utils.data_cleaner.tfidf.ipynb #eda743d0
-import logging, os
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,8 +36,9 @@ def _kernels():
     return kernels
 
 def cores()->int:
-    "Processors that this process may use."
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    "Processors that this process may use: those of the machine, but for what affinity and a container's limit say."
+    from joblib import cpu_count
+    return cpu_count()
 
 # %% ../../../nbs/23_utils.data_cleaner.tfidf.ipynb #22f2b331
 batch_rows, batch_chars = 10_000, 8_000_000  # a batch is full at this number of rows or of characters
