@@ -1,5 +1,5 @@
 "Predictions of models made elsewhere: forms of files, figures against formulas written out here, bad input, schemas."
-import importlib, json, re, subprocess, sys
+import importlib, io, json, re, subprocess, sys
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +18,13 @@ TRAIN, TEST = documents(90, seed=1), [row | {'id': f't{i}'} for i, row in enumer
 TEST[0]['text'], TEST[1]['text'] = TRAIN[0]['text'].upper(), TRAIN[1]['text']  # copies, the first but for its case
 TEST[0]['label'] = 'minutes'  # which is 'invoice' there
 TEST[4]['text'], TEST[5]['text'] = TEST[2]['text'], TEST[2]['text']  # one text, three labels
+
+
+def parquet(rows):
+    "Rows as a Parquet file."
+    data = io.BytesIO()
+    pd.DataFrame(rows).to_parquet(data, index=False)
+    return data.getvalue()
 
 
 def answers(right, seed):
@@ -43,6 +50,9 @@ FORMS = {
     'columns.csv': csv_bytes([shares(answer, sure) for answer, sure in zip(GIVEN, SURE)]),
     'prefixed.tsv': csv_bytes([{f'p_{label}': share for label, share in shares(answer, sure).items()}
                                for answer, sure in zip(GIVEN, SURE)]).replace(b',', b'\t'),
+    'lists.parquet': parquet([dict(id=row['id'], predictions=order,
+                                   scores=sorted(shares(order[0], sure).values(), reverse=True))
+                              for row, order, sure in zip(TEST, RANKED, SURE)]),
     'other.jsonl': jsonl([dict(id=row['id'], prediction=answer) for row, answer in zip(TEST, answers(.7, 5))])}
 FILES = {'train.csv': csv_bytes(TRAIN), 'test.jsonl': jsonl(TEST)} | FORMS
 ROWS = ['--train', 'train.csv', '--test', 'test.jsonl']
@@ -156,6 +166,24 @@ def test_own_results_file(trained, here, capfd):
         else: assert ours[key] == theirs[key], key
     assert ours['log_loss'] == pytest.approx(theirs['log_loss'], abs=1e-4)
     assert made['rows']['train'] is None
+
+
+def test_own_names_of_columns_and_labels_that_are_not_tested(here, capfd):
+    "The columns of text, label, id, answer and confidence are named; a label that only train rows have is no error."
+    rows = [dict(nr=i, body=row['text'], topic=row['label']) for i, row in enumerate(TEST)]
+    given = [dict(nr=i, guess=answer, sure=sure) for i, (answer, sure) in enumerate(zip(GIVEN, SURE))]
+    put(here, {'own.csv': csv_bytes(rows), 'guesses.csv': csv_bytes(given[::-1]),
+               'more.csv': csv_bytes([*TRAIN, dict(id='x', text='something else', label='other')]),
+               'wide.csv': csv_bytes([{label: .9 * share for label, share in shares(answer, .6).items()} | {'other': .1}
+                                      for answer in GIVEN])})
+    own = ['--text', 'body', '--subject', 'topic', '--id', 'nr', '--answer', 'guess', '--confidence', 'sure']
+    named = figures(here, capfd, '--test', 'own.csv', '--predictions', 'guesses.csv', *own)['answers']['guesses']
+    plain = figures(here, capfd, '--test', 'test.jsonl', '--predictions', 'sure.csv')['answers']['sure']
+    assert {k: named['metrics'][k] for k in ('top_1', 'ece')} == {k: plain['metrics'][k] for k in ('top_1', 'ece')}
+    wide = figures(here, capfd, '--test', 'test.jsonl', '--train', 'more.csv', '--predictions', 'wide.csv')
+    assert wide['answers']['wide']['metrics']['top_1'] == named['metrics']['top_1']
+    assert wide['answers']['wide']['metrics']['log_loss'] is not None, 'the probability of the other label was not read'
+    assert wide['answers']['wide']['foreign'] == {}
 
 
 # Bad input

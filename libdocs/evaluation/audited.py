@@ -116,6 +116,8 @@ class AuditFigures(Typed):
     pairs: list[PairFigures] = field(default_factory=list)
 
 def pair_figures(pair:Pair)->PairFigures:
-    "A pair as it is written."
-    return PairFigures(before=pair.before.name, after=pair.after.name, differences=pair.differences,
+    "A pair as it is written, without differences of figures that one of the two does not have."
+    both = [candidate.metrics for candidate in (pair.before, pair.after)]
+    known = {k: d for k, d in pair.differences.items() if all(getattr(metrics, k) is not None for metrics in both)}
+    return PairFigures(before=pair.before.name, after=pair.after.name, differences=known,
                        mcnemar=pair.mcnemar, p=pair.p)

@@ -27,8 +27,9 @@ class Columns(NamedTuple):
 
 def columns_of(
     names:Iterable,             # of the columns that there are
-    labels:Iterable,            # that a model could have predicted
+    labels:Iterable,            # of the test rows
     options:PredictionOptions,
+    others:Iterable=(),         # labels that a model may have learned besides
 )->Columns:
     "What the columns mean; raises `InputError` with the names that there are if none has the predictions."
     names, labels = list(names), set(labels)
@@ -37,7 +38,7 @@ def columns_of(
         if name is not None and name not in names: raise InputError(f'{option_name(given)}: {_missing(name, names)}')
     if options.label_prefix is not None: return Columns(probabilities=_with_prefix(options.label_prefix, names, labels))
     if options.answer is None and len(labels) > 1 and labels <= set(names):
-        return Columns(probabilities={name: name for name in names if name in labels})
+        return Columns(probabilities={name: name for name in names if name in labels.union(others)})
     answer = options.answer or next((name for name in _answers if name in names), None)
     if answer is None: raise InputError(_no_predictions(names))
     return Columns(answer, options.confidence or next((name for name in _confidences if name in names), None))
@@ -96,8 +97,9 @@ class Predictions(NamedTuple):
 
 def read_predictions(
     path:Path,
-    labels:Iterable,            # that a model could have predicted
+    labels:Iterable,            # of the test rows
     options:PredictionOptions,
+    others:Iterable=(),         # labels that a model may have learned besides
 )->Predictions:
     "The predictions of a file; raises `InputError` with file, line and reason."
     rows, lines = [], []
@@ -107,7 +109,7 @@ def read_predictions(
         lines.append(line)
     if not rows: raise InputError(f'{path}: no predictions: the file is empty')
     names = list(dict.fromkeys(name for row in rows for name in row))
-    try: columns = columns_of(names, labels, options)
+    try: columns = columns_of(names, labels, options, others)
     except InputError as error: raise InputError(f'{path}: {error}') from None
     def column(name, convert): return [convert(row.get(name)) for row in rows] if name in names else None
     rankings = []
@@ -116,6 +118,6 @@ def read_predictions(
         except ValueError as error: raise InputError(f'{path}:{line}: {error}; fix it') from None
     answers, scores = map(list, zip(*rankings))
     return Predictions(path, answers, None if None in scores else scores, column(options.id_column, _as_id),
-                       column(options.text, lambda value: value), lines)
+                       column(options.text, lambda value: '' if value is None else value), lines)
 
 def _as_id(value)->str: return '' if blank(value) else str(as_label(value))

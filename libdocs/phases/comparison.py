@@ -33,7 +33,7 @@ def _evaluated_in(run_folder:Path)->Path|None:
     if not manifest or manifest.get('state') != 'done':
         raise InputError(f'{run_folder}: the evaluation is not finished; run the same command again, it resumes')
     beside = {path.name for path in result_files('x')[1:]}
-    return next(run_folder/name for name in manifest['outputs'] if Path(name).name not in beside)
+    return next((run_folder/name for name in manifest['outputs'] if Path(name).name not in beside), None)
 
 def find_results(
     run:str|os.PathLike,  # results folder or file, run folder, or folder of a model
