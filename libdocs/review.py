@@ -5,22 +5,22 @@
 # %% auto #0
 __all__ = ['most_choices', 'Review', 'look_at', 'review_page', 'review_app', 'parser', 'main']
 
-# %% ../nbs/91_review.ipynb #ae1a8345
+# %% ../nbs/91_review.ipynb #457b14bb
 import getpass, sys
 from pathlib import Path
 
 import numpy as np
 
 from .core.errors import InputError
-from .core.options import at_least
+from .core.options import at_least, count
 from .core.markup import h
-from .core.console import command, Parser, say
 from .core.corrections import append_correction, correction_line, read_corrections
+from .core.console import command, Parser, say
 from .report.layout import html_page
-from .report.doubts import advice_from, Doubts, doubts_of, kinds
+from .report.doubts import advice_from, Doubts, doubts_of, kinds, suggested
 from .web import local_app, run_app
 
-# %% ../nbs/91_review.ipynb #a98f8c2f
+# %% ../nbs/91_review.ipynb #e84278f3
 class Review:
     "A queue of doubtful rows and the answers that are given about them."
     def __init__(self,
@@ -28,6 +28,7 @@ class Review:
         answers:Path,  # JSONL, see `libdocs.core.corrections`; read if it is there, and appended to
         who:str='',    # whose answers these are
     ):
+        if not doubts.rows: raise InputError(f'{doubts.name}: no row is in doubt')
         self.doubts, self.answers, self.who = doubts, Path(answers), who
         self.advice = advice_from(doubts.train)
         self.given()
@@ -81,7 +82,7 @@ def look_at(
     return dict(id=doubt.id, text=doubt.text, label=doubt.label, kind=kinds[doubt.kind], why=doubt.why,
                 suggested=doubt.suggested, compared=other, choices=choices, near=near, speaking=speaking)
 
-# %% ../nbs/91_review.ipynb #907abd02
+# %% ../nbs/91_review.ipynb #f21dc316
 def review_page(
     name:str,  # where the rows come from
 )->str:        # HTML
@@ -94,7 +95,8 @@ def review_page(
     legend = h('p', h('mark', 'solid', cls='for'), ' speaks for ', h('bdi', id='forName'), ', ',
                h('mark', 'dotted', cls='against'), ' for ', h('bdi', id='againstName'), id='key', cls='legend')
     row = h('div', h('p', id='why', cls='soft'), h('div', id='text', tabindex='-1', role='region', aria_label='Text'),
-            legend, h('p', 'Its label: ', h('b', h('bdi', id='label')), ' ', h('span', id='done', cls='soft')),
+            legend, h('p', h('span', 'Its label: ', h('b', h('bdi', id='label')), ' ', id='its'),
+                      h('span', id='done', cls='soft')),
             h('div', id='labels', cls='choices', role='group', aria_label='Labels'), actions,
             h('p', find, h('datalist', id='allLabels'), cls='keys'),
             h('h2', 'Rows that are most alike', id='nearHead'), h('ul', id='near'), id='row', hidden=True)
@@ -125,11 +127,16 @@ def review_app(
     def undo(index:int=Body(embed=True)): return review.answer(index, None, undone=True)
     return app
 
-# %% ../nbs/91_review.ipynb #4a956434
+# %% ../nbs/91_review.ipynb #47d54087
 _epilog = '''examples:
   libdocs review out/contracts               what `libdocs prepare -o out/contracts` left in doubt
   libdocs review results/contracts-model     the confident mistakes of a model
   libdocs review rows.jsonl --train out/contracts_train.jsonl
+  libdocs review out/contracts --pool unlabelled.jsonl --suggest 50
+
+With --pool, the rows of a file without labels that would teach most are asked for instead, unsure and unlike each
+other. Give the file to the next preparation too, with an empty label column, together with the corrections: rows that
+nobody has labelled are left out.
 
 keys: 1…9 choose a label, k keeps the label, x leaves the row out, s skips, u undoes, / finds a label
 
@@ -146,6 +153,10 @@ def parser(prog:str='libdocs review')->Parser:
                    help='where the answers go (default: beside the rows, NAME_corrections.jsonl)')
     p.add_argument('--train', metavar='FILE', help='JSONL of rows to learn from: marks words, and shows rows that are '
                    'alike (default: the train split of the preparation)')
+    p.add_argument('--pool', nargs='+', metavar='FILE', help='rows without labels: ask for those to label next')
+    p.add_argument('--suggest', type=count, default=50, metavar='N', help='with --pool: how many rows (default: 50)')
+    p.add_argument('--text', default='text', metavar='COLUMN',
+                   help='with --pool: the column that holds the text (default: text)')
     p.add_argument('--who', default=None, metavar='NAME', help='whose answers these are (default: the login name)')
     p.add_argument('--port', type=at_least(0), default=None, metavar='N',
                    help='port of the page (default: 8000, or one that is free)')
@@ -153,8 +164,12 @@ def parser(prog:str='libdocs review')->Parser:
 
 def _job(args, line:str):
     doubts = doubts_of(args.place, args.train)
-    review = Review(doubts, Path(args.corrections).expanduser() if args.corrections else doubts.answers,
-                    getpass.getuser() if args.who is None else args.who)
+    answers = Path(args.corrections).expanduser() if args.corrections else doubts.answers
+    if args.pool:
+        said = read_corrections([answers]) if answers.exists() else {}
+        pool = [Path(name).expanduser() for name in args.pool]
+        doubts = suggested(doubts, pool, args.text, args.suggest, {id: answer.new for id, answer in said.items()})
+    review = Review(doubts, answers, getpass.getuser() if args.who is None else args.who)
     progress = review.progress()
     say(f'{progress["rows"]:,} rows to read, {progress["answered"]:,} of them answered before; '
         f'answers go to {review.answers}')

@@ -155,3 +155,31 @@ def test_corrections_of_another_corpus(prepared):
         done = prepare(prepared, '--corrections', f'{name}.jsonl')
         assert done.returncode == 2
         assert message in done.stderr
+
+
+def test_what_to_label_next(prepared, tmp_path):
+    "Rows of a pool are asked for, not twice, and are rows of the corpus once they have labels."
+    from libdocs.core.corrections import read_corrections
+    from libdocs.report.doubts import doubts_of, suggested
+    from libdocs.review import Review
+    pool = [dict(id=f'p{i}', text=row['text'], label=None) for i, row in enumerate(documents(90, ['word', 'clause', 'zero'], 8))]
+    put(prepared.folder, {'data/pool.jsonl': jsonl(pool)})
+    answers, asked = tmp_path/'answers.jsonl', []
+    for _ in range(2):
+        said = read_corrections([answers]) if answers.exists() else {}
+        known = {id: answer.new for id, answer in said.items()}
+        doubts = suggested(doubts_of(str(prepared.folder/'out'/'rows')), [prepared.folder/'data'/'pool.jsonl'], 'text',
+                           10, known)
+        review = Review(doubts, answers, 'ann')
+        for i in range(len(doubts.rows)): review.answer(i, 'zero')
+        asked += [doubt.id for doubt in doubts.rows]
+    assert len(asked) == len(set(asked)) > 10
+    done = command('libdocs', 'prepare', '-i', 'data', '-f', '*.jsonl', '-o', 'out/more', '--corrections', str(answers),
+                   cwd=prepared.folder, env=prepared.env)
+    succeeds(done)
+    files = [prepared.folder/'out'/f'more_{name}.jsonl' for name in ('train', 'test', 'removed')]
+    rows = [row for file in files for row in read_jsonl(file)]
+    labels = {row['id']: row['label'] for row in rows if row['id'].startswith('p')}
+    assert {id for id, label in labels.items() if label == 'zero'} == set(asked)
+    assert sum(row.get('reason') == 'unlabelled' for row in rows) == 90 - len(asked)
+    (prepared.folder/'data'/'pool.jsonl').unlink()

@@ -62,6 +62,7 @@ async function show(index) {
   $('why').textContent = row.why ? `${row.kind}: ${row.why}` : row.kind
   $('text').replaceChildren(marked(row.text, row.speaking))
   $('label').textContent = row.label
+  $('its').hidden = $('keep').hidden = !row.label
   $('key').hidden = !row.speaking.length
   $('forName').textContent = row.compared || ''
   $('againstName').textContent = row.label
@@ -120,7 +121,8 @@ const undo = () => guarded(async () => {
   tell('Taken back.')
 })
 
-$('keep').addEventListener('click', () => row && answer(row.label))
+const keep = () => row && row.label && answer(row.label)
+$('keep').addEventListener('click', keep)
 $('skip').addEventListener('click', skip)
 $('out').addEventListener('click', () => answer(null))
 $('undo').addEventListener('click', undo)
@@ -140,7 +142,7 @@ document.addEventListener('keydown', event => {
   if (event.key === 'u') { event.preventDefault(); undo(); return }
   if (at < 0) return
   const number = Number(event.key)
-  const act = {k: () => answer(row.label), s: skip, x: () => answer(null), '/': () => $('find').focus()}[event.key]
+  const act = {k: keep, s: skip, x: () => answer(null), '/': () => $('find').focus()}[event.key]
   if (number >= 1 && number <= row.choices.length) { event.preventDefault(); answer(row.choices[number - 1]) }
   else if (act) { event.preventDefault(); act() }
 })
