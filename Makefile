@@ -52,7 +52,7 @@ docs: .venv/made ## the documentation site, in _docs
 bench: .venv/weights ## measure libdocs beside its peers on real corpora: make bench DATA=folder
 	@test -n "$(DATA)" || (echo "make bench needs a folder of corpora: make bench DATA=path" && exit 2)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
-	for program in main_job scratch pretrained split_leakage cleaning duplicates label_issues intervals imbalance long_documents; do $(BIN)/python bench/$$program.py $(DATA) || exit 1; done
+	for program in main_job scratch pretrained split_leakage cleaning duplicates label_issues corrections intervals imbalance long_documents; do $(BIN)/python bench/$$program.py $(DATA) || exit 1; done
 	for work in mixed long zero-shot; do $(BIN)/python bench/classify.py --work $$work || exit 1; done
 	$(BIN)/python bench/train.py && $(BIN)/python bench/train.py $(DATA) --curve
 	$(BIN)/python bench/time_spent.py

@@ -34,36 +34,40 @@ from training import linear_figures
 from libdocs.utils.data_cleaner.label_issues import label_issues, to_drop
 
 
-def planted(df: pd.DataFrame, seed: int) -> tuple:
-    "(df with a tenth of its labels wrong, which rows)."
+def planted(df: pd.DataFrame, seed: int, share: float = .1) -> tuple:
+    "(df with a share of its labels wrong, which rows)."
     rng, names = np.random.default_rng(seed), np.array(sorted(set(df['label'])))
-    rows = rng.choice(len(df), len(df) // 10, replace=False)
+    rows = rng.choice(len(df), int(len(df) * share), replace=False)
     labels = df['label'].to_numpy(dtype=object).copy()
     for row in rows: labels[row] = rng.choice(names[names != labels[row]])
     return df.assign(label=labels), np.isin(np.arange(len(df)), rows)
 
 
-def as_people_err(df: pd.DataFrame, seed: int, chance: float) -> tuple:
-    "(half of df with a fifth of its labels wrong, which rows)."
+def annotator(seed: int):
+    "A classifier that errs as people do: by what texts look like."
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
+    words = TfidfVectorizer(analyzer='char_wb', ngram_range=(3, 5), min_df=2, sublinear_tf=True, max_features=40_000)
+    return make_pipeline(words, TruncatedSVD(80, random_state=seed), LogisticRegression(C=10, max_iter=300))
+
+
+def as_people_err(df: pd.DataFrame, seed: int, chance: float) -> tuple:
+    "(half of df with a fifth of its labels wrong, which rows)."
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(df))
     seen, judged = df.iloc[order[:len(df) // 4]], df.iloc[np.sort(order[len(df) // 2:])].reset_index(drop=True)
-    words = TfidfVectorizer(analyzer='char_wb', ngram_range=(3, 5), min_df=2, sublinear_tf=True, max_features=40_000)
-    annotator = make_pipeline(words, TruncatedSVD(80, random_state=seed),
-                              LogisticRegression(C=10, max_iter=300)).fit(seen['text'], seen['label'])
-    plausible = annotator.predict_log_proba(judged['text'])
-    rows, own = np.arange(len(judged)), np.searchsorted(annotator.classes_, judged['label'])
+    person = annotator(seed).fit(seen['text'], seen['label'])
+    plausible = person.predict_log_proba(judged['text'])
+    rows, own = np.arange(len(judged)), np.searchsorted(person.classes_, judged['label'])
     right = plausible[rows, own].copy()
     plausible[rows, own] = -np.inf
     other = plausible.argmax(axis=1)
     doubt = plausible[rows, other] - right
     doubt += chance * doubt.std() * rng.gumbel(size=len(rows))
     wrong = np.isin(rows, np.argsort(-doubt)[:len(rows) // 5])
-    return judged.assign(label=np.where(wrong, annotator.classes_[other], judged['label'])), wrong
+    return judged.assign(label=np.where(wrong, person.classes_[other], judged['label'])), wrong
 
 
 def in_groups(df: pd.DataFrame, groups: int) -> pd.DataFrame:
@@ -83,16 +87,21 @@ def ours(df: pd.DataFrame) -> tuple:
     return issues.likely['row'].to_numpy(), issues.outliers.sort_values('confidence', kind='stable')['row'].to_numpy()
 
 
-def stock(df: pd.DataFrame) -> tuple:
-    "(suspects, ranking) of the stock recipe."
-    from cleanlab.filter import find_label_issues
-    from cleanlab.rank import get_label_quality_scores
+def stock_opinions(df: pd.DataFrame) -> tuple:
+    "(given labels as numbers, probabilities of each label) of the stock recipe."
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_predict
     given = pd.factorize(df['label'], sort=True)[0]
-    P = cross_val_predict(LogisticRegression(max_iter=1000), TfidfVectorizer().fit_transform(df['text']),
-                          given, cv=5, method='predict_proba')
+    return given, cross_val_predict(LogisticRegression(max_iter=1000), TfidfVectorizer().fit_transform(df['text']),
+                                    given, cv=5, method='predict_proba')
+
+
+def stock(df: pd.DataFrame) -> tuple:
+    "(suspects, ranking) of the stock recipe."
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_scores
+    given, P = stock_opinions(df)
     return (np.flatnonzero(find_label_issues(given, P, n_jobs=1)),
             np.argsort(get_label_quality_scores(given, P), kind='stable'))
 
