@@ -162,7 +162,8 @@ def test_what_to_label_next(prepared, tmp_path):
     from libdocs.core.corrections import read_corrections
     from libdocs.report.doubts import doubts_of, suggested
     from libdocs.review import Review
-    pool = [dict(id=f'p{i}', text=row['text'], label=None) for i, row in enumerate(documents(90, ['word', 'clause', 'zero'], 8))]
+    more = documents(90, ['word', 'clause', 'zero'], 8)
+    pool = [dict(id=f'p{i}', text=row['text'], label=None) for i, row in enumerate(more)]
     put(prepared.folder, {'data/pool.jsonl': jsonl(pool)})
     answers, asked = tmp_path/'answers.jsonl', []
     for _ in range(2):
