@@ -57,7 +57,7 @@ def main():
     p.add_argument('--write', action='store_true', help='put the table into bench/RESULTS.md')
     args = p.parse_args()
     lines = [machine(f'{args.seeds} seeds, {args.step} rows at a time'), '',
-             '| corpus | rows | accuracy with all labels | 95 % of it | labels needed, at random | by `to_label_next` |',
+             '| corpus | rows | accuracy with all | 95 % of it | labels needed, at random | by `to_label_next` |',
              '|---|---|---|---|---|---|']
     for corpus in args.corpora: lines += rows_of(corpus, args)
     print('\n'.join(lines))
