@@ -28,7 +28,7 @@ what is written: the rows with all of their columns and
 Bad rows go to OUT_rejected.jsonl (with --bad-rows reject).
 
 All rows are read once before the first is classified, so that a bad one is found at once. After an interruption the
-same command goes on where it ended; OUT.partial holds the rows that are done.'''
+same command goes on after the last thousand rows that were done; OUT.partial holds them.'''
 
 def parser(prog:str='libdocs classify')->Parser:
     "The options of the command."

@@ -56,6 +56,7 @@ def main(argv:list=None)->int:
     "The command; returns the exit code."
     words = sys.argv[1:] if argv is None else list(argv)
     if '_ARGCOMPLETE' in os.environ: complete_words(_completed(os.environ.get('COMP_LINE', '')))
+    if len(words) == 2 and words[0] in ('-h', '--help', 'help') and words[1] in commands: words = [words[1], '--help']
     if not words or words[0] in ('-h', '--help', 'help'):
         say(page())
         return 0

@@ -5,22 +5,24 @@
 # %% auto #0
 __all__ = ['most_choices', 'Review', 'look_at', 'review_page', 'review_app', 'parser', 'main']
 
-# %% ../nbs/91_review.ipynb #457b14bb
+# %% ../nbs/91_review.ipynb #620cf13b
 import getpass, sys
 from pathlib import Path
 
 import numpy as np
 
 from .core.errors import InputError
-from .core.options import at_least, count
+from .core.options import count
+from .core.files import check_folder
+from .core.settings import port_number
 from .core.markup import h
-from .core.corrections import append_correction, correction_line, read_corrections
+from .core.corrections import append_correction, correction_line, read_corrections, text_digest
 from .core.console import command, Parser, say
 from .report.layout import html_page
 from .report.doubts import advice_from, Doubts, doubts_of, kinds, suggested
 from .web import local_app, run_app
 
-# %% ../nbs/91_review.ipynb #e84278f3
+# %% ../nbs/91_review.ipynb #58dea928
 class Review:
     "A queue of doubtful rows and the answers that are given about them."
     def __init__(self,
@@ -30,13 +32,17 @@ class Review:
     ):
         if not doubts.rows: raise InputError(f'{doubts.name}: no row is in doubt')
         self.doubts, self.answers, self.who = doubts, Path(answers), who
+        check_folder(self.answers.parent)
         self.advice = advice_from(doubts.train)
         self.given()
 
     def given(self)->dict:
         "Index of the row → answer, as the file has them now; other people may write into it too."
         said = read_corrections([self.answers]) if self.answers.exists() else {}
-        return {i: said[doubt.id].new for i, doubt in enumerate(self.doubts.rows) if doubt.id in said}
+        def fits(doubt):  # an answer to what the row was before says nothing about what it is now
+            answer = said.get(doubt.id)
+            return answer and answer.text == text_digest(doubt.text) and doubt.label in (answer.old, answer.new)
+        return {i: said[doubt.id].new for i, doubt in enumerate(self.doubts.rows) if fits(doubt)}
 
     def progress(self)->dict:
         "How far the work is, and what share of the rows that are left is expected to be wrong."
@@ -127,7 +133,7 @@ def review_app(
     def undo(index:int=Body(embed=True)): return review.answer(index, None, undone=True)
     return app
 
-# %% ../nbs/91_review.ipynb #47d54087
+# %% ../nbs/91_review.ipynb #a11e7ab8
 _epilog = '''examples:
   libdocs review out/contracts               what `libdocs prepare -o out/contracts` left in doubt
   libdocs review results/contracts-model     the confident mistakes of a model
@@ -158,9 +164,14 @@ def parser(prog:str='libdocs review')->Parser:
     p.add_argument('--text', default='text', metavar='COLUMN',
                    help='with --pool: the column that holds the text (default: text)')
     p.add_argument('--who', default=None, metavar='NAME', help='whose answers these are (default: the login name)')
-    p.add_argument('--port', type=at_least(0), default=None, metavar='N',
+    p.add_argument('--port', type=port_number, default=None, metavar='N',
                    help='port of the page (default: 8000, or one that is free)')
     return p
+
+def _login()->str:
+    "The name of whoever is logged in, if it has one."
+    try: return getpass.getuser()
+    except (OSError, KeyError): return ''
 
 def _job(args, line:str):
     doubts = doubts_of(args.place, args.train)
@@ -169,7 +180,7 @@ def _job(args, line:str):
         said = read_corrections([answers]) if answers.exists() else {}
         pool = [Path(name).expanduser() for name in args.pool]
         doubts = suggested(doubts, pool, args.text, args.suggest, {id: answer.new for id, answer in said.items()})
-    review = Review(doubts, answers, getpass.getuser() if args.who is None else args.who)
+    review = Review(doubts, answers, _login() if args.who is None else args.who)
     progress = review.progress()
     say(f'{progress["rows"]:,} rows to read, {progress["answered"]:,} of them answered before; '
         f'answers go to {review.answers}')

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from corpora import command, csv_bytes, documents, environment, jsonl, put, read_jsonl, succeeds, tiny_bert
-from warm import MODULE, Job
+from warm import MODULE, Job, run
 
 WORDS = ['word', 'clause', 'zero']
 ADDED = ['prediction', 'confidence', 'abstained', 'predictions', 'scores']
@@ -18,6 +18,7 @@ def work(tmp_path_factory):
     folder, rows = root/'work', [r | dict(page=i) for i, r in enumerate(documents(50, WORDS, 1))]
     put(folder, {
         'rows.jsonl': jsonl(rows), 'rows.jsonl.gz': gzip.compress(jsonl(rows)), 'rows.csv': csv_bytes(rows),
+        'y.jsonl.partial': jsonl(rows),
         'ds/train.csv': csv_bytes(rows[:30]), 'ds/test.csv': csv_bytes(rows[30:])})
     pd.DataFrame(rows).to_parquet(folder/'rows.parquet')
     texts = [row['text'] for row in rows]
@@ -86,6 +87,11 @@ def test_a_dataset_and_a_zero_shot_model(work):
     (['./nli', 'rows.jsonl', '-o', 'x.jsonl'], 'give it the labels to choose from'),
     (['./model', 'rows.jsonl', '-o', 'x.jsonl', '--top', '0'], 'at least 1'),
     (['./model', 'rows.jsonl', '-o', 'x.jsonl', '--min-confidence', '80'], r'a share in \(0, 1\]'),
+    (['./model', 'rows.jsonl', 'nothing', '-o', 'x.jsonl'], 'nothing: no such file; give files, or one dataset'),
+    (['./model', 'rows.jsonl', './ds', '-o', 'x.jsonl'], './ds: no such file; give files, or one dataset'),
+    (['./model', 'rows.jsonl', '--split', 'test', '-o', 'x.jsonl'], '--split is of a dataset'),
+    (['./nli', 'rows.jsonl', '--labels', 'a', 'b', 'a', '-o', 'x.jsonl'], '--labels: each label once'),
+    (['./model', 'y.jsonl.partial', '-o', 'y.jsonl'], 'y.jsonl.partial: is an input file'),
     (['./model', 'rows.jsonl'], 'required: -o/--output')])
 def test_bad_input_is_one_line(work, words, message):
     import re
@@ -110,7 +116,7 @@ def test_bad_rows(work):
     assert [row['prediction'] is None for row in out] == [False, False, True]
     assert [row['line'] for row in read_jsonl(work.folder/'bad_out_rejected.jsonl')] == [3, 5]
     assert '3 rows classified, 1 of them without a text' in done.stdout
-    assert '2 bad rows are not in the output, but in bad_out_rejected.jsonl' in done.stdout
+    assert '2 bad rows not in the output, but in bad_out_rejected.jsonl' in done.stdout
 
 
 def test_stopped_and_resumed(work):
@@ -143,3 +149,22 @@ def test_two_at_once(work):
     journal.remove()
     assert done.returncode == 2
     assert 'both.jsonl is being written by another process' in done.stderr
+
+
+def test_each_file_once_and_files_of_others(work):
+    "A file that is named in several ways is read once; a file that the job has not written stays."
+    others = b'{"reason": "of somebody else"}\n'
+    put(work.folder, {'once_rejected.jsonl': others, 'once.jsonl.partial.json': b''})
+    done = classify(work, './model', 'rows.jsonl', './rows.jsonl', '[r]ows.jsonl', '-o', 'once.jsonl')
+    succeeds(done)
+    assert f'{len(work.rows)} rows classified' in done.stdout
+    assert (work.folder/'once_rejected.jsonl').read_bytes() == others
+
+
+def test_no_space_left(work):
+    "A full disk is one line, and what was done is kept."
+    done = run(MODULE, ['libdocs.command', 'classify', './model', 'rows.jsonl', '--device', 'cpu', '-o', 'full.jsonl'],
+               work.folder, work.env, hub=True, file_size=2000)
+    assert done.returncode == 2, done.stderr
+    assert 'cannot be written' in done.stderr
+    assert 'bug' not in done.stderr

@@ -138,9 +138,16 @@ def test_killed_and_the_loop(prepared):
     (['nothing'], 'nothing to review is here'), (['data/raw.csv'], 'nothing to review is here'),
     (['out/rows', '--train', 'no.jsonl'], 'no.jsonl: cannot be read'),
     (['out/rows', '--corrections', 'bad.jsonl'], 'bad.jsonl:1: not JSON'),
-    (['out/rows', '--port', '-1'], 'at least 0')])
+    (['out/rows', '--corrections', 'notes.txt'], 'notes.txt:1: not JSON'),
+    (['out/rows', '--corrections', 'data/raw.jsonl/x.jsonl'], 'cannot write to the folder'),
+    (['latin.jsonl'], 'latin.jsonl: is not UTF-8'), (['five.jsonl'], 'five.jsonl:1: a JSON object'),
+    (['lacking.jsonl'], 'lacking.jsonl:1: text is missing'),
+    (['out/rows', '--port', '70000'], 'a port, from 1 to 65535'),
+    (['out/rows', '--port', '-1'], 'a port, from 1 to 65535')])
 def test_bad_input_is_one_line(prepared, words, message):
-    put(prepared.folder, {'bad.jsonl': b'no JSON\n'})
+    put(prepared.folder, {'bad.jsonl': b'no JSON\n', 'notes.txt': b'my notes', 'five.jsonl': b'5\n',
+                          'latin.jsonl': '{"id": "\xe9"}'.encode('latin-1'),
+                          'lacking.jsonl': b'{"id": 1, "text": null, "label": "a"}\n'})
     done = command('libdocs', 'review', *words, cwd=prepared.folder, env=prepared.env)
     assert done.returncode == 2
     assert message in done.stderr
@@ -184,3 +191,21 @@ def test_what_to_label_next(prepared, tmp_path):
     assert {id for id, label in labels.items() if label == 'zero'} == set(asked)
     assert sum(row.get('reason') == 'unlabelled' for row in rows) == 90 - len(asked)
     (prepared.folder/'data'/'pool.jsonl').unlink()
+
+
+def test_numbers_and_stale_answers(prepared, tmp_path):
+    "Ids and labels that are numbers are text in answers; an answer to another text leaves the row open."
+    from libdocs.core.corrections import read_corrections
+    from libdocs.report.doubts import doubts_of
+    from libdocs.review import Review
+    rows = [dict(id=i, text=f'row {i}', label=i % 2) for i in range(4)]
+    put(tmp_path, {'rows.jsonl': b'\xef\xbb\xbf' + jsonl(rows)})
+    def opened(): return Review(doubts_of(str(tmp_path/'rows.jsonl')), tmp_path/'answers.jsonl')
+    review = opened()
+    for i in range(3): review.answer(i, '1')
+    review.answer(2, '0')
+    review.answer(2, None, undone=True)
+    assert {id: answer.new for id, answer in read_corrections([tmp_path/'answers.jsonl']).items()} == {
+        '0': '1', '1': '1', '2': '1'}
+    put(tmp_path, {'rows.jsonl': jsonl([rows[0] | dict(text='another'), *rows[1:]])})
+    assert opened().given() == {1: '1', 2: '1'}

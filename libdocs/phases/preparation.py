@@ -21,9 +21,10 @@ from ..core.csv_rows import check_delimiter
 from ..core.runs import run_folder_of, RunFolder, Stage
 from ..core.access import is_folder
 from ..core.hub import preflight, push_stage
+from ..core.corrections import read_corrections
 from ..utils.training.training import frequencies_file
-from .stages import clean_stage, correct_stage, issues_stage, normalize_stage, read_stage
-from .stages import split_stage, write_stage
+from .stages import clean_stage, correct_stage, issues_stage, normalize_stage, read_stage, split_stage
+from .stages import write_stage
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ def output_files(
 def _preflight(options:PreparationOptions, token, private:bool)->list:
     "The input files; raises `InputError` for what would fail at the end."
     check_delimiter(options.delimiter)
+    read_corrections(options.corrections)
     output, repo = options.output_filename, options.target_hf_dataset
     paths = find_files(options.input_dir, options.input_filename)
     if Path(output).expanduser().resolve() in {p.resolve() for p in paths}:

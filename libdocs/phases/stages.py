@@ -115,7 +115,7 @@ def correct_stage(
         corpus.table.assign(**columns).to_parquet(folder/'table.parquet')
         for name in ('rows.jsonl', 'rejected.jsonl'): _link(read.folder/name, folder/name)
         counts = {fate: n for fate in fates if (n := list(done.fates.values()).count(fate))}
-        log.info('corrections: %s', ', '.join(f'{fates[fate]}: {n}' for fate, n in counts.items()))
+        log.info('corrections: %s', ', '.join(f'{fates[fate]}: {n}' for fate, n in counts.items()) or 'none')
         return read.facts | dict(corrections=counts)
     said = {id: [answer.text, answer.old, answer.new] for id, answer in answers.items()}
     return run.stage('correct', dict(answers=digest(said)), work, [read])

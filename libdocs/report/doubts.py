@@ -6,7 +6,7 @@
 __all__ = ['kinds', 'most_outliers', 'faint', 'considered', 'Doubt', 'Doubts', 'doubts_of', 'Advice', 'advice_from',
            'to_label_next', 'suggested']
 
-# %% ../../nbs/58_report.doubts.ipynb #e093424f
+# %% ../../nbs/58_report.doubts.ipynb #16d90b4a
 import json, re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import InputError, unknown_name
-from ..core.records import base_id, blank, checked_rows, document_of, unique_ids
+from ..core.records import as_label, base_id, blank, checked_rows, document_of, fault, unique_ids
 from ..utils.linear import linear_scores, linear_svm
 
 # %% ../../nbs/58_report.doubts.ipynb #bdf31779
@@ -44,14 +44,14 @@ class Doubts:
     train: list       # (text, label) of rows to learn from; empty: none are at hand
     answers: Path     # where answers go, unless the user says otherwise
 
-# %% ../../nbs/58_report.doubts.ipynb #37dcac52
+# %% ../../nbs/58_report.doubts.ipynb #9be7f576
 def doubts_of(
     place:str,        # output of a preparation, folder of an evaluation, or a JSONL file
     train:str=None,   # JSONL of rows to learn from: what helps to decide comes from them
 )->Doubts:
     "The rows to read again."
-    path = Path(place).expanduser()
-    prefix = path.with_name(path.name.removesuffix('_run').removesuffix('.jsonl'))
+    path = Path(place).expanduser().resolve()
+    prefix = path.with_name(path.name.removesuffix('_run').removesuffix('.jsonl') or 'out')
     prepared = prefix.with_name(prefix.name + '_train.jsonl')
     if prepared.is_file() and not path.is_file(): found = _of_preparation(prefix, prepared)
     elif (path/'results.jsonl').is_file(): found = _of_file(path/'results.jsonl')
@@ -64,19 +64,28 @@ def doubts_of(
     return replace(found, labels=sorted(labels))
 
 def _rows(path:Path)->Iterator:
-    "The rows of a JSONL file, which must have a text and a label."
-    try: file = open(path, encoding='utf-8')
+    "The rows of a JSONL file, which must have an id, a text and a label; all of them as text."
+    try: file = open(path, encoding='utf-8-sig')
     except OSError as error: raise InputError(f'{path}: cannot be read: {error.strerror}') from None
     with file:
-        for number, line in enumerate(file, 1):
-            try: row = json.loads(line)
-            except (ValueError, RecursionError):
-                raise InputError(f'{path}:{number}: not JSON; JSONL is needed') from None
-            for name in ('id', 'text', 'label'):
-                if name not in row: raise InputError(f'{path}:{number}: {unknown_name("column", name, row)}')
-            yield row
+        try:
+            for number, line in enumerate(file, 1):
+                if line.strip(): yield _row(line, f'{path}:{number}')
+        except UnicodeDecodeError: raise InputError(f'{path}: is not UTF-8; convert it first') from None
 
-# %% ../../nbs/58_report.doubts.ipynb #00569437
+def _row(line:str, where:str)->dict:
+    "One row, or an `InputError`."
+    try: row = json.loads(line)
+    except (ValueError, RecursionError): raise InputError(f'{where}: not JSON; JSONL is needed') from None
+    if not isinstance(row, dict): raise InputError(f'{where}: a JSON object with id, text and label is needed')
+    for name in ('id', 'text', 'label'):
+        if name not in row: raise InputError(f'{where}: {unknown_name("column", name, row)}')
+        row[name] = as_label(row[name])
+        if reason := 'is missing' if blank(row[name]) else fault(name, row[name], name == 'label'):
+            raise InputError(f'{where}: {reason if name in reason else f"{name} {reason}"}')
+    return row
+
+# %% ../../nbs/58_report.doubts.ipynb #c570bbe3
 most_outliers = 100
 
 def _of_preparation(prefix:Path, prepared:Path)->Doubts:
@@ -95,8 +104,9 @@ def _of_preparation(prefix:Path, prepared:Path)->Doubts:
                   [(row['text'], row['label']) for row in train], answers)
 
 def _issue(row:dict)->Doubt:
-    why = f'two classifiers that have not seen this row give it another one; it is {row["level"]} that they are right'
-    return Doubt(row['id'], row['text'], row['label'], 'issue', row['suggested'], row['probability_wrong'], why)
+    why = 'two classifiers that have not seen this row give it another one'
+    if 'level' in row: why += f'; it is {row["level"]} that they are right'
+    return Doubt(row['id'], row['text'], row['label'], 'issue', row.get('suggested'), row['probability_wrong'], why)
 
 def _conflict(row:dict, label_of:dict)->Doubt:
     other = label_of.get(row.get('matched_id'))
@@ -107,25 +117,26 @@ def _outlier(row:dict)->Doubt:
     why = f'least like the rows of its label (cosine {row["similarity"]:.3f})'
     return Doubt(row['id'], row['text'], row['label'], 'outlier', None, None, why)
 
-# %% ../../nbs/58_report.doubts.ipynb #ed66a6f5
+# %% ../../nbs/58_report.doubts.ipynb #3c63104c
 def _of_file(path:Path)->Doubts:
     "Any rows; of predictions the wrong ones, the most confident first."
     rows = list(_rows(path))
-    wrong = sorted((row for row in rows if row.get('top_1') is False), key=lambda row: -row['scores'][0])
-    if any('predictions' in row for row in rows): doubts = list(map(_mistake, wrong))
+    if any('predictions' in row for row in rows):
+        wrong = [row for row in rows if row.get('predictions') and row['predictions'][0] != row['label']]
+        doubts = list(map(_mistake, sorted(wrong, key=lambda row: -(row.get('scores') or [0])[0])))
     else: doubts = [_issue(row) if 'probability_wrong' in row else _plain(row) for row in rows]
-    labels = [name for row in rows for name in (row['label'], row.get('suggested'), *row.get('predictions', ()))]
+    labels = [name for row in rows for name in (row['label'], row.get('suggested'), *(row.get('predictions') or ()))]
     unique = {doubt.id: doubt for doubt in reversed(doubts)}
     answers = path.with_name(path.stem + '_corrections.jsonl')
     return Doubts(path.name, list(reversed(unique.values())), [n for n in labels if not blank(n)], [], answers)
 
 def _mistake(row:dict)->Doubt:
-    why = f'the model says so with a probability of {row["scores"][0]:.1%}'
+    why = f'the model says so with a probability of {row["scores"][0]:.1%}' if row.get('scores') else ''
     return Doubt(row['id'], row['text'], row['label'], 'mistake', row['predictions'][0], None, why)
 
 def _plain(row:dict)->Doubt: return Doubt(row['id'], row['text'], row['label'], 'row', row.get('suggested'))
 
-# %% ../../nbs/58_report.doubts.ipynb #962d85a7
+# %% ../../nbs/58_report.doubts.ipynb #3cec00a6
 faint = .25  # a word is not worth a mark whose weight is less than this share of the greatest in the text
 
 class Advice:
@@ -173,7 +184,8 @@ def advice_from(
     train:Sequence,     # (text, label)
 )->Advice|None:         # None: nothing can be learned
     "What helps to decide, if there are rows with two labels."
-    return Advice(train) if len({label for _, label in train}) > 1 else None
+    words = any(re.search(r'\w', text) for text, _ in train)
+    return Advice(train) if words and len({label for _, label in train}) > 1 else None
 
 # %% ../../nbs/58_report.doubts.ipynb #f5695a1c
 considered = 10  # rows for each that is wanted

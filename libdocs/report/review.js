@@ -138,7 +138,7 @@ $('find').addEventListener('keydown', event => {
   else tell(near.length ? `${near.length} labels have that in their name: go on typing` : 'No such label.', true)
 })
 document.addEventListener('keydown', event => {
-  if (event.target.tagName === 'INPUT' || event.ctrlKey || event.metaKey || event.altKey || !row) return
+  if (event.target.tagName === 'INPUT' || event.ctrlKey || event.metaKey || event.altKey || event.repeat || !row) return
   if (event.key === 'u') { event.preventDefault(); undo(); return }
   if (at < 0) return
   const number = Number(event.key)

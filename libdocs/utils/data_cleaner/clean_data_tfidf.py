@@ -65,6 +65,7 @@ def _partners(
     "The rows of a text that are removed, and for which other row."
     sure, first = [labels[row] for row in rows if row in verified], {}
     stay = {labels[rows[i]]: rows[i] for i in survivors([labels[row] for row in rows], conflicts, sure)}
+    stay |= {labels[row]: row for row in reversed(rows) if row in verified and labels[row] in stay}
     for row in rows: first.setdefault(labels[row], row)
     def partner(label):
         if label in stay: return stay[label]
