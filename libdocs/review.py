@@ -113,6 +113,7 @@ def review_page(
                h('p', id='progress', cls='soft'), h('p', id='said', role='status', aria_live='polite'))
     return html_page(f'{name}: review', [h('main', header, row, end, cls='review')], local='review.js')
 
+# %% ../nbs/91_review.ipynb #403e8f8f
 def review_app(
     review:Review,
 ):  # a FastAPI app
@@ -168,6 +169,7 @@ def parser(prog:str='libdocs review')->Parser:
                    help='port of the page (default: 8000, or one that is free)')
     return p
 
+# %% ../nbs/91_review.ipynb #79d7bae8
 def _login()->str:
     "The name of whoever is logged in, if it has one."
     try: return getpass.getuser()

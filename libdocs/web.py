@@ -24,23 +24,24 @@ def local_app(
     title:str,
 ):  # a FastAPI app
     "An app for a local page; a fault is answered by one sentence."
-    try: from fastapi import FastAPI, exceptions, responses; import uvicorn  # noqa: F401
+    try:
+        import prometheus_client, uvicorn  # noqa: F401
+        from fastapi import FastAPI, exceptions, responses
     except ImportError as error:
         why = f"a local page needs {error.name}, which is not installed: pip install 'libdocs[serve]'"
         raise InputError(why) from None
     app = FastAPI(title=title, version=__version__, docs_url=None, redoc_url=None)
-    def answer(request, error): return responses.JSONResponse(dict(detail=_sentence(error)), _status(error))
-    for kind in (InputError, exceptions.RequestValidationError, Exception): app.add_exception_handler(kind, answer)
+    def say_so(kind, status, sentence):
+        def answer(request, error): return responses.JSONResponse(dict(detail=sentence(error)), status)
+        app.add_exception_handler(kind, answer)
+    say_so(InputError, 422, str)
+    say_so(exceptions.RequestValidationError, 422, lambda error: _first_fault(error.errors()))
+    say_so(Exception, 500, lambda error: f'unexpected {type(error).__name__}; the log says where')
     return app
 
-def _status(error:Exception)->int: return 422 if isinstance(error, InputError) or hasattr(error, 'errors') else 500
-
-def _sentence(error:Exception)->str:
-    "What is wrong, without anything that was sent."
-    if isinstance(error, InputError): return str(error)
-    if _status(error) == 500: return f'unexpected {type(error).__name__}; the log says where'
-    first = error.errors()[0]
-    return f'{".".join(map(str, first["loc"][1:])) or "the request"}: {first["msg"]}'
+def _first_fault(faults:list)->str:
+    "What is wrong with a request, without what was sent."
+    return f'{".".join(map(str, faults[0]["loc"][1:])) or "the request"}: {faults[0]["msg"]}'
 
 # %% ../nbs/89_web.ipynb #cce340e2
 def known_host(
@@ -50,8 +51,9 @@ def known_host(
     "Whether a request was sent to this machine under a name of its own, or an address in numbers."
     try: name = urlsplit(f'//{header}').hostname or ''
     except ValueError: return False
-    try: return bool(ipaddress.ip_address(name))
+    try: ipaddress.ip_address(name)
     except ValueError: return name in ('localhost', host.lower(), socket.gethostname().lower())
+    return True
 
 # %% ../nbs/89_web.ipynb #dbe6a3ad
 def check_request(
@@ -136,12 +138,14 @@ def listen(
 )->socket.socket:
     "A socket that listens; raises `InputError` if it cannot."
     family = socket.AF_INET6 if ':' in host else socket.AF_INET
-    try: return socket.create_server((host, usual_port if port is None else port), family=family, backlog=2048)
+    try: listener = socket.create_server((host, usual_port if port is None else port), family=family, backlog=2048)
     except OSError as error:
         if port is None: return listen(host, 0)
-        free, other = option_name('port', 0), f'{option_name("host")} and {option_name("port")}'
-        why = f'{error.strerror or error}; choose another port ({free} takes any that is free), or check {other}'
+        reason, free = str(error.strerror or error).split(' (')[0], option_name('port', 0)
+        why = f'{reason}; choose another port ({free} takes any that is free), or another address'
         raise InputError(f'cannot listen at {host}, port {port}: {why}') from None
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # its connections too
+    return listener
 
 usual_port = 8000
 
@@ -177,15 +181,17 @@ def run_app(
     key:str=None,          # see `server_key`
     open_path:str='/',     # of the page
     limit:int=body_limit,  # bytes of a request
+    listener:socket.socket=None,  # None: made here
 ):
     "Print the address, and answer requests until Ctrl-C or SIGTERM."
-    listener, key = listen(host, port), key or server_key()
+    listener, key = listener or listen(host, port), key or server_key()
     if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
         log.warning('other machines can reach this page, and who listens on the network can read what is sent: '
                     'let a proxy with TLS stand before it')
     own = key == os.environ.get('LIBDOCS_KEY')
-    say(f'open {address(listener, host, open_path, "$LIBDOCS_KEY" if own else key)}  (Ctrl-C stops)')
-    try: _server(guarded(app, key, host, limit)).run([listener])
+    try:
+        say(f'open {address(listener, host, open_path, "$LIBDOCS_KEY" if own else key)}  (Ctrl-C stops)')
+        _server(guarded(app, key, host, limit)).run([listener])
     except KeyboardInterrupt: pass
     say('stopped')
 

@@ -15,7 +15,8 @@ OTHERS = ('torchrun', 'accelerate', 'iconv', 'git', 'hf', 'pip', 'papermill')  #
 OWN = {'--version'}  # of `libdocs` itself
 FIRST, SECOND, THIRD = ['cleaner_finetune'], ['classifier_model'], ['libdocs classify']
 AUDIT = ['libdocs audit']
-READING = FIRST + SECOND + THIRD + AUDIT
+SERVE, PAGES = ['libdocs serve'], ['libdocs serve', 'libdocs review']
+READING = FIRST + SECOND + THIRD + AUDIT + SERVE
 SAID_BY = {  # module, or package: the commands that print what it says, each of which must have the option
     'cleaner_finetune': FIRST, 'phases.stages': FIRST, 'phases.preparation': FIRST,
     'report.corpus': FIRST, 'utils': FIRST,
@@ -24,6 +25,7 @@ SAID_BY = {  # module, or package: the commands that print what it says, each of
     'phases.audit': AUDIT, 'audit': AUDIT, 'evaluation.predictions': AUDIT,
     'pipelines': ['libdocs-pipeline'], 'push': ['libdocs push'],
     'classify': THIRD, 'classifiers.files': THIRD, 'demo': ['libdocs demo'],
+    'serve': SERVE, 'classifiers.serving': SERVE, 'web': PAGES,
     'core.console': list(COMMANDS), 'core.errors': READING, 'core.files': READING, 'core.json_rows': READING,
     'core.csv_rows': READING, 'core.records': READING, 'core.labels': FIRST + SECOND}
 

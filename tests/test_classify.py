@@ -137,7 +137,7 @@ def test_stopped_and_resumed(work):
     succeeds(classify(work, './model', 'many.jsonl', '-o', 'whole.jsonl'))
     assert kept
     assert (work.folder/'stopped.jsonl').read_bytes() == (work.folder/'whole.jsonl').read_bytes()
-    assert not list(work.folder.glob('*.partial*'))
+    assert not list(work.folder.glob('stopped*.partial*'))
 
 
 def test_two_at_once(work):

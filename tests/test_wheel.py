@@ -77,7 +77,7 @@ def test_wheel_holds_every_module_and_pipeline(wheel):
     missing = [m for m in exported_modules() if m.replace('.', '/') + '.py' not in names]
     assert not missing
     assert not [p.name for p in (ROOT/'nbs/pipelines').glob('*.ipynb') if f'libdocs/notebooks/{p.name}' not in names]
-    assert {'libdocs/report/style.css', 'libdocs/report/script.js'} <= names
+    assert {f'libdocs/report/{name}' for name in ('style.css', 'local.css', 'script.js', 'serve.js')} <= names
     assert not [n for n in names if n.startswith(('tests/', 'nbs/', 'docs/', 'bench/'))]
 
 

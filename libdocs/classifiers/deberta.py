@@ -217,6 +217,7 @@ class DebertaZeroShot:
         about = getattr(self.model.config, 'libdocs', None) or {}
         self.reading = Reading.from_dict(about)
         self.thresholds = about.get('thresholds')  # of `confidence_thresholds`, or None
+        self.calibrated = 'temperature' in about   # on validation rows
 
     def __repr__(self):
         kind = 'NLI' if self.is_nli else f'{len(self.labels)} labels'

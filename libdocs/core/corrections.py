@@ -86,6 +86,7 @@ def is_torn(
     "Whether it is the beginning of an answer that a crash has cut."
     return not line.endswith(b'\n') and line.startswith(b'{"id"')
 
+# %% ../../nbs/18_core.corrections.ipynb #7fb87fe9
 def _parsed(line:bytes)->tuple:
     "(answer, None), or (None, what is wrong with the line)."
     example = 'a correction is a JSON object with the texts id, text, old and new, as `libdocs review` writes them'
@@ -130,6 +131,7 @@ fates = dict(  # of an answer → what it means
     label_changed='the label has changed since', gone='there is no such row')
 lost = 'text_changed', 'label_changed', 'gone'  # fates of answers that were not applied
 
+# %% ../../nbs/18_core.corrections.ipynb #6bf36ea4
 class Corrected(NamedTuple):
     "The labels of n rows after correction."
     labels: list     # '' for rows that are left out
@@ -167,6 +169,7 @@ def _fate(answer:Correction, text:str, label:str)->str:
     if answer.old != label: return 'label_changed'
     return 'left_out' if answer.new is None else 'corrected'
 
+# %% ../../nbs/18_core.corrections.ipynb #26b621ac
 def check_corrections(
     answers:Mapping,      # from `read_corrections`
     done:Corrected,

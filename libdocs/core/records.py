@@ -319,6 +319,7 @@ def checked_rows(
             else: raise InputError(f'{path}:{line}: {reason}. {_way_out(reason)}')
     if not good: raise _no_good_rows(paths, bad, first)
 
+# %% ../../nbs/10_core.records.ipynb #8c85390b
 def iter_records(
     paths,                  # one path or several
     text:str='text',        # the column that holds the document

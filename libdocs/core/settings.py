@@ -6,7 +6,8 @@
 __all__ = ['access_group', 'group_order', 'default_base_model', 'scratch', 'minilm', 'port_number', 'ColumnOptions',
            'FileOptions', 'JobOptions', 'CorpusOptions', 'PreparationOptions', 'RepoOptions', 'ExampleOptions',
            'EvaluationOptions', 'ComparisonOptions', 'SampleOptions', 'MachineOptions', 'Reading', 'TrainingOptions',
-           'TrackingOptions', 'ClassifyOptions', 'CompareOptions', 'PredictionOptions', 'AuditOptions', 'PageOptions']
+           'TrackingOptions', 'AnswerOptions', 'ClassifyOptions', 'CompareOptions', 'PredictionOptions', 'AuditOptions',
+           'PageOptions', 'ServeOptions']
 
 # %% ../../nbs/07_core.settings.ipynb #04a25e9b
 from dataclasses import dataclass
@@ -17,11 +18,11 @@ from .options import (
 # %% ../../nbs/07_core.settings.ipynb #095a348f
 _task, _input, _output, _files = 'what to do', 'input', 'output', 'reading files'
 _cleaning, _splitting, _training, _evaluation = 'cleaning', 'labels and splitting', 'training', 'evaluation'
-_page = 'the page'
+_page, _limits = 'the page', 'limits'
 access_group = 'access and machine'
 _predictions = 'prediction files'
 group_order = (_task, _input, _output, _predictions, _files, _cleaning, _splitting, _training, _evaluation, _page,
-               access_group)
+               _limits, access_group)
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnOptions(Options):
@@ -271,7 +272,17 @@ class TrackingOptions(Options):
 
 # %% ../../nbs/07_core.settings.ipynb #64130250
 @dataclass(frozen=True, kw_only=True)
-class ClassifyOptions(FileOptions, MachineOptions):
+class AnswerOptions(MachineOptions):
+    "What is said of a text."
+    labels: tuple = option((), 'of a zero-shot model: the labels to choose from', metavar='LABEL', group=_task)
+    top: int = option(3, 'labels that are given for each text, the likeliest first', number=count, metavar='K',
+                      group=_output)
+    min_confidence: float = option(
+        None, 'texts whose likeliest label is less probable get no prediction', unset='every text gets one',
+        number=share, metavar='P', group=_output)
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyOptions(FileOptions, AnswerOptions):
     "How files of rows are classified."
     subject: str = option(
         None, 'column that holds the true label; where there is one, the accuracy is told too', unset='label',
@@ -279,12 +290,6 @@ class ClassifyOptions(FileOptions, MachineOptions):
     split: str = option(
         None, 'of a dataset repo: the split that is classified', unset='test, or the only one', metavar='NAME',
         group=_input)
-    labels: tuple = option((), 'of a zero-shot model: the labels to choose from', metavar='LABEL', group=_task)
-    top: int = option(3, 'labels that are written for each row, the likeliest first', number=count, metavar='K',
-                      group=_output)
-    min_confidence: float = option(
-        None, 'rows whose likeliest label is less probable get no prediction', unset='every row gets one',
-        number=share, metavar='P', group=_output)
 
 # %% ../../nbs/07_core.settings.ipynb #4110a4cd
 @dataclass(frozen=True, kw_only=True)
@@ -341,3 +346,16 @@ class PageOptions(Options):
     port: int = option(
         None, 'port to listen at; 0 takes any that is free', unset='8000, or another if that is taken',
         number=port_number, metavar='PORT', group=_page, recorded=False)
+
+# %% ../../nbs/07_core.settings.ipynb #c0892c5f
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions(FileOptions, AnswerOptions, PageOptions):
+    "How a model answers requests."
+    train_rows: tuple = option(
+        (), 'labelled rows, of which the page shows those that are most like a text: files, patterns, or a dataset',
+        flags='--train', metavar='FILE', group=_input)
+    max_chars: int = option(100_000, 'characters of a text', number=count, metavar='N', group=_limits)
+    max_texts: int = option(64, 'texts of a request', number=count, metavar='N', group=_limits)
+    max_waiting: int = option(1000, 'texts that wait; more are refused (429)', number=count, metavar='N', group=_limits)
+    max_seconds: float = option(30, 'seconds until a request is given up (504)', number=positive, metavar='N',
+                                group=_limits)

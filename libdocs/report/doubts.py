@@ -180,6 +180,7 @@ class Advice:
         loud = [part for part in found if abs(part[2]) > least]
         return sorted(sorted(loud, key=lambda part: -abs(part[2]))[:most])
 
+# %% ../../nbs/58_report.doubts.ipynb #8b68e80a
 def advice_from(
     train:Sequence,     # (text, label)
 )->Advice|None:         # None: nothing can be learned
@@ -218,6 +219,7 @@ def _doubt(known, labels:list, new, seed:int)->np.ndarray:
     margin = best[:, 1] - best[:, 0]
     return 1 - margin / max(margin.max(), 1e-9)
 
+# %% ../../nbs/58_report.doubts.ipynb #599c930b
 def suggested(
     doubts:Doubts,    # their train rows are what is known
     pool:Sequence,    # JSONL, CSV or Parquet files of rows without labels

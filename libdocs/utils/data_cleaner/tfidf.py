@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'batch_rows', 'batch_chars', 'most_features', 'cores', 'batches', 'Counted', 'count_rows', 'tfidf_rows',
            'Pairs', 'least_cosine', 'near_duplicates', 'similarity_forest', 'clusters', 'Clustered', 'cluster_texts',
-           'cosines_of', 'same_texts', 'leaders', 'best_across', 'pair_features', 'pair_features_of']
+           'cosines_of', 'same_texts', 'leaders', 'best_across', 'pair_features', 'pair_features_of', 'pair_vectorizer']
 
 # %% ../../../nbs/23_utils.data_cleaner.tfidf.ipynb #eda743d0
 import logging
@@ -494,7 +494,11 @@ def pair_features_of(
     new:list,    # texts to be judged
 )->tuple:        # two scipy csr_matrix, float64, with the same columns
     "TF-IDF of both lists over the words and word pairs of `known`."
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    vectorizer = TfidfVectorizer(tokenizer=words, token_pattern=None, lowercase=False, ngram_range=(1, 2),
-                                 sublinear_tf=True, max_features=most_features)
+    vectorizer = pair_vectorizer()
     return vectorizer.fit_transform(known), vectorizer.transform(new)
+
+def pair_vectorizer():  # scikit-learn's TfidfVectorizer
+    "What turns texts into TF-IDF rows of words and word pairs, once it has been fitted."
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    return TfidfVectorizer(tokenizer=words, token_pattern=None, lowercase=False, ngram_range=(1, 2),
+                           sublinear_tf=True, max_features=most_features)
