@@ -88,7 +88,7 @@ def test_a_dataset_and_a_zero_shot_model(work):
     (['./model', 'rows.jsonl', '-o', 'x.jsonl', '--top', '0'], 'at least 1'),
     (['./model', 'rows.jsonl', '-o', 'x.jsonl', '--min-confidence', '80'], r'a share in \(0, 1\]'),
     (['./model', 'rows.jsonl', 'nothing', '-o', 'x.jsonl'], 'nothing: no such file; give files, or one dataset'),
-    (['./model', 'rows.jsonl', './ds', '-o', 'x.jsonl'], './ds: no such file; give files, or one dataset'),
+    (['./model', 'rows.jsonl', './ds', '-o', 'x.jsonl'], './ds: is a folder; give files, or one dataset'),
     (['./model', 'rows.jsonl', '--split', 'test', '-o', 'x.jsonl'], '--split is of a dataset'),
     (['./nli', 'rows.jsonl', '--labels', 'a', 'b', 'a', '-o', 'x.jsonl'], '--labels: each label once'),
     (['./model', 'y.jsonl.partial', '-o', 'y.jsonl'], 'y.jsonl.partial: is an input file'),

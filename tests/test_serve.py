@@ -374,7 +374,7 @@ def test_two_servers_on_one_port(work, capfd, monkeypatch):
     (['./model', '--train', 'none.jsonl'], 'none.jsonl: no such file'),
     (['./model', '--train', 'bare.jsonl'], "no column 'label'"),
     (['./model', '--train', 'rows.jsonl', '--text', 'body'], "no column 'body'"),
-    (['./model', '--train', 'rows.jsonl', './ds'], 'rows.jsonl ./ds: give files, or one dataset'),
+    (['./model', '--train', 'rows.jsonl', './ds'], './ds: is a folder; give files, or one dataset'),
     (['./model', '--host', 'no.such.host.invalid'], 'or another address')])
 def test_bad_input(work, capfd, monkeypatch, words, says):
     "One line, exit code 2."

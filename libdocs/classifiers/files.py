@@ -86,7 +86,8 @@ def open_source(
     found = {name: _paths(name) for name in names}
     if not any(found.values()): return _dataset(names, options, token)
     for name in names:
-        if not found[name]: raise InputError(f'{name}: no such file; give files, or one dataset')
+        what = 'is a folder' if Path(name).is_dir() else 'no such file'
+        if not found[name]: raise InputError(f'{name}: {what}; give files, or one dataset')
     paths = list({path.resolve(): path for name in names for path in found[name]}.values())
     def rows(rejected):
         columns = (options.text, options.subject) if options.subject else (options.text,)
@@ -385,7 +386,8 @@ def classify_files(
     "Classify every row; given again after an interruption, go on where it ended."
     output, source = check_ending(output), open_source([files] if isinstance(files, str) else files, options, token)
     bad = output.with_name(output.stem + '_rejected.jsonl')
-    if options.split and source.paths: raise InputError(f'{option_name("split")} is of a dataset; leave it out for files')
+    if options.split and source.paths:
+        raise InputError(f'{option_name("split")} is of a dataset; leave it out for files')
     check_outputs([output, bad, *journal_files(output)], source.paths)
     model = answering_model(model, options, token)
     with ExitStack() as stack:
