@@ -9,7 +9,7 @@ from corpora import csv_bytes, documents, jsonl, one_error, put
 from loopback_hub import forget_cache
 
 from libdocs import classifier_model, cleaner_finetune
-from libdocs import push as pusher
+from libdocs import command
 
 FAULTS = (429, 'lose', 503, 'cut', 401, 'drip', 412, 403, 500, 'corrupt', 404, 'gone', 409)
 LASTING = (401, 403, 404, 'gone')
@@ -150,6 +150,6 @@ def complete(hub, kind, work, capfd, said):
     if not late: return
     line = shlex.split(re.search(r'libdocs push .*', said)[0])
     for _ in range(2):
-        assert pusher.main(line[1:]) == 0, capfd.readouterr().err
+        assert command.main(line[1:]) == 0, capfd.readouterr().err
         commits = [c.oid for c in hub.repo(*MADE[kind]).commits]
     assert len(commits) == len(set(commits)) <= 1 + COMMITS[kind]
