@@ -10,6 +10,7 @@ import getpass, sys
 from pathlib import Path
 
 import numpy as np
+from fastcore.basics import patch
 
 from .core.errors import InputError
 from .core.options import count
@@ -52,23 +53,27 @@ class Review:
         return dict(rows=len(rows), answered=len(given), changed=changed,
                     expected=round(float(np.mean(left)), 4) if left else None)
 
-    def queue(self)->dict:
-        "What the page begins with."
-        given = self.given()
-        rows = [dict(answer=given[i]) if i in given else {} for i in range(len(self.doubts.rows))]
-        return dict(rows=rows, labels=self.doubts.labels, progress=self.progress(), answers=str(self.answers))
+# %% ../nbs/91_review.ipynb #9a1reviw
+@patch
+def queue(self:Review)->dict:
+    "What the page begins with."
+    given = self.given()
+    rows = [dict(answer=given[i]) if i in given else {} for i in range(len(self.doubts.rows))]
+    return dict(rows=rows, labels=self.doubts.labels, progress=self.progress(), answers=str(self.answers))
 
-    def answer(self, index:int, new:str|None, undone:bool=False)->dict:
-        "Keep an answer, or take it back; how far the work is then."
-        doubt = self.row_of(index)
-        if new is not None and new not in self.doubts.labels: raise InputError(f'there is no label {new!r}')
-        line = correction_line(doubt.id, doubt.text, doubt.label, new, self.who, undone)
-        append_correction(self.answers, line)
-        return self.progress()
+@patch
+def answer(self:Review, index:int, new:str|None, undone:bool=False)->dict:
+    "Keep an answer, or take it back; how far the work is then."
+    doubt = self.row_of(index)
+    if new is not None and new not in self.doubts.labels: raise InputError(f'there is no label {new!r}')
+    line = correction_line(doubt.id, doubt.text, doubt.label, new, self.who, undone)
+    append_correction(self.answers, line)
+    return self.progress()
 
-    def row_of(self, index:int):
-        if not 0 <= index < len(self.doubts.rows): raise InputError(f'there is no row {index}')
-        return self.doubts.rows[index]
+@patch
+def row_of(self:Review, index:int):
+    if not 0 <= index < len(self.doubts.rows): raise InputError(f'there is no row {index}')
+    return self.doubts.rows[index]
 
 # %% ../nbs/91_review.ipynb #eacba60b
 most_choices = 9

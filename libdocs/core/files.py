@@ -43,6 +43,7 @@ def _remove_leftovers(path:Path):
         with suppress(OSError), open(part, 'r+b') as file:
             if try_lock(file): part.unlink()
 
+# %% ../../nbs/06_core.files.ipynb #cbb510f7
 @contextmanager
 def atomic_writer(
     path:str|os.PathLike,  # the final name

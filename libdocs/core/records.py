@@ -211,6 +211,7 @@ def check_row(
     if reason: return None, reason
     return {'text': document, 'label': value} | (carried or _Carried(text, label)).of(row), None
 
+# %% ../../nbs/10_core.records.ipynb #d1a16a97
 def document_of(
     row:dict,  # as read
     text:str,  # the column that holds the document

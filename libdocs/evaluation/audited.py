@@ -98,6 +98,7 @@ class AuditedAnswers(Typed):
     foreign: dict[str, int] = field(default_factory=dict)  # answer that is no label of any row → rows
     metrics: Metrics = None
 
+# %% ../../nbs/37_evaluation.audited.ipynb #eb1e7bd3
 @dataclass(frozen=True, kw_only=True)
 class PairFigures(Typed):
     "Two files of predictions compared."

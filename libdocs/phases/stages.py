@@ -290,6 +290,7 @@ def issues_stage(
         return save_ledger(ledger, folder) | dict(rows=issues.rows, unjudged=list(issues.unjudged))
     return run.stage('label_issues', options.of('label_issues') | dict(drop=drop), work, [read, split])
 
+# %% ../../nbs/75_phases.stages.ipynb #fdc0cf6d
 def _not_verified(issues:LabelIssues, verified:np.ndarray)->LabelIssues:
     "The issues without rows whose label somebody has confirmed."
     doubted = issues.suspects[~verified[issues.suspects['row'].to_numpy(int)]]

@@ -188,6 +188,7 @@ def _sources_section(candidates:list)->Html:
     return h('section', h('h2', 'Sources'), html_table(['Run', 'Predictions', 'Model', 'Dataset'], rows, 'Sources'),
              id='sources')
 
+# %% ../../nbs/56_report.comparison.ipynb #6418530f
 @dataclass(frozen=True, repr=False)
 class Comparison:
     "Classifiers on the same rows."
@@ -229,6 +230,7 @@ class Comparison:
         with atomic_writer(path) as file: file.write(self.page())
         return Path(path)
 
+# %% ../../nbs/56_report.comparison.ipynb #d1430aa2
 def _isolated(sentence:str, names:list)->list:
     "A sentence in which names cannot turn the direction of writing."
     parts = re.split('(' + '|'.join(map(re.escape, sorted(names, key=len, reverse=True))) + ')', sentence)
