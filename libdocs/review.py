@@ -13,15 +13,15 @@ import numpy as np
 from fastcore.basics import patch
 
 from .core.errors import InputError
-from .core.options import count
-from .core.files import check_folder
-from .core.settings import port_number
+from .core.options import add_options, count
 from .core.markup import h
-from .core.corrections import append_correction, correction_line, read_corrections, text_digest
+from .core.files import check_folder
+from .core.settings import PageOptions
 from .core.console import command, Parser, say
+from .core.corrections import append_correction, correction_line, read_corrections, text_digest
 from .report.layout import html_page
 from .report.doubts import advice_from, Doubts, doubts_of, kinds, suggested
-from .web import local_app, run_app
+from .web import add_page, local_app, run_app
 
 # %% ../nbs/91_review.ipynb #58dea928
 class Review:
@@ -35,7 +35,6 @@ class Review:
         self.doubts, self.answers, self.who = doubts, Path(answers), who
         check_folder(self.answers.parent)
         self.advice = advice_from(doubts.train)
-        self.given()
 
     def given(self)->dict:
         "Index of the row → answer, as the file has them now; other people may write into it too."
@@ -45,9 +44,11 @@ class Review:
             return answer and answer.text == text_digest(doubt.text) and doubt.label in (answer.old, answer.new)
         return {i: said[doubt.id].new for i, doubt in enumerate(self.doubts.rows) if fits(doubt)}
 
-    def progress(self)->dict:
+    def progress(self,
+        given:dict=None,  # from `given`, if it was read a moment ago
+    )->dict:
         "How far the work is, and what share of the rows that are left is expected to be wrong."
-        given, rows = self.given(), self.doubts.rows
+        given, rows = self.given() if given is None else given, self.doubts.rows
         left = [doubt.wrong for i, doubt in enumerate(rows) if i not in given and doubt.wrong is not None]
         changed = sum(new != rows[i].label for i, new in given.items())
         return dict(rows=len(rows), answered=len(given), changed=changed,
@@ -59,7 +60,7 @@ def queue(self:Review)->dict:
     "What the page begins with."
     given = self.given()
     rows = [dict(answer=given[i]) if i in given else {} for i in range(len(self.doubts.rows))]
-    return dict(rows=rows, labels=self.doubts.labels, progress=self.progress(), answers=str(self.answers))
+    return dict(rows=rows, labels=self.doubts.labels, progress=self.progress(given), answers=str(self.answers))
 
 @patch
 def answer(self:Review, index:int, new:str|None, undone:bool=False)->dict:
@@ -125,10 +126,7 @@ def review_app(
     "The page and what it asks for."
     app = local_app('libdocs review')
     from fastapi import Body
-    from fastapi.responses import HTMLResponse
-    page = review_page(review.doubts.name)
-    @app.get('/', response_class=HTMLResponse)
-    def front(): return page
+    add_page(app, '/', review_page(review.doubts.name))
     @app.get('/api/queue')
     def queue(): return review.queue()
     @app.get('/api/rows/{index}')
@@ -170,8 +168,7 @@ def parser(prog:str='libdocs review')->Parser:
     p.add_argument('--text', default='text', metavar='COLUMN',
                    help='with --pool: the column that holds the text (default: text)')
     p.add_argument('--who', default=None, metavar='NAME', help='whose answers these are (default: the login name)')
-    p.add_argument('--port', type=port_number, default=None, metavar='N',
-                   help='port of the page (default: 8000, or one that is free)')
+    add_options(p, PageOptions, leave_out=['host'])
     return p
 
 # %% ../nbs/91_review.ipynb #79d7bae8

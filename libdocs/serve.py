@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['bodies', 'asking', 'add_classify', 'add_explain', 'add_similar', 'ServerCounts', 'add_watch', 'page',
-           'interface_page', 'described', 'add_page', 'answering', 'parser', 'main']
+           'interface_page', 'described', 'answering', 'parser', 'main']
 
 # %% ../nbs/92_serve.ipynb #78d88d64
 import asyncio, json, sys, time
@@ -17,7 +17,7 @@ from .core.settings import ServeOptions
 from .core.records import blank
 from .core.console import add_tokens, command, Parser
 from .report.layout import html_page
-from .web import body_limit, listen, local_app, run_app, server_key
+from .web import add_page, body_limit, listen, local_app, run_app, server_key
 
 # %% ../nbs/92_serve.ipynb #4192de9f
 def bodies(
@@ -56,24 +56,22 @@ def asking(
     return ask
 
 # %% ../nbs/92_serve.ipynb #d26540c3
-def add_classify(app, ask:Callable, names:list, options:ServeOptions):
+def add_classify(app, Classify:type, ask:Callable, names:list, least:float|None):
     "`/classify`: texts in, ranked labels out."
     import numpy as np
     from libdocs.classifiers.files import answers_of
-    Classify, *_ = bodies(options)
     @app.post('/classify')
     async def classify(asked:Classify)->dict:
         "The likeliest labels of each text with their probabilities, and whether the model abstains."
         there = [text for text in asked.texts if not blank(text)]
         probabilities = await ask(there) if there else np.empty((0, len(names)))
-        return dict(answers=answers_of(asked.texts, probabilities, names, asked.top, options.min_confidence))
+        return dict(answers=answers_of(asked.texts, probabilities, names, asked.top, least))
 
 # %% ../nbs/92_serve.ipynb #42cc2e8f
-def add_explain(app, ask:Callable, names:list, options:ServeOptions):
+def add_explain(app, Explain:type, ask:Callable, names:list):
     "`/explain`: the words that mattered."
     from libdocs.core.errors import InputError, unknown_name
     from libdocs.classifiers.serving import occlusions, pieces
-    _, Explain, _ = bodies(options)
     @app.post('/explain')
     async def explain(asked:Explain)->dict:
         "What each word, or group of words, adds to the probability of a label: how much that falls without it."
@@ -84,9 +82,8 @@ def add_explain(app, ask:Callable, names:list, options:ServeOptions):
         return dict(label=names[label], probability=round(float(chances[0, label]), 6),
                     parts=[dict(text=text, change=change) for text, change in parts])
 
-def add_similar(app, rows, options:ServeOptions):
+def add_similar(app, Similar:type, rows):
     "`/similar`: training rows."
-    *_, Similar = bodies(options)
     @app.post('/similar')
     def similar(asked:Similar)->dict:
         "The training rows that are most like a text, by the cosine of their TF-IDF rows."
@@ -223,11 +220,6 @@ def described(model, names:list, options:ServeOptions, rows)->dict:
     return dict(name=str(model.name), labels=list(names), zero_shot=model.is_nli, calibrated=model.calibrated,
                 min_confidence=options.min_confidence, thresholds=thresholds, train_rows=rows and len(rows.rows))
 
-def add_page(app, path:str, html:str):
-    from fastapi.responses import HTMLResponse
-    @app.get(path, include_in_schema=False, response_class=HTMLResponse)
-    def shown(): return HTMLResponse(html)
-
 @contextmanager
 def answering(
     app,                   # from `local_app`
@@ -241,9 +233,10 @@ def answering(
     def predict(texts): return model.predict_proba(texts, options.labels or None)
     with Batcher(predict, options.max_waiting, metrics.batch) as batcher:
         ask, about = asking(batcher, options.max_seconds), described(model, names, options, rows)
-        add_classify(app, ask, names, options)
-        add_explain(app, ask, names, options)
-        if rows: add_similar(app, rows, options)
+        Classify, Explain, Similar = bodies(options)
+        add_classify(app, Classify, ask, names, options.min_confidence)
+        add_explain(app, Explain, ask, names)
+        if rows: add_similar(app, Similar, rows)
         add_watch(app, metrics, batcher, about)
         add_page(app, '/', page(about))
         add_page(app, '/api', interface_page(app))

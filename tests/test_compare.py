@@ -5,8 +5,8 @@ from math import sqrt
 import pandas as pd
 import pytest
 from corpora import command, documents, environment, one_error, read_jsonl, snapshot, succeeds
+from pages import opened
 from scipy.stats import binomtest
-from warm import HANG
 
 from libdocs.compare import main
 from libdocs.finetune.run import run
@@ -227,13 +227,7 @@ def test_page_in_a_browser(browser, tmp_path, width, scheme):
     rows = ROWS.assign(text=[text.replace(' number', f' {EVIL} number') for text in ROWS.text])
     runs = [evaluated(tmp_path, name, wrong, rows) for name, wrong in (('small', range(38)), ('large', range(30, 50)))]
     path = compare_runs(*runs).save(tmp_path/'page.html')
-    page, faults = browser.new_page(viewport=dict(width=width, height=900), color_scheme=scheme), []
-    page.set_default_timeout(1000 * HANG)
-    page.on('console', lambda message: faults.append(message.text))
-    page.on('pageerror', lambda error: faults.append(str(error)))
-    page.on('request', lambda request: faults.append(request.url)
-            if request.url not in (path.as_uri(), 'data:,') else None)
-    page.goto(path.as_uri(), wait_until='load')
+    page, faults = opened(browser, path.as_uri(), width, scheme)
     for summary in ('12 rows turned wrong', '30 rows turned right; these 25 have the surest wrong answers'):
         page.get_by_text(summary, exact=True).click()
     shown = page.locator('#rows').inner_text()

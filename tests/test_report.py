@@ -3,7 +3,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from warm import HANG
+from pages import opened
 
 from libdocs.evaluation.outcomes import outcomes, probability_facts
 from libdocs.evaluation.thresholds import confidence_thresholds, coverage
@@ -58,23 +58,11 @@ def report(request, tmp_path_factory):
     return metrics, rows, path
 
 
-def opened(browser, path, width:int, scheme:str):
-    "The page, and everything that went wrong on it or was asked of the network."
-    page, faults = browser.new_page(viewport=dict(width=width, height=900), color_scheme=scheme), []
-    page.set_default_timeout(1000 * HANG)
-    page.on('console', lambda message: faults.append(message.text))
-    page.on('pageerror', lambda error: faults.append(str(error)))
-    page.on('request', lambda request: faults.append(request.url)
-            if request.url not in (path.as_uri(), 'data:,') else None)
-    page.goto(path.as_uri(), wait_until='load')
-    return page, faults
-
-
 @pytest.mark.parametrize('width, scheme', [(1280, 'light'), (390, 'dark')])
 def test_opens_cleanly_and_fits(browser, report, width, scheme):
     "The figures are there, nothing that documents hold is run, and a phone needs not scroll sideways."
     metrics, rows, path = report
-    page, faults = opened(browser, path, width, scheme)
+    page, faults = opened(browser, path.as_uri(), width, scheme)
     shown = page.inner_text('body')
     for key in ('top_1', 'top_2', 'top_3', 'macro_f1'):
         assert percent(getattr(metrics, key)) in shown, key
@@ -95,7 +83,7 @@ def test_opens_cleanly_and_fits(browser, report, width, scheme):
 def test_every_label_is_shown_as_it_is(browser, report):
     "Markup in a label is text."
     metrics, _, path = report
-    page, _ = opened(browser, path, 1280, 'light')
+    page, _ = opened(browser, path.as_uri(), 1280, 'light')
     shown = page.locator('#each-label tbody th').all_text_contents()
     assert len(shown) == len(metrics.per_label)
     for d in metrics.per_label:
@@ -106,7 +94,7 @@ def test_every_label_is_shown_as_it_is(browser, report):
 def test_the_table_sorts(browser, report):
     "A click on the head of a column sorts by it."
     metrics, _, path = report
-    page, faults = opened(browser, path, 1280, 'light')
+    page, faults = opened(browser, path.as_uri(), 1280, 'light')
     def column(n):
         return [float(v) for v in page.locator(f'#each-label tbody td:nth-child({n})').evaluate_all(
             'cells => cells.map(cell => cell.dataset.v)')]
@@ -162,7 +150,7 @@ CONTRAST = '''() => {
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 def test_text_can_be_read(browser, report, scheme):
     "The weakest contrast of text and background is at least 4.5, in both schemes."
-    page, _ = opened(browser, report[2], 1280, scheme)
+    page, _ = opened(browser, report[2].as_uri(), 1280, scheme)
     ratio, where = page.evaluate(CONTRAST)
     assert ratio >= 4.5, where  # WCAG 2.2, level AA
     page.close()

@@ -6,12 +6,13 @@ import httpx
 import numpy as np
 import pytest
 from corpora import bert, csv_bytes, documents, environment, jsonl, one_error, put
+from pages import opened
 from test_report import CONTRAST, HOSTILE
 from warm import HANG, MODULE, Job
 
 from libdocs.classifiers.deberta import DebertaZeroShot
 from libdocs.core.settings import ServeOptions
-from libdocs.classifiers.serving import TrainRows
+from libdocs.evaluation.neighbours import TrainRows
 from libdocs.serve import answering, main
 from libdocs.web import listen, local_app, serve_in_thread
 
@@ -257,22 +258,15 @@ def hostile(work):
     with served(model, ServeOptions(min_confidence=.5), rows) as client: yield f'{client.base_url}?key={KEY}'
 
 
-def opened(browser, address, width, scheme):
-    "The page, and everything that went wrong on it or was asked of another place."
-    page, faults = browser.new_page(viewport=dict(width=width, height=900), color_scheme=scheme), []
-    page.set_default_timeout(1000 * HANG)
-    page.on('console', lambda message: faults.append(message.text))
-    page.on('pageerror', lambda error: faults.append(str(error)))
-    page.on('request', lambda request: faults.append(request.url)
-            if not request.url.startswith((address.split('?')[0], 'data:,')) else None)
-    page.goto(address, wait_until='load')
-    return page, faults
+def at_home(browser, address, width, scheme):
+    "The page of a server, which may ask that server."
+    return opened(browser, address, width, scheme, lambda url: url.startswith((address.split('?')[0], 'data:,')))
 
 
 @pytest.mark.parametrize('width, scheme', [(1280, 'light'), (390, 'dark')])
 def test_page(browser, hostile, width, scheme):
     "Labels, bars, words and rows are there as text, they can be read, and a phone needs not scroll sideways."
-    page, faults = opened(browser, hostile, width, scheme)
+    page, faults = at_home(browser, hostile, width, scheme)
     text = f'{HOSTILE[1]} ham {HOSTILE[4]}\nhöre \U0001f4c4 {HOSTILE[6]}'
     page.fill('#text', text)
     page.press('#text', 'Control+Enter')
@@ -304,7 +298,7 @@ def test_page(browser, hostile, width, scheme):
 
 def test_page_says_what_is_wrong(browser, hostile):
     "An empty text, one that is too long, a server that has stopped; and the next text is answered."
-    page, _ = opened(browser, hostile, 1280, 'light')
+    page, _ = at_home(browser, hostile, 1280, 'light')
     page.click('#go')
     page.wait_for_selector('text=The text is empty.')
     page.fill('#text', 'x' * 100_001)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'answer_columns', 'unfinished', 'block_rows', 'block_chars', 'answers_of', 'answers', 'Source', 'open_source',
            'Survey', 'survey', 'output_names', 'Rejected', 'blocks', 'journal_files', 'Journal', 'check_ending',
-           'write_rows', 'Classified', 'counted', 'classify_files', 'answering_model']
+           'write_rows', 'Classified', 'classify_files', 'answering_model']
 
 # %% ../../nbs/46_classifiers.files.ipynb #1a2cffa4
 import hashlib, json, logging, os, shutil
@@ -22,9 +22,9 @@ import numpy as np
 from fastcore.basics import patch
 from tqdm import tqdm
 
-from ..core.errors import InputError, unknown_name
+from ..core.errors import counted, InputError, unknown_name
 from ..core.options import flat, option_name
-from ..core.files import atomic_writer, check_outputs, try_lock, write_json
+from ..core.files import atomic_writer, check_outputs, record_endings, try_lock, write_json
 from ..core.settings import AnswerOptions, ClassifyOptions
 from ..core.csv_rows import free_name
 from ..core.records import blank, checked_rows, document_of, label_of, to_json_line, unchanged
@@ -85,9 +85,9 @@ def open_source(
     "What `names` stand for."
     found = {name: _paths(name) for name in names}
     if not any(found.values()): return _dataset(names, options, token)
-    for name in names:
-        what = 'is a folder' if Path(name).is_dir() else 'no such file'
-        if not found[name]: raise InputError(f'{name}: {what}; give files, or one dataset')
+    if other := next((name for name in names if not found[name]), None):
+        what = 'is a folder' if Path(other).is_dir() else 'no such file'
+        raise InputError(f'{other}: {what}; give files, or one dataset')
     paths = list({path.resolve(): path for name in names for path in found[name]}.values())
     def rows(rejected):
         columns = (options.text, options.subject) if options.subject else (options.text,)
@@ -110,7 +110,7 @@ def _paths(name:str)->list:
     return []
 
 unfinished = '.partial', '.partial.json'  # endings of what is kept beside an output until it is complete
-_endings = '.jsonl', '.ndjson', '.json', '.csv', '.tsv', '.parquet', '.gz', '.zst', '.txt', '.xls', '.xlsx'
+_endings = *record_endings, '.txt', '.xls', '.xlsx'  # of names that are meant to be files
 
 def _dataset(names:Sequence[str], options:ClassifyOptions, token:str|None)->Source:
     "The rows of a split of a dataset."
@@ -348,8 +348,6 @@ class Classified:
             if label not in known: self.unknown[label] += 1
 
 # %% ../../nbs/46_classifiers.files.ipynb #1a7713bf
-def counted(n:int, noun:str)->str: return f'{n:,} {noun}' if n == 1 else f'{n:,} {noun}s'
-
 @patch
 def sentences(self:Classified)->Iterator:
     "What there is to say, one sentence after another."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['collect_seconds', 'batch_chars', 'part_texts', 'most_parts', 'QueueFull', 'Waiting', 'Batcher', 'word_spans',
-           'part_spans', 'occlusions', 'pieces', 'TrainRow', 'TrainRows', 'read_train']
+           'part_spans', 'occlusions', 'pieces', 'read_train']
 
 # %% ../../nbs/47_classifiers.serving.ipynb #ed16c92e
 import math, queue, re, threading, time
@@ -19,7 +19,7 @@ from ..core.errors import InputError, unknown_name
 from ..core.settings import ClassifyOptions, FileOptions, ServeOptions
 from ..core.records import blank, label_of
 from ..utils.data_cleaner.words import kind, mark, space, unspaced
-from ..utils.data_cleaner.tfidf import pair_vectorizer
+from ..evaluation.neighbours import TrainRows
 from .files import open_source
 
 # %% ../../nbs/47_classifiers.serving.ipynb #41a48d67
@@ -148,32 +148,6 @@ def pieces(
         result.append((text[start:end], round(float(chances[0] - chance), 6)))
         done = end
     return result + [(text[done:], None)] * (done < len(text))
-
-# %% ../../nbs/47_classifiers.serving.ipynb #7623c718
-class TrainRow(NamedTuple):
-    "A training row."
-    label: str
-    text: str
-    cosine: float
-
-class TrainRows:
-    "Labelled rows, to find those that are most like a text."
-    def __init__(self,
-        rows:list,      # of (text, label)
-        name:str='the training rows',  # for the error
-    ):
-        self.rows, self.vectorizer = rows, pair_vectorizer()
-        try: self.columns = self.vectorizer.fit_transform([text for text, _ in rows]).T.tocsr()
-        except ValueError: raise InputError(f'{name}: there are no words to compare texts by') from None
-
-    def nearest(self,
-        text:str,
-        n:int=3,      # at most
-    )->list:          # of `TrainRow`, the most similar first
-        "The rows that are most like a text, of those that share a word with it."
-        row = (self.vectorizer.transform([text]) @ self.columns).tocoo()
-        order = np.lexsort((row.col, -row.data))[:n]
-        return [TrainRow(*reversed(self.rows[row.col[i]]), round(float(row.data[i]), 6)) for i in order]
 
 # %% ../../nbs/47_classifiers.serving.ipynb #25811207
 def read_train(

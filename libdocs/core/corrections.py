@@ -117,9 +117,11 @@ def append_correction(
 
 def _end_last_line(file):
     "Take away half a line at the end of a file, or give a whole one its end."
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 1))
+    if file.read() in (b'', b'\n'): return
     file.seek(0)
     last = file.read().rpartition(b'\n')[2]
-    if not last: return
     if not _parsed(last)[1]: file.write(b'\n')
     elif is_torn(last): file.truncate(file.seek(0, 2) - len(last))
     else: raise InputError(f'{file.name}: is not a file of corrections; name another one')

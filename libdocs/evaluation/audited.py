@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from ..utils.data_cleaner.tfidf import cluster_texts, same_texts
+from ..utils.data_cleaner.tfidf import Clustered, same_texts
 from .typed import Typed
 from .outcomes import outcomes, Outcomes, probability_facts, top_figures
 from .metrics import McNemar, Measured, Metrics
@@ -22,10 +22,10 @@ from .paired import Difference, Pair
 # %% ../../nbs/37_evaluation.audited.ipynb #1a6db3cd
 def find_conflicts(
     rows:pd.DataFrame,  # text, label
+    found:Clustered,    # their texts
 )->pd.DataFrame:        # text, labels ('a (2), b (1)'), rows; the texts with the most rows first
     "The texts that have several labels."
-    same = same_texts(cluster_texts(rows['text'].tolist()))
-    table = pd.DataFrame(dict(same=same, label=rows['label'].to_numpy(dtype=object)))
+    table = pd.DataFrame(dict(same=same_texts(found), label=rows['label'].to_numpy(dtype=object)))
     several = table.groupby('same')['label'].transform('nunique') > 1
     def described(first, labels):
         named = ', '.join(f'{label} ({n})' for label, n in sorted(Counter(labels).items(), key=lambda c: (-c[1], c[0])))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..core.errors import InputError, unknown_name
+from ..core.errors import counted, InputError, unknown_name
 from ..core.options import flat, option_name
 from ..core.markup import h, Html
 from ..core.files import atomic_writer, write_json
@@ -32,7 +32,7 @@ from ..evaluation.audited import answer_outcomes, AuditedAnswers, AuditedRows, A
 from ..evaluation.audited import find_conflicts, no_answer, pair_figures, ranked_depth, ranked_to
 from ..evaluation.predictions import Predictions, read_predictions
 from ..report.layout import framed_part
-from ..report.sentences import best_baselines, counted
+from ..report.sentences import best_baselines
 from ..report.tables import label_name
 from ..report.pages import report_html
 from ..report.comparison import candidates_table, Comparison
@@ -160,10 +160,11 @@ class Ground(NamedTuple):
 def judge_rows(tables:Tables)->Ground:
     "Copies, contradictions, and what simpler classifiers answer."
     rows, train = tables.rows, tables.train
-    groups = group_numbers(cluster_texts(rows['text'].tolist()).cluster, len(rows))
-    if train is None: return Ground(rows, groups, None, None, {}, dict(test=find_conflicts(rows)))
-    return Ground(rows, groups, train, leakage(train, rows), baseline_outcomes(train, rows),
-                  dict(test=find_conflicts(rows), train=find_conflicts(train)))
+    found = cluster_texts(rows['text'].tolist())
+    groups, conflicts = group_numbers(found.cluster, len(rows)), dict(test=find_conflicts(rows, found))
+    if train is None: return Ground(rows, groups, None, None, {}, conflicts)
+    conflicts['train'] = find_conflicts(train, cluster_texts(train['text'].tolist()))
+    return Ground(rows, groups, train, leakage(train, rows), baseline_outcomes(train, rows), conflicts)
 
 # %% ../../nbs/78_phases.audit.ipynb #6f8c587b
 class Judged(NamedTuple):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..core.errors import InputError
+from ..core.errors import counted, InputError
 from ..core.runs import fingerprints, read_manifest, run_folder_of
 from ..core.hub import local_folder
 from ..utils.data_cleaner.tfidf import cluster_texts
@@ -21,7 +21,6 @@ from ..evaluation.outcomes import group_numbers, Outcomes, outcomes_of
 from ..evaluation.metrics import Metrics
 from ..evaluation.record import read_record, TrainingRecord
 from ..evaluation.paired import Candidate, Cost, pairs_of
-from ..report.sentences import counted
 from ..report.comparison import Comparison
 from ..finetune.run import read_metrics, read_results, result_files, row_outcome
 

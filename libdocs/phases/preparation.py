@@ -69,7 +69,6 @@ def output_files(
 def _preflight(options:PreparationOptions, token, private:bool)->list:
     "The input files; raises `InputError` for what would fail at the end."
     check_delimiter(options.delimiter)
-    read_corrections(options.corrections)
     output, repo = options.output_filename, options.target_hf_dataset
     paths = find_files(options.input_dir, options.input_filename)
     if Path(output).expanduser().resolve() in {p.resolve() for p in paths}:
@@ -90,11 +89,11 @@ def prepare(
 )->Prepared:
     "Read, clean, normalize, split, write and publish a corpus; raises `InputError` naming what to fix."
     options, prefix = preparation, str(preparation.output_filename).removesuffix('.jsonl')
-    paths = _preflight(options, token, job.private)
+    paths, answers = _preflight(options, token, job.private), read_corrections(options.corrections)
     with ExitStack() as stack:
         place = stack.enter_context(tempfile.TemporaryDirectory()) if options.dry_run else job.run_folder
         run = stack.enter_context(RunFolder(place or run_folder_of(prefix), job.fresh))
-        stages = _decide(run, paths, options)
+        stages = _decide(run, paths, answers, options)
         files = _files_to_write(options, output_files(Path(place)/'dry' if options.dry_run else prefix))
         written = _write(run, stages, files, options, command)
         if options.dry_run: return _prepared(stages, written, {})
@@ -110,10 +109,10 @@ def _files_to_write(options:PreparationOptions, files:dict)->dict:
     return {kind: path for kind, path in files.items() if kind not in skipped}
 
 # %% ../../nbs/76_phases.preparation.ipynb #904ae8b7
-def _decide(run, paths:list, options:PreparationOptions)->dict:
+def _decide(run, paths:list, answers:dict, options:PreparationOptions)->dict:
     "The stages that decide what becomes of each row, by name."
     read = rows = read_stage(run, paths, options)
-    if options.corrections: rows = correct_stage(run, read, options.corrections)
+    if options.corrections: rows = correct_stage(run, read, answers)
     clean = clean_stage(run, rows, options)
     normalize = normalize_stage(run, rows, clean, options)
     split = split_stage(run, rows, normalize, options)

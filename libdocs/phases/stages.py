@@ -10,7 +10,7 @@ __all__ = ['log', 'shown_pairs', 'listed_outliers', 'cleaning_reasons', 'read_st
 # %% ../../nbs/75_phases.stages.ipynb #227d049c
 import json, logging, os, shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from ..core.settings import PreparationOptions
 from ..core.records import base_id, iter_records, to_json_line, unique_ids, write_jsonl
 from ..core.labels import merge_variants, warn_of_list_like, warn_of_variants
 from ..core.runs import digest, RunFolder, Stage
-from ..core.corrections import check_corrections, correct, fates, read_corrections
+from ..core.corrections import check_corrections, correct, fates
 from ..utils.data_cleaner.tfidf import cluster_texts
 from ..utils.data_cleaner.clean_data_tfidf import audited, clash_counts, comparable, decide, warn_of_clashes
 from ..utils.data_cleaner.clean_data_tfidf import warn_of_losses, warn_of_missing
@@ -103,10 +103,9 @@ def corpus_of(
 def correct_stage(
     run:RunFolder,
     read:Stage,
-    paths:Sequence,  # files of corrections
-)->Stage:            # as `read_stage` makes it; in the table also verified and left_out
+    answers:Mapping,  # from `read_corrections`
+)->Stage:             # as `read_stage` makes it; in the table also verified and left_out
     "The rows with the labels that people have corrected."
-    answers = read_corrections(paths)
     def work(folder):
         corpus = corpus_of(read)
         done = correct(((row['id'], row['text'], row['label']) for row in corpus), answers)

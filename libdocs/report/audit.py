@@ -8,13 +8,13 @@ __all__ = ['rows_sentences', 'answers_sentences', 'worth_section']
 # %% ../../nbs/57_report.audit.ipynb #7491fc3b
 import pandas as pd
 
+from ..core.errors import counted
 from ..core.markup import h, Html
-from ..utils.data_cleaner.clean_data_tfidf import differing
 from ..utils.data_cleaner.leakage import Leakage
 from ..evaluation.metrics import LeakageFigures
 from ..evaluation.audited import AuditedAnswers, AuditedRows, ConflictFigures
-from .sentences import copies, counted, shorten
-from .tables import html_table, label_name, scrollable
+from .sentences import copies, shorten
+from .tables import html_table, text_pairs
 
 # %% ../../nbs/57_report.audit.ipynb #b11de07e
 def _named(counts:dict, most:int=5)->str:
@@ -57,17 +57,11 @@ def answers_sentences(name:str, answers:AuditedAnswers)->list:
 # %% ../../nbs/57_report.audit.ipynb #ed6b1407
 def _copies(leaks:Leakage, most:int)->list:
     "Test rows beside the train rows that they are copies of."
-    def side(label, text): return h('td', h('div', h('b', label_name(label))), h('div', h('bdi', text)), cls='side')
-    def row(pair):
-        texts = differing(pair.test_text, pair.train_text)
-        return h('tr', h('td', f'{pair.score:.3f}', cls='n'), side(pair.test_label, texts[0]),
-                 side(pair.train_label, texts[1]))
     shown = leaks.pairs.sort_values('score', kind='stable').head(most)
-    head = h('thead', h('tr', [h('th', text, scope='col') for text in ('Cosine', 'Test row', 'Train row')]))
-    body = h('tbody', [row(pair) for pair in shown.itertuples()])
+    pairs = shown[['score', 'test_label', 'test_text', 'train_label', 'train_text']].itertuples(index=False)
     about = 'The least similar ones; words in which the two differ are marked. leakage.jsonl has all.'
     return [h('h3', 'Copies of train rows'), h('p', about, cls='soft'),
-            scrollable(h('table', head, body, cls='pairs'), 'Copies of train rows')]
+            text_pairs(['Test row', 'Train row'], pairs, 'Copies of train rows')]
 
 def _conflicts(conflicts:pd.DataFrame, where:str, most:int)->list:
     "Texts with several labels."

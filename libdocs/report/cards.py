@@ -9,13 +9,14 @@ __all__ = ['md', 'md_table', 'fenced', 'front_matter', 'is_hub_id', 'dataset_hea
 # %% ../../nbs/54_report.cards.ipynb #043e2450
 import html, json, re
 
+from ..core.errors import counted
 from ..core.markup import visible
 from ..core.settings import Reading, scratch
 from ..core.base_models import seen_by
 from ..evaluation.metrics import Confusion, Metrics
 from ..evaluation.record import CorpusRecord, TrainingRecord
-from .sentences import baseline_heads, compared, confused_pairs, corrected, counted, coverage_rows
-from .sentences import figure_rows, frequencies, known_baselines, memory, percent, seen_sentence, trust
+from .sentences import baseline_heads, compared, confused_pairs, corrected, coverage_rows, figure_rows
+from .sentences import frequencies, known_baselines, memory, percent, seen_sentence, trust
 from .sentences import unknown_labels, verdict
 from .pages import headline_figures
 

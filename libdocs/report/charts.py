@@ -10,9 +10,10 @@ __all__ = ['LabelCounts', 'label_bars', 'skyline', 'heatmap', 'round_step', 'rel
 import math
 from typing import NamedTuple
 
+from ..core.errors import counted
 from ..core.markup import h, Html
 from ..evaluation.metrics import Confusion
-from .sentences import counted, percent
+from .sentences import percent
 from .tables import label_name
 
 # %% ../../nbs/52_report.charts.ipynb #3bf94522

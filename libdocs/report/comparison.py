@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..core.errors import counted
 from ..core.markup import h, Html
 from ..core.files import atomic_writer
 from ..evaluation.paired import label_changes, Pair, side_changes, SideChange
 from .layout import framed_part, sections_page
-from .sentences import baseline_heads, between, counted, p_value, pair_verdict, percent, signed
-from .sentences import signed_interval
+from .sentences import baseline_heads, between, p_value, pair_verdict, percent, signed, signed_interval
 from .tables import Figure, html_table, label_name
 from .charts import reliability_bars
 from .pages import headline_figures, quoted, score_text, strip

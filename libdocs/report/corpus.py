@@ -8,13 +8,13 @@ __all__ = ['corpus_labels_section', 'pairs_section', 'suspects_section', 'outlie
 # %% ../../nbs/55_report.corpus.ipynb #beced054
 import pandas as pd
 
+from ..core.errors import counted
 from ..core.options import option_name
 from ..core.markup import h, Html
-from ..utils.data_cleaner.clean_data_tfidf import differing
 from ..evaluation.record import Clashes, CorpusRecord
 from .layout import sections_page
-from .sentences import corrected, counted, percent, shorten
-from .tables import facts_list, Figure, html_table, label_name, scrollable
+from .sentences import corrected, percent, shorten
+from .tables import facts_list, Figure, html_table, text_pairs
 
 # %% ../../nbs/55_report.corpus.ipynb #ae39d9b4
 _reasons = dict(
@@ -61,11 +61,8 @@ def pairs_section(pairs:pd.DataFrame, threshold:float, clashes:Clashes)->Html:
 def _pairs_table(kind:str, pairs:pd.DataFrame, more:str)->list:
     "The pairs of one kind, with the words in which they differ marked."
     title, *heads, about = _pair_kinds[kind]
-    def side(label, text): return h('td', h('div', h('b', label_name(label))), h('div', h('bdi', text)), cls='side')
-    def sides(pair): return map(side, (pair.label, pair.matched_label), differing(pair.text, pair.matched_text))
-    rows = [h('tr', h('td', f'{pair.score:.3f}', cls='n'), list(sides(pair))) for pair in pairs.itertuples()]
-    head = h('thead', h('tr', [h('th', text, scope='col') for text in ('Cosine', *heads)]))
-    table = scrollable(h('table', head, h('tbody', rows), cls='pairs'), title)
+    sides = ['score', 'label', 'text', 'matched_label', 'matched_text']
+    table = text_pairs(heads, pairs[sides].itertuples(index=False), title)
     return [h('h3', title), h('p', about + more, cls='soft'), table]
 
 def _clashes_text(clashes:Clashes)->str:

@@ -17,6 +17,7 @@ import numpy as np
 from ..core.errors import InputError, unknown_name
 from ..core.records import as_label, base_id, blank, checked_rows, document_of, fault, unique_ids
 from ..utils.linear import linear_scores, linear_svm
+from ..evaluation.neighbours import TrainRows
 
 # %% ../../nbs/58_report.doubts.ipynb #bdf31779
 @dataclass(frozen=True)
@@ -145,11 +146,11 @@ class Advice:
         train:Sequence,  # (text, label) of rows with at least two labels
     ):
         from sklearn.feature_extraction.text import TfidfVectorizer
-        self.texts, self.given = zip(*train)
-        self.names = sorted(set(self.given))
+        given = [label for _, label in train]
+        self.names = sorted(set(given))
         self.words = TfidfVectorizer(token_pattern=r'(?u)\b\w+\b', sublinear_tf=True)
-        self.rows = self.words.fit_transform(self.texts)
-        svm = linear_svm(self.rows, np.searchsorted(self.names, self.given), 42)
+        self.alike = TrainRows(train, vectorizer=self.words)
+        svm = linear_svm(self.alike.columns.T, np.searchsorted(self.names, given), 42)
         self.weights = svm.coef_ if len(svm.coef_) > 1 else np.concatenate([-svm.coef_, svm.coef_])
         self.biases = svm.intercept_ if len(svm.intercept_) > 1 else np.array([-1, 1]) * svm.intercept_
 
@@ -160,9 +161,8 @@ class Advice:
 
     def near(self, text:str, n:int=3)->list:
         "(text, label, cosine) of the n rows that are most alike, but for itself."
-        cosines = (self.rows @ self.words.transform([text]).T).toarray().ravel()
-        order = [i for i in np.argsort(-cosines, kind='stable')[:n + 10] if self.texts[i] != text and cosines[i] > 0]
-        return [(self.texts[i], self.given[i], float(cosines[i])) for i in order[:n]]
+        rows = [row for row in self.alike.nearest(text, n + 10) if row.text != text]
+        return [(row.text, row.label, row.cosine) for row in rows[:n]]
 
     def speaking(self,
         text:str,

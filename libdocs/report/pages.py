@@ -12,15 +12,15 @@ __all__ = ['headline_figures', 'strip', 'figures_table', 'figures_section', 'mor
 import heapq, math, re
 from collections.abc import Iterable
 
+from ..core.errors import counted
 from ..core.markup import h, Html
 from ..evaluation.outcomes import correct_at
 from ..evaluation.metrics import Confusion, Evaluated, LabelFigures, Metrics
 from ..evaluation.record import TrainingRecord
 from .layout import sections_page
-from .sentences import baseline_heads, best_baselines, compared, Confused, confused_pairs, counted
-from .sentences import coverage_rows, figure_rows, frequencies, hints, known_baselines, memory
-from .sentences import most_often_taken_for, percent, shorten, trial_rows, trust, tuning, unknown_labels
-from .sentences import verdict
+from .sentences import baseline_heads, best_baselines, compared, Confused, confused_pairs, coverage_rows
+from .sentences import figure_rows, frequencies, hints, known_baselines, memory, most_often_taken_for
+from .sentences import percent, shorten, trial_rows, trust, tuning, unknown_labels, verdict
 from .tables import confusion_table, facts_list, Figure, html_table, label_name, scrollable
 from .tables import sortable_heads
 from .charts import heatmap, label_bars, LabelCounts, line_chart, reliability_bars, series, skyline

@@ -1,0 +1,15 @@
+"A page in a browser, for the tests that look at one."
+from warm import HANG
+
+
+def opened(browser, address, width, scheme, own=None):
+    """The page, and everything that went wrong on it or was asked of another place; `own` says of an address whether
+    the page may ask it: by default only itself."""
+    page, faults = browser.new_page(viewport=dict(width=width, height=900), color_scheme=scheme), []
+    own = own or (lambda url: url in (address, 'data:,'))
+    page.set_default_timeout(1000 * HANG)
+    page.on('console', lambda message: faults.append(message.text))
+    page.on('pageerror', lambda error: faults.append(str(error)))
+    page.on('request', lambda request: None if own(request.url) else faults.append(request.url))
+    page.goto(address, wait_until='load')
+    return page, faults
