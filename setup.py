@@ -26,6 +26,6 @@ setup(
     keywords=settings["keywords"],
     install_requires=lines("requirements"),
     extras_require={extra: lines(f"{extra}_requirements")
-                    for extra in ("dev", "bench", "lora", "minilm", "serve", "tune")},
+                    for extra in ("dev", "bench", "lora", "minilm", "mlflow", "onnx", "serve", "trackio", "tune")},
     entry_points={"console_scripts": lines("console_scripts"), "nbdev": ["libdocs = libdocs._modidx:d"]},
 )
