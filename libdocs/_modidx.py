@@ -510,6 +510,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'libdocs.core.corrections._end_last_line': ( 'core.corrections.html#_end_last_line',
                                                                                        'libdocs/core/corrections.py'),
                                           'libdocs.core.corrections._fate': ('core.corrections.html#_fate', 'libdocs/core/corrections.py'),
+                                          'libdocs.core.corrections._find_repaired': ( 'core.corrections.html#_find_repaired',
+                                                                                       'libdocs/core/corrections.py'),
                                           'libdocs.core.corrections._leave_copies_out': ( 'core.corrections.html#_leave_copies_out',
                                                                                           'libdocs/core/corrections.py'),
                                           'libdocs.core.corrections._parsed': ( 'core.corrections.html#_parsed',

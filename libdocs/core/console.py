@@ -111,7 +111,7 @@ def run_command(
     except InputError as error: code, line = 2, f'error: {error}'
     except KeyboardInterrupt as error:
         code, how = (143, 'stopped by SIGTERM') if isinstance(error, Terminated) else (130, 'interrupted')
-        line = f'{how}; finished stages are kept' + (f'. To resume: {resume}' if resume else '')
+        line = how + (f'; what was finished is kept. To resume: {resume}' if resume else '')
     except Exception as error:
         logging.getLogger('libdocs').debug('traceback', exc_info=True)
         code, line = _describe_unexpected(error)

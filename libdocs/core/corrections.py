@@ -155,8 +155,15 @@ def correct(
         done.labels.append(dict(corrected=answer.new, left_out='').get(fate, label) if answer else label)
         done.verified.append(fate in ('corrected', 'confirmed', 'already'))
         done.left_out.append(fate == 'left_out')
+    _find_repaired(done, kept, answers)
     _leave_copies_out(done, kept)
     return done
+
+def _find_repaired(done:Corrected, rows:list, answers:Mapping):
+    "Ids that are made of text and label change when the source is repaired: such a row is found by its text."
+    gone = {(answers[id].text, answers[id].new): id for id, fate in done.fates.items() if fate == 'gone'}
+    for i, row in enumerate(rows):
+        if row in gone: done.verified[i], done.fates[gone[row]] = True, 'already'
 
 def _leave_copies_out(done:Corrected, rows:list):
     "A row that is left out takes with it those of the same text and label that nobody has confirmed."
