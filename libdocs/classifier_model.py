@@ -110,11 +110,13 @@ def _without_effect(args)->str|None:
 def _print(evaluation):
     "The figures as a small table, what they mean, and where the files are."
     from libdocs.report.sentences import compared, frequencies, memory, trust, unknown_labels, verdict
-    say(f'{"":14}{"top-1":>8}{"top-2":>8}{"top-3":>8}{"macro-F1":>10}   95% interval of top-1')
-    for name, figures in evaluation.metrics.classifiers().items():
+    classifiers = evaluation.metrics.classifiers()
+    wide = max(map(len, classifiers))
+    say(f'{"":{wide}}{"top-1":>8}{"top-2":>8}{"top-3":>8}{"macro-F1":>10}   95% interval of top-1')
+    for name, figures in classifiers.items():
         low, high = figures.intervals['top_1']
         shares = ''.join(f'{share:>8.4f}' for share in (figures.top_1, figures.top_2, figures.top_3))
-        say(f'{name:14}{shares}{figures.macro_f1:>10.4f}   {low:.4f} to {high:.4f}')
+        say(f'{name:{wide}}{shares}{figures.macro_f1:>10.4f}   {low:.4f} to {high:.4f}')
     for told in (verdict, unknown_labels, frequencies, compared, trust, memory):
         if sentence := told(evaluation.metrics): say(sentence)
     for path in (evaluation.results, evaluation.run.metrics_path, evaluation.report): say(f'wrote {path}')

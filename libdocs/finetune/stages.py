@@ -360,8 +360,9 @@ def refit_stage(job:TrainingJob, model, tokenizer, tokenized:Stage, trained:Stag
     until = Until(trained.facts['steps'], trained.facts['planned_steps'])
     def fit(folder, leaving):
         rows = join_rows(job, token_rows(tokenized))
-        log.info('refit: training once more, on all %d rows, for %d steps; the first training took %.1f minutes',
-                 len(rows), until.step, trained.facts['seconds'] / 60)
+        how = f'training again, for {until.step:,} steps' if until.step else 'the linear model of the tokens again'
+        log.info('refit: %s, on all %d rows; the first training took %.1f minutes', how, len(rows),
+                 trained.facts['seconds'] / 60)
         return fit_model(job, model, tokenizer, dict(train=rows), folder, leaving, until=until) | dict(rows=len(rows))
     return interruptible_stage(job, 'refit', until._asdict(), fit, [tokenized, trained])
 
