@@ -191,6 +191,8 @@ def _job(args, line:str):
     run_app(review_app(review), port=args.port)
     progress = review.progress()
     say(f'{progress["answered"]:,} of {progress["rows"]:,} rows are answered, {progress["changed"]:,} of them changed')
+    if progress['answered']:
+        say(f'to apply them, prepare the corpus again with the same options and --corrections {review.answers}')
 
 def main(argv:list=None, prog:str='libdocs review')->int:
     "The command; returns the exit code."
