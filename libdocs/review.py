@@ -91,7 +91,9 @@ def look_at(
     choices = list(dict.fromkeys(name for name in names if name))[:most_choices]
     other = doubt.suggested or next((name for name in likely if name != doubt.label), None)
     speaking = advice.speaking(doubt.text, doubt.label, other) if advice and other else []
-    return dict(id=doubt.id, text=doubt.text, label=doubt.label, kind=kinds[doubt.kind], why=doubt.why,
+    given = review.given()
+    answered = dict(answer=given[index]) if index in given else {}
+    return answered | dict(id=doubt.id, text=doubt.text, label=doubt.label, kind=kinds[doubt.kind], why=doubt.why,
                 suggested=doubt.suggested, compared=other, choices=choices, near=near, speaking=speaking)
 
 # %% ../nbs/91_review.ipynb #f21dc316

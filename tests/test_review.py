@@ -103,6 +103,28 @@ def test_two_people_one_file(prepared, tmp_path):
     assert [review.progress()['answered'] for review in reviews] == [12, 12]
 
 
+def test_two_people_in_two_browsers(prepared, browser, tmp_path):
+    "Neither is asked about a row that the other has answered since the page was opened."
+    pages, served = [], [reviewed(prepared, tmp_path/'answers.jsonl', who)[1] for who in ('ann', 'bob')]
+    with served[0] as ann, served[1] as bob:
+        for address in (ann, bob):
+            pages.append(browser.new_page())
+            pages[-1].goto(f'{address}/?key={KEY}')
+            pages[-1].wait_for_selector('#row:not([hidden])')
+        for _ in range(3):
+            pages[0].keyboard.press('k')
+            says(pages[0], 'Kept.')
+            pages[0].locator('#said').evaluate('said => { said.textContent = "" }')
+        pages[1].keyboard.press('s')
+        says(pages[1], 'Skipped.')
+        pages[1].keyboard.press('x')
+        says(pages[1], 'Left out.')
+        for page in pages: page.close()
+    answers = read_jsonl(tmp_path/'answers.jsonl')
+    assert [line['who'] for line in answers] == ['ann'] * 3 + ['bob']
+    assert len({line['id'] for line in answers}) == 4
+
+
 def test_killed_and_the_loop(prepared):
     "A server that is killed has kept every answer; the next preparation applies them, and doubts them no more."
     import re

@@ -56,8 +56,13 @@ function labelButton(label, number) {
   return button
 }
 
-async function show(index) {
-  row = await ask(`api/rows/${index}`)
+async function show(index, answeredToo) {
+  const seen = await ask(`api/rows/${index}`)
+  if (seen.answer !== undefined && !answeredToo) {  // by somebody else, since this page was opened
+    queue.rows[index].answer = seen.answer
+    return false
+  }
+  row = seen
   at = index
   $('why').textContent = row.why ? `${row.kind}: ${row.why}` : row.kind
   $('text').replaceChildren(marked(row.text, row.speaking))
@@ -81,12 +86,15 @@ async function show(index) {
   showProgress()
   $('text').focus({preventScroll: true})
   scrollTo(0, 0)
+  return true
 }
 
-function next(from) {
+async function next(from) {
   const open = i => queue.rows[i].answer === undefined && queue.rows[i].skipped !== true
-  for (let i = from + 1; i < queue.rows.length; i++) if (open(i)) return show(i)
-  for (let i = 0; i <= from && i < queue.rows.length; i++) if (open(i)) return show(i)
+  for (let step = 1; step <= queue.rows.length; step++) {
+    const i = (from + step) % queue.rows.length
+    if (open(i) && await show(i)) return
+  }
   at = -1
   $('row').hidden = true
   $('end').hidden = false
@@ -117,7 +125,7 @@ const undo = () => guarded(async () => {
   if (index === undefined) return tell('Nothing to undo on this page.')
   queue.progress = await ask('api/undo', {index})
   delete queue.rows[index].answer
-  await show(index)
+  await show(index, true)
   tell('Taken back.')
 })
 
