@@ -19,6 +19,8 @@ _epilog = '''examples:
     libdocs compare results/small results/large
   with the labels and the rows that changed sides, on one page:
     libdocs compare results/small results/large -o comparison.html
+  before and after labels were corrected, on the rows that both were tested on:
+    libdocs compare results/first results/second --common
 
 RUN is the folder of the results of an evaluation (results/MODEL), a results.jsonl, the run folder of a training
 (MODEL_run), or the folder of a model that has one beside it. The runs must have been tested on the same rows: the same
@@ -61,7 +63,7 @@ def _print(comparison):
     "The figures, the differences and the cost."
     from libdocs.report.comparison import cost_heads, cost_rows
     named = {candidate.name: candidate.metrics for candidate in comparison.candidates}
-    lines = [*figure_lines(named), '', *comparison.verdicts(), '',
+    lines = [*figure_lines(named), '', *filter(None, [comparison.note]), *comparison.verdicts(), '',
              *table_lines(cost_heads, cost_rows(comparison.candidates))]
     for line in lines: say(line)
 
@@ -69,7 +71,7 @@ def _job(args, line:str):
     from libdocs.core.files import check_outputs
     from libdocs.phases.comparison import compare_runs, find_results
     if args.output: check_outputs([args.output], inputs=map(find_results, args.runs))
-    comparison = compare_runs(*args.runs)
+    comparison = compare_runs(*args.runs, common=args.common)
     _print(comparison)
     if args.output: say(f'wrote {comparison.save(Path(args.output).expanduser())}')
     else: say('-o FILE writes a page with the labels and the rows that changed sides')

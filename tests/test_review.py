@@ -145,9 +145,13 @@ def test_killed_and_the_loop(prepared):
     answers = prepared.folder/'out'/'rows_corrections.jsonl'
     assert len(read_jsonl(answers)) == len(listed) > 8
     with open(answers, 'ab') as file: file.write(b'{"id": "half a li')
+    tested = {row['id'] for row in read_jsonl(prepared.folder/'out'/'rows_test.jsonl')}
     done = prepare(prepared, '--corrections', 'out/rows_corrections.jsonl')
     succeeds(done)
     assert 'rows_corrections.jsonl:' in done.stderr
+    changed = sum(row['label'] != prepared.right[row['id']] for row in listed)
+    moved = tested ^ {row['id'] for row in read_jsonl(prepared.folder/'out'/'rows_test.jsonl')}
+    assert len(moved) <= 2 * changed, 'rows that nobody has corrected have changed sides'
     again = read_jsonl(prepared.folder/'out'/'rows_label_issues.jsonl')
     assert {row['id'] for row in again}.isdisjoint(row['id'] for row in listed)
     labels = {row['id']: row['label'] for name in ('train', 'test')

@@ -294,7 +294,9 @@ class ClassifyOptions(FileOptions, AnswerOptions):
 # %% ../../nbs/07_core.settings.ipynb #4110a4cd
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions(Options):
-    "Where a comparison goes."
+    "What is compared, and where the comparison goes."
+    common: bool = option(
+        False, 'compare on the rows that all runs were tested on, where these are not the same', group=_output)
     output: str = option(
         None, 'HTML page to write: everything, with the labels and rows that changed', unset='only the terminal',
         flags='--output -o', metavar='FILE', group=_output, recorded=False)

@@ -9,6 +9,7 @@ __all__ = ['log', 'validation_share', 'useful_rows', 'least_rows', 'check_target
 # %% ../../nbs/67_finetune.data.ipynb #9094a7af
 import logging
 from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -93,8 +94,8 @@ def held_out(
     "Hold a part of the train split out for validation."
     labels, groups = list(train['label']), list(cluster_texts(list(train['text'])).cluster)
     share = min(max(validation_share, useful_rows / len(train)), 2 * validation_share)
-    rows, aside = share * len(train), split_rows(labels, groups, share, seed)
-    if not 0.75 <= aside.sum() / rows <= 1.25: aside = _any_rows(labels, groups, rows, seed)
+    rows, aside = share * len(train), split_rows(labels, groups, share, seed, train['text'])
+    if not 0.75 <= aside.sum() / rows <= 1.25: aside = _any_rows(labels, groups, rows, train['text'], seed)
     if aside.sum() < least_rows:
         warn_of_few_rows(f'{len(train)} training rows leave no {least_rows}')
         return train, None
@@ -107,10 +108,10 @@ def warn_of_few_rows(
     log.warning('%s to choose by: the last epoch is taken, the probabilities are not calibrated, '
                 'and no thresholds are given', why)
 
-def _any_rows(labels:list, groups:list, rows:float, seed:int)->np.ndarray:
+def _any_rows(labels:list, groups:list, rows:float, keys:Iterable, seed:int)->np.ndarray:
     "(n,) bool: about `rows` rows in whole groups, whatever their labels, but not all of one label."
     left, aside = Counter(labels), np.zeros(len(labels), bool)
-    for group in shuffled_groups(groups, np.random.default_rng(seed)):
+    for group in shuffled_groups(groups, keys, seed):
         takes = Counter(labels[row] for row in group)
         if aside.sum() + len(group) > rows or any(left[label] <= n for label, n in takes.items()): continue
         aside[group], left = True, left - takes

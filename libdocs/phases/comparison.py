@@ -7,6 +7,7 @@ __all__ = ['find_results', 'Answers', 'read_answers', 'cost_of', 'compare_runs']
 
 # %% ../../nbs/79_phases.comparison.ipynb #2152218e
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,15 +15,16 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import counted, InputError
+from ..core.options import option_name
 from ..core.runs import fingerprints, read_manifest, run_folder_of
 from ..core.hub import local_folder
 from ..utils.data_cleaner.tfidf import cluster_texts
 from ..evaluation.outcomes import group_numbers, Outcomes, outcomes_of
-from ..evaluation.metrics import Metrics
+from ..evaluation.metrics import evaluate, Metrics
 from ..evaluation.record import read_record, TrainingRecord
 from ..evaluation.paired import Candidate, Cost, pairs_of
 from ..report.comparison import Comparison
-from ..finetune.run import read_metrics, read_results, result_files, row_outcome
+from ..finetune.run import coverage_of, read_metrics, read_results, result_files, row_outcome
 
 # %% ../../nbs/79_phases.comparison.ipynb #1997e1e2
 def _evaluated_in(run_folder:Path)->Path|None:
@@ -106,10 +108,29 @@ def _difference(first:Answers, other:Answers, names:tuple)->str|None:
 def _in_order(first:Answers, other:Answers, names:tuple)->Answers:
     "The rows of `other` in the order of `first`; raises `InputError` if they are not the same."
     if difference := _difference(first, other, names):
-        raise InputError(f'{names[0]} and {names[1]} were not tested on the same rows: {difference}; evaluate both '
-                         'models on the same file (classifier_model --examples), and compare again')
+        raise InputError(f'{names[0]} and {names[1]} were not tested on the same rows: {difference}; compare them on '
+                         f'the rows that both have ({option_name("common", True)}), or evaluate both models on the '
+                         'same file (classifier_model --examples)')
     order = pd.Index(other.rows['id']).get_indexer(first.rows['id'])
     return Answers(first.rows, other.outcomes.only(order), other.scores[order])
+
+# %% ../../nbs/79_phases.comparison.ipynb #1236d181
+def _only_common(runs:list, names:list)->tuple:
+    "(`Answers` of the rows that all runs have with the same text and label, a sentence about the others)."
+    rows = [list(answers.rows.itertuples(index=False, name=None)) for answers in runs]
+    common = set(rows[0]).intersection(*rows[1:])
+    if not common: raise InputError(f'{", ".join(names)}: no row was in the test of all of them, with the same label')
+    def kept(answers, its):
+        places = np.array([i for i, row in enumerate(its) if row in common])
+        return Answers(answers.rows.iloc[places], answers.outcomes.only(places), answers.scores[places])
+    others = [f'{len(its) - len(common):,} of {name}' for name, its in zip(names, rows)]
+    note = f'Compared on the {counted(len(common), "row")} that all have, with the same label; left out: '
+    return [kept(*pair) for pair in zip(runs, rows)], f'{note}{", ".join(others)}.'
+
+def _measured_again(metrics:Metrics, o:Outcomes, groups:np.ndarray)->Metrics:
+    "The figures of some of the rows."
+    again = evaluate(o, groups, coverage=coverage_of(o, groups))
+    return replace(again, evaluated=metrics.evaluated, trained_on=metrics.trained_on)
 
 # %% ../../nbs/79_phases.comparison.ipynb #a32f1eb8
 def _evaluation_seconds(results:Path, run_folder:Path)->float|None:
@@ -145,19 +166,27 @@ def _check_several(runs:list, results:list):
         if path.resolve() in seen: raise InputError(f'{seen[path.resolve()]} and {name} are the same run: {path}')
         seen[path.resolve()] = name
 
+# %% ../../nbs/79_phases.comparison.ipynb #28e57aff
 def compare_runs(
     *runs:str|os.PathLike,  # two or more, as `find_results` takes them
+    common:bool=False,      # compare on the rows that all have, where their test rows are not the same
 )->Comparison:
     "Evaluations on the same test rows, side by side; of more than three, each is compared with the first."
-    results = [find_results(run) for run in runs]
+    results, note = [find_results(run) for run in runs], ''
     _check_several(runs, results)
-    names, first, candidates = _names(runs, results), None, []
-    for name, path in zip(names, results):
-        answers = read_answers(path)
-        metrics = _finished(path, answers.outcomes)
-        if first: answers = _in_order(first, answers, (names[0], name))
-        first, model = first or answers, metrics.evaluated and metrics.evaluated.model
-        cost = cost_of(model, path) if model else Cost()
-        candidates.append(Candidate(name, metrics, answers.outcomes, answers.scores, cost, str(path)))
+    names, answers = _names(runs, results), [read_answers(path) for path in results]
+    figures = [_finished(path, one.outcomes) for path, one in zip(results, answers)]
+    different = common and any(_difference(answers[0], one, names) for one in answers[1:])
+    if different: answers, note = _only_common(answers, names)
+    first = answers[0]
+    answers = [first, *(_in_order(first, one, (names[0], name)) for name, one in zip(names[1:], answers[1:]))]
     groups = group_numbers(cluster_texts(first.rows['text'].tolist()).cluster, len(first.rows))
-    return Comparison(first.rows, candidates, pairs_of(candidates, groups))
+    if different: figures = [_measured_again(had, one.outcomes, groups) for had, one in zip(figures, answers)]
+    candidates = [_candidate(*each) for each in zip(names, results, figures, answers)]
+    return Comparison(first.rows.reset_index(drop=True), candidates, pairs_of(candidates, groups), note=note)
+
+def _candidate(name:str, path:Path, metrics:Metrics, answers:Answers)->Candidate:
+    "A run among those that are compared."
+    model = metrics.evaluated and metrics.evaluated.model
+    cost = cost_of(model, path) if model else Cost()
+    return Candidate(name, metrics, answers.outcomes, answers.scores, cost, str(path))

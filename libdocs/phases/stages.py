@@ -242,7 +242,8 @@ def split_stage(
         ledger, table = ledger_of(normal), corpus_of(read).table
         rows = np.flatnonzero((ledger['reason'] == ''))
         labels = table['label'].iloc[rows]
-        test = checked_split(labels, ledger['cluster'].iloc[rows], options.test_size, options.seed)
+        test = checked_split(labels, ledger['cluster'].iloc[rows], options.test_size, options.seed,
+                             table['id'].iloc[rows])
         ledger.loc[rows, 'part'] = np.where(test, 'test', 'train')
         if cap is not None: _cap_train(ledger, table, cap, options.seed)
         return save_ledger(ledger, folder)

@@ -196,6 +196,7 @@ class Comparison:
     candidates: list    # of `Candidate`, in the order in which they were given
     pairs: list         # of `Pair`
     beside: dict = None  # name of a baseline → its figures on the same rows
+    note: str = ''       # a sentence about the rows
 
     def __repr__(self):
         tops = ', '.join(f'{c.name} {c.metrics.top_1:.4f}' for c in self.candidates)
@@ -246,7 +247,9 @@ def _best(candidates:list)->str:
 def _sections(comparison:Comparison)->dict:
     "Text of the link to each section, and the section."
     candidates, pairs = comparison.candidates, comparison.pairs
-    return {'Figures': h('section', h('h2', 'Figures'), candidates_table(candidates, comparison.beside), id='figures'),
+    note = h('p', comparison.note, cls='soft') if comparison.note else None
+    table = candidates_table(candidates, comparison.beside)
+    return {'Figures': h('section', h('h2', 'Figures'), note, table, id='figures'),
             'Differences': differences_section(pairs), 'Labels': labels_section(pairs),
             'Calibration': calibration_section(candidates), 'Cost': cost_section(candidates),
             'Rows that changed sides': rows_section(pairs, comparison.rows), 'Sources': _sources_section(candidates)}
