@@ -210,6 +210,36 @@ def shuffled_groups(
     order = np.argsort(lots((own[rows].min() for rows in members), seed), kind='stable')
     return [members[i] for i in order]
 
+# %% ../../../nbs/27_utils.training.training.ipynb #3e3bbab4
+class _Sides:
+    "The rows that are in test so far, and how many rows of each label are still to go there."
+    def __init__(self, labels:list, test_size:float):
+        self.codes, names = pd.factorize(np.array(labels, object))
+        self.train, self.test = np.bincount(self.codes, minlength=len(names)), np.zeros(len(labels), bool)
+        quotas = test_quotas(pd.Series(self.train, names, dtype=float), test_size)
+        self.quota = np.array([quotas[name] for name in names], int)
+
+    def takes(self, rows)->np.ndarray: return np.bincount(self.codes[rows], minlength=len(self.quota))
+
+    def offer(self, rows):
+        "Take a group if that brings its labels nearer to their quotas and leaves all of them in train."
+        takes = self.takes(rows)
+        nearer = abs(self.quota).sum() - abs(self.quota - takes).sum()
+        if nearer > 0 and (self.train > takes)[takes > 0].all(): self._take(rows, takes)
+
+    def fill(self, rows:np.ndarray):
+        "Take the first of these rows of each label until it has its quota."
+        order, counts = np.argsort(self.codes[rows], kind='stable'), self.takes(rows)
+        place = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        some = rows[order][place < np.repeat(np.minimum(self.quota, self.train - 1), counts)]
+        self._take(some, self.takes(some))
+
+    def _take(self, rows, takes:np.ndarray):
+        self.test[rows] = True
+        self.quota -= takes
+        self.train -= takes
+
+# %% ../../../nbs/27_utils.training.training.ipynb #11ff74ee
 def split_rows(
     labels:Sequence[str],  # n labels
     groups:Sequence,       # n group names; rows of one group stay together
@@ -218,23 +248,18 @@ def split_rows(
     keys:Iterable=None,    # n keys of rows, see `lots`; None: their positions
 )->np.ndarray:             # (n,) bool, True for test
     "A stratified split that keeps groups together and every label in train, with copies in proportion."
-    labels = list(labels)
-    train_left, test = Counter(labels), np.zeros(len(labels), bool)
-    quota = test_quotas(pd.Series(train_left, dtype=float), test_size)
-    members = shuffled_groups(groups, range(len(labels)) if keys is None else keys, seed)
-    sizes = np.array([len(rows) for rows in members], int)
-    counts = (Counter(labels[row] for row in rows) for rows in members)
-    may = np.array([all(n <= quota[label] for label, n in count.items()) for count in counts], bool)
+    sides, group = _Sides(list(labels), test_size), pd.factorize(np.array([*groups], object))[0]
+    keys = np.array([*(range(len(group)) if keys is None else keys)], object)
+    alone = np.bincount(group)[group] == 1
+    single, rest = np.flatnonzero(alone), np.flatnonzero(~alone)
+    large = [rest[rows] for rows in shuffled_groups(group[rest], keys[rest], seed)]
+    sizes = np.array([len(rows) for rows in large], int)
+    may = np.array([(sides.takes(rows) <= sides.quota).all() for rows in large], bool)
     drawn = _draw(sizes, may, test_size, seed)
-    for i in np.argsort(np.where(drawn, 0, sizes), kind='stable'):
-        takes = Counter(labels[row] for row in members[i])
-        nearer = sum(abs(quota[label]) - abs(quota[label] - n) for label, n in takes.items())
-        if nearer <= 0 or any(train_left[label] <= n for label, n in takes.items()): continue
-        test[members[i]] = True
-        for label, n in takes.items():
-            quota[label] -= n
-            train_left[label] -= n
-    return test
+    for i in np.flatnonzero(drawn): sides.offer(large[i])
+    sides.fill(single[np.argsort(lots(keys[single], seed), kind='stable')])
+    for i in np.argsort(np.where(drawn, -1, sizes), kind='stable')[drawn.sum():]: sides.offer(large[i])
+    return sides.test
 
 # %% ../../../nbs/27_utils.training.training.ipynb #31f785eb
 def _cell(value)->str:
