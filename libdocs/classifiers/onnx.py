@@ -24,6 +24,7 @@ from ..core.options import flat, option_name
 from ..core.memory import is_out_of_memory
 from ..core.files import check_folder
 from ..core.settings import ExportOptions
+from ..core.access import is_folder
 from ..core.hub import preflight, push
 from ..core.fetch import beside_weights, exports
 from ..core.base_models import fetch_base
@@ -282,7 +283,7 @@ def export_model(
     with making(folder) as made:
         path = write_export(source, made, model, options)
         copy_beside(source, made)
-        theirs = DebertaZeroShot(str(source), device='cpu', dtype='float32', allow_pickle=options.allow_pickle)
+        theirs = DebertaZeroShot(str(source.absolute()), device='cpu', dtype='float32', allow_pickle=options.allow_pickle)
         ours = DebertaZeroShot(str(made.absolute()), runtime='onnx')
         texts = probe_texts(theirs.tokenizer)
         found = agreement(answers(ours, texts), answers(theirs, texts))
@@ -290,5 +291,6 @@ def export_model(
         tell_card(made, card_note(name, options.quantize, found))
         if options.push: push({name: path}, model, 'model', 'Export to ONNX', token, private=False)
         weights = sum(file.stat().st_size for file in source.glob('*') if file.suffix in ('.safetensors', '.bin'))
-        places = tuple(str(place) for place in (folder, options.push and model) if place)
+        own = str(folder) if folder is None or is_folder(str(folder)) else f'./{folder}'
+        places = tuple(place for place in (folder and own, options.push and model) if place)
         return Exported(model, name, path.stat().st_size / 1e6, weights / 1e6, found, places)
