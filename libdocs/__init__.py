@@ -11,6 +11,7 @@ os.environ.setdefault('GOMP_SPINCOUNT', '1000')
 _MODULES = {  # what most users need, imported when it is first asked for: `import libdocs` takes no time
     'prepare': 'phases.preparation', 'train_and_evaluate': 'phases.training', 'evaluate_model': 'phases.training',
     'evaluate_published': 'phases.training', 'classify_files': 'classifiers.files',
+    'export_model': 'classifiers.onnx',
     'compare_runs': 'phases.comparison', 'audit_predictions': 'phases.audit',
     'DebertaZeroShot': 'classifiers.deberta', 'read_records': 'core.records',
     'clean': 'utils.data_cleaner.clean_data_tfidf', 'label_issues': 'utils.data_cleaner.label_issues',

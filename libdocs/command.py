@@ -19,6 +19,7 @@ commands = {  # name → (module, what it does)
     'review': ('review', 'go through the rows that are in doubt, in a browser'),
     'classify': ('classify', 'label the rows of files with a published model'),
     'serve': ('serve', 'answer with a published model: a page for people, and JSON for programs'),
+    'export': ('export', 'write a published model as a file for onnxruntime'),
     'compare': ('compare', 'evaluations on the same rows, side by side'),
     'audit': ('audit', 'the honest report for predictions that were made elsewhere'),
     'doctor': ('doctor', 'what this machine has and what will be used; begin a report of a fault with it'),

@@ -288,7 +288,7 @@ def findings(
 )->Iterator:       # (section, name, `Finding`)
     "The page from top to bottom."
     for name, found in versions().items(): yield 'versions', name, Finding(found)
-    for name in ('accelerate', 'numba', 'wandb'): yield 'versions', name, look(version, name)
+    for name in ('accelerate', 'numba', 'onnxruntime', 'wandb'): yield 'versions', name, look(version, name)
     yield 'versions', 'system', Finding(platform.platform())
     for examine in (extras, requirements): yield 'versions', examine.__name__, look(examine)
     yield 'versions', 'commands', look(commands, needed='no command starts: install libdocs in a new environment')

@@ -25,6 +25,7 @@ SAID_BY = {  # module, or package: the commands that print what it says, each of
     'phases.audit': AUDIT, 'audit': AUDIT, 'evaluation.predictions': AUDIT,
     'pipelines': ['libdocs-pipeline'], 'push': ['libdocs push'],
     'classify': THIRD, 'classifiers.files': THIRD, 'demo': ['libdocs demo'],
+    'export': ['libdocs export'], 'classifiers.onnx': ['libdocs export'],
     'serve': SERVE, 'classifiers.serving': SERVE, 'web': PAGES,
     'core.console': list(COMMANDS), 'core.errors': READING, 'core.files': READING, 'core.json_rows': READING,
     'core.csv_rows': READING, 'core.records': READING, 'core.labels': FIRST + SECOND}

@@ -41,8 +41,10 @@ def batch_tokens(
 )->int:           # for `tokens` of `token_batches`
     "Tokens of a batch: on a processor those whose outputs of the widest layer take 1.5 MB, from 256 to 2,048."
     if device != 'cpu': return 32_768
+    if getattr(model, 'alone', False): return 1  # each input has a batch of its own
     outputs = [w.shape[0] for name, w in model.named_parameters() if w.dim() == 2 and 'embed' not in name]
-    return min(max(256, (3 << 17) // max(outputs, default=1)), 2048)
+    unknown = getattr(getattr(model, 'config', None), 'intermediate_size', 1536)  # of what onnxruntime computes
+    return min(max(256, (3 << 17) // max(outputs, default=unknown)), 2048)
 
 def cheap_padding(
     model,        # of transformers

@@ -419,7 +419,8 @@ def answering_model(
 )->DebertaZeroShot:
     "The model, which must be able to answer."
     if isinstance(model, str):
-        model = DebertaZeroShot(model, token, options.device, dtype=options.dtype, allow_pickle=options.allow_pickle)
+        how = {name: getattr(options, name) for name in ('device', 'dtype', 'allow_pickle', 'runtime')}
+        model = DebertaZeroShot(model, token, **how)
     if len(set(options.labels)) < len(options.labels) or any(map(blank, options.labels)):
         raise InputError(f'{option_name("labels")}: each label once, and none empty')
     model.predict_proba([], options.labels or None)  # labels are missing, or are not to be given

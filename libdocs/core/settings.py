@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['access_group', 'group_order', 'default_base_model', 'scratch', 'minilm', 'port_number', 'ColumnOptions',
            'FileOptions', 'JobOptions', 'CorpusOptions', 'PreparationOptions', 'RepoOptions', 'ExampleOptions',
-           'EvaluationOptions', 'ComparisonOptions', 'SampleOptions', 'MachineOptions', 'Reading', 'TrainingOptions',
-           'TrackingOptions', 'AnswerOptions', 'ClassifyOptions', 'CompareOptions', 'PredictionOptions', 'AuditOptions',
-           'PageOptions', 'ServeOptions']
+           'EvaluationOptions', 'ComparisonOptions', 'SampleOptions', 'pickle_option', 'MachineOptions', 'Reading',
+           'TrainingOptions', 'TrackingOptions', 'AnswerOptions', 'ClassifyOptions', 'ExportOptions', 'CompareOptions',
+           'PredictionOptions', 'AuditOptions', 'PageOptions', 'ServeOptions']
 
 # %% ../../nbs/07_core.settings.ipynb #04a25e9b
 from dataclasses import dataclass
@@ -178,6 +178,11 @@ class SampleOptions(Options):
         42, 'random seed for head, row order, dropout, validation rows and sampling', number=seed_number, metavar='N',
         group=_training)
 
+def pickle_option():
+    return option(
+        False, 'load pickled weights (pytorch_model.bin); a pickle can run code, so load it only from people you trust',
+        group=access_group, recorded=False)
+
 @dataclass(frozen=True, kw_only=True)
 class MachineOptions(Options):
     "Device, precision, and whether pickled weights may be loaded."
@@ -187,9 +192,7 @@ class MachineOptions(Options):
     dtype: str = option(
         'auto', 'precision for training and classifying; auto takes bfloat16 where it is faster on the device',
         choices=['auto', 'float32', 'bfloat16'], group=access_group)
-    allow_pickle: bool = option(
-        False, 'load pickled weights (pytorch_model.bin); a pickle can run code, so load it only from people you trust',
-        group=access_group, recorded=False)
+    allow_pickle: bool = pickle_option()
 
 # %% ../../nbs/07_core.settings.ipynb #058da2c9
 @dataclass(frozen=True)
@@ -280,6 +283,10 @@ class AnswerOptions(MachineOptions):
     min_confidence: float = option(
         None, 'texts whose likeliest label is less probable get no prediction', unset='every text gets one',
         number=share, metavar='P', group=_output)
+    runtime: str = option(
+        'torch', 'what computes the model: torch, or onnxruntime from a file that libdocs export has made (onnx: the '
+        'one in float32 if it is there, else the one in int8; onnx-int8: the latter)',
+        choices=['torch', 'onnx', 'onnx-int8'], group=access_group)
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyOptions(FileOptions, AnswerOptions):
@@ -290,6 +297,21 @@ class ClassifyOptions(FileOptions, AnswerOptions):
     split: str = option(
         None, 'of a dataset repo: the split that is classified', unset='test, or the only one', metavar='NAME',
         group=_input)
+
+# %% ../../nbs/07_core.settings.ipynb #b155d456
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(Options):
+    "How a model is exported."
+    to: str = option('onnx', 'the format', choices=['onnx'], group=_task)
+    quantize: str = option(
+        'none', 'how weights are stored: as they are (float32), or in int8, which takes a quarter of the space, and '
+        'changes some answers', choices=['none', 'int8'], group=_task)
+    output: str = option(
+        None, 'folder to write, which must not exist or be empty: the export with all that belongs to it',
+        unset='none, with --push', flags='--output -o', metavar='FOLDER', group=_output, recorded=False)
+    push: bool = option(
+        False, 'put the export into the repo of the model, a Hub repo or a folder', group=_output, recorded=False)
+    allow_pickle: bool = pickle_option()
 
 # %% ../../nbs/07_core.settings.ipynb #4110a4cd
 @dataclass(frozen=True, kw_only=True)
