@@ -71,7 +71,7 @@ def measure(name: str, source: Path, prepare: list, base: str, train: list, extr
     one = command(PHASE_1, ['-i', source.parent, '-f', source.name, '-o', folder/'prepared',
                             '--target-hf-dataset', dataset, *prepare], folder/'phase1.log')
     two = command(PHASE_2, ['--input-hf-dataset', dataset, '-o', model, '-m', base, '--output-classify-file',
-                            results, '--wandb-output', folder/'wandb', *train], folder/'phase2.log')
+                            results, '--track-output', folder/'wandb', *train], folder/'phase2.log')
     row = dict(name=name, options=' '.join([*prepare, *train]), phase_1=one + seconds(folder/'phase1.log'),
                phase_2=two + seconds(folder/'phase2.log'), steps=steps(folder/'phase1.log'),
                metrics=json.loads(results.with_name('metrics.json').read_text()),

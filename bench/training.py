@@ -19,7 +19,7 @@ def answered(train, test, seed: int, threads: int = 1, **options) -> tuple:
     with tempfile.TemporaryDirectory() as folder:
         task = Task('bench', train, test, LabelSchema.from_labels(train['label']))
         finetune(task, f'{folder}/model', base_model='scratch', seed=seed, device='cpu',
-                 wandb_output=f'{folder}/wandb', **options)
+                 track_output=f'{folder}/wandb', **options)
         classifier = DebertaZeroShot(f'{folder}/model', device='cpu')
         answers = classifier.classify(list(test['text']))
     names = [[name for name, _ in answer] for answer in answers]

@@ -305,7 +305,7 @@ def stage_pages(stage: Path):
         to.write_text(json.dumps(page, ensure_ascii=False), encoding='utf-8')
     for path in NBS.rglob('*'):
         if (path.suffix in ('.png', '.svg', '.jpg', '.gif', '.html')
-            and not any(part[0] == '.' or part == 'wandb' for part in path.relative_to(NBS).parts)):
+            and not any(part[0] == '.' or part == 'tracking' for part in path.relative_to(NBS).parts)):
             to = stage/path.relative_to(NBS)
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, to)

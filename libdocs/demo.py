@@ -460,7 +460,7 @@ def jobs(
                  '--bad-rows', 'reject', '--merge-labels'],
         train=['--input-hf-dataset', f'{folder}/dataset', '--hf-model-name', f'{folder}/model', '-m', base,
                '--epochs', '5', '--output-classify-file', f'{folder}/results/results.jsonl',
-               '--wandb-output', f'{folder}/wandb'])
+               '--track-output', f'{folder}/tracking'])
 
 def parser(prog:str='libdocs demo')->Parser:
     "The options of the command."

@@ -46,7 +46,7 @@ RAW = jsonl(ROWS[:50]) + b''.join(line + b'\n' for line in BAD) + jsonl(ROWS[50:
 CLEAN = ['-i', 'data', '-f', 'raw.jsonl', '-t', 'body', '-s', 'topic', '-o', 'out/letters',
          '--target-hf-dataset', './ds', '--bad-rows', 'reject', '--reduce-majority-to', '1']
 TRAIN = ['--input-hf-dataset', './ds', '--hf-model-name', './model', '-m', 'scratch', '--epochs', '1', '--device',
-         'cpu', '--eval-batch-size', '8', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
+         'cpu', '--eval-batch-size', '8', '--output-classify-file', 'res/results.jsonl', '--track-output', 'wb']
 LOCAL = ['out/letters_rejected.jsonl', 'out/letters_removed.jsonl', 'out/letters_test.jsonl', 'out/letters_train.jsonl']
 BESIDE = ['out/letters_label_issues.jsonl', 'out/letters_outliers.jsonl', 'out/letters_report.html']
 ROW_KEYS = ['id', 'text', 'label', 'predictions', 'scores', 'label_score', 'squared_error', 'top_1', 'top_2', 'top_3']

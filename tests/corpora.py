@@ -8,7 +8,7 @@ import warm
 
 LABELS = ('invoice', 'contract', 'minutes')
 TRAIN = ['--input-hf-dataset', './ds', '-o', './model', '-m', 'scratch', '--epochs', '2',
-         '--device', 'cpu', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
+         '--device', 'cpu', '--output-classify-file', 'res/results.jsonl', '--track-output', 'wb']
 MODULES = {'cleaner_finetune': 'libdocs.cleaner_finetune',
            'classifier_model': 'libdocs.classifier_model', 'libdocs-pipeline': 'libdocs.pipelines',
            'libdocs': 'libdocs.command'}

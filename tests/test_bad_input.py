@@ -19,7 +19,7 @@ LATIN = (
 
 CLEAN = ['-i', 'data', '-f', 'raw.jsonl', '-o', 'out/x']
 TRAIN = ['--input-hf-dataset', './ds', '-o', './model', '-m', 'scratch', '--epochs', '1',
-         '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
+         '--output-classify-file', 'res/results.jsonl', '--track-output', 'wb']
 EXAMPLES = ['--examples', '--input-dir', 'data', '--filename', 'raw.jsonl', '-o', './bert',
             '--output-classify-file', 'res/results.jsonl']
 
@@ -300,7 +300,7 @@ CLASSIFIER = [
     train('results folder that cannot be written',
           ['--input-hf-dataset', './dss', '--output-classify-file', '/proc/results.jsonl'],
           r'/proc\b.*cannot be written|cannot write to .*/proc\b', marks=linux, own=True),
-    train('a file in the way of the W&B folder', ['--input-hf-dataset', './dss', '--wandb-output', 'data/raw.jsonl'],
+    train('a file in the way of the W&B folder', ['--input-hf-dataset', './dss', '--track-output', 'data/raw.jsonl'],
           'data/raw.jsonl', env=dict(WANDB_MODE='offline')),
     train('the dataset is the output', ['-o', './ds'], './ds', own=True),
     train('the base model is the output', ['-m', './bert', '-o', './bert'], './bert'),

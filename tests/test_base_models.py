@@ -30,7 +30,7 @@ def tune(task, tmp_path, one_thread):
     from libdocs.finetune.finetune import finetune
     def run(base, labels=3, **options):
         result = finetune(str(task/str(labels)), str(tmp_path/'tuned'), base_model=str(base), epochs=1,
-                          train_batch_size=16, device='cpu', wandb_output=tmp_path/'wb', **options)
+                          train_batch_size=16, device='cpu', track_output=tmp_path/'wb', **options)
         assert result.schema.labels == ('contract', 'invoice', 'minutes')[:labels]
         assert all(0 <= getattr(result.metrics, k) <= 1 for k in FIGURES)
         return result, DebertaZeroShot(str(tmp_path/'tuned'), device='cpu')

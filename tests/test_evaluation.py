@@ -35,7 +35,7 @@ def tuned(tmp_path, data, name='model', **options):
     from libdocs.classifiers.deberta import DebertaZeroShot
     from libdocs.finetune.finetune import finetune
     result = finetune(data, str(tmp_path/name),
-                      **dict(base_model='scratch', refit='off', device='cpu', wandb_output=tmp_path/'wb') | options)
+                      **dict(base_model='scratch', refit='off', device='cpu', track_output=tmp_path/'wb') | options)
     return result, DebertaZeroShot(str(tmp_path/name), device='cpu')
 
 

@@ -14,7 +14,7 @@ RAW = jsonl(ROWS + [r | {'id': f'copy {i}', 'text': r['text'].upper()} for i, r 
 CLEAN = ['libdocs.cleaner_finetune', '-i', 'data', '-f', 'raw.jsonl', '-o', 'out/letters',
          '--target-hf-dataset', './ds']
 TRAIN = ['libdocs.classifier_model', '--input-hf-dataset', './ds', '-o', './model', '-m', 'scratch',
-         '--epochs', '4', '--device', 'cpu', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
+         '--epochs', '4', '--device', 'cpu', '--output-classify-file', 'res/results.jsonl', '--track-output', 'wb']
 TUNE = [*TRAIN, '--epochs', '2', '--refit', 'off', '--tune', '3']
 INPUTS = {'clean': {'data/raw.jsonl': RAW},
           'train': {'ds/train.csv': csv_bytes(ROWS[:180]), 'ds/test.csv': csv_bytes(ROWS[180:])},
@@ -254,7 +254,7 @@ def test_full_disk(whole, tmp_path, kind, share):
 # Memory that is short: see test_memory.py for every operation; here one of them, in the complete job
 
 HEAVY = ['--input-hf-dataset', './ds', '-o', './model', '-m', './base', '--epochs', '3', '--device',
-         'cpu', '--dtype', 'float32', '--output-classify-file', 'res/results.jsonl', '--wandb-output', 'wb']
+         'cpu', '--dtype', 'float32', '--output-classify-file', 'res/results.jsonl', '--track-output', 'wb']
 LONG = 4 * 10 + 2  # tokens of each text
 
 

@@ -169,7 +169,7 @@ def started(dataset, name, *command):
     "A training in its own folder, by a command."
     options = ['--input-hf-dataset', './ds', '-o', f'./{name}/model', '-m', './base', '--epochs', '2',
                '--train-batch-size', '8', '--learning-rate', '5e-3', '--device', DEVICE, '--dtype', 'float32',
-               '--output-classify-file', f'{name}/results.jsonl', '--wandb-output', f'{name}/wandb']
+               '--output-classify-file', f'{name}/results.jsonl', '--track-output', f'{name}/wandb']
     env = environment(dataset/'home', ACCELERATE_BYPASS_DEVICE_MAP='true')  # the second process has no second GPU
     return subprocess.run([sys.executable, *command, *options], cwd=dataset, env=env, capture_output=True, text=True,
                           timeout=HANG)

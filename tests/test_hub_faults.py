@@ -16,7 +16,7 @@ LASTING = (401, 403, 404, 'gone')
 ROWS = documents(90)
 CLEAN = '-i data -f raw.jsonl -o out/letters --target-hf-dataset alice/letters'
 TRAIN = ('--input-hf-dataset alice/data -o alice/model -m scratch --epochs 1 --device cpu '
-         '--output-classify-file res/results.jsonl --wandb-output wb')
+         '--output-classify-file res/results.jsonl --track-output wb')
 COMMANDS = {'clean': (cleaner_finetune.main, CLEAN), 'train': (classifier_model.main, TRAIN)}
 RUNS = {'clean': 'out/letters_run', 'train': 'models/alice/model_run'}
 MADE = {'clean': ('alice/letters', 'dataset'), 'train': ('alice/model', 'model')}

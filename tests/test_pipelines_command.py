@@ -20,7 +20,7 @@ def notebooks(root, jobs):
                              subject='topic', output_filename='out/letters',
                              target_hf_dataset='./ds', bad_rows='reject', reduce_majority_to=1.0),
              'finetune': dict(dataset='./ds', model_name='./model', base_model='scratch', epochs=1,
-                              device='cpu', wandb_output='wb'),
+                              device='cpu', track_output='wb'),
              'evaluate': dict(dataset='./ds', model_name='./model',
                               output_classify_file='res/results.jsonl', eval_batch_size=8, device='cpu')}
     papermill = str(Path(sys.executable).parent/'papermill')

@@ -29,7 +29,7 @@ def trained(tmp_path_factory):
     for name, launcher in LAUNCHERS.items():
         options = ['--input-hf-dataset', './ds', '-o', f'./{name}/model', '-m', './base', '--epochs', '3',
                    '--train-batch-size', '8', '--learning-rate', '5e-3', '--balance', 'loss', '--device', 'cpu',
-                   '--output-classify-file', f'{name}/results.jsonl', '--wandb-output', f'{name}/wandb']
+                   '--output-classify-file', f'{name}/results.jsonl', '--track-output', f'{name}/wandb']
         done[name] = subprocess.run([sys.executable, '-m', *launcher, 'libdocs.classifier_model', *options], cwd=root,
                                     env=environment(root/'home'), capture_output=True, text=True, timeout=HANG)
         assert done[name].returncode == 0, done[name].stderr

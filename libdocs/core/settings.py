@@ -266,12 +266,15 @@ class TrainingOptions(Reading, SampleOptions, MachineOptions):
 class TrackingOptions(Options):
     "How a training is tracked."
     track: str = option(
-        'wandb', 'track the training with W&B, or not; WANDB_MODE and WANDB_DISABLED also turn it off',
-        choices=['wandb', 'none'], group=_training)
-    wandb_output: str = option(
-        'wandb', "folder for W&B's files and a copy of the HTML report", metavar='DIR', group=_training)
-    wandb_documents: bool = option(
-        False, 'upload the HTML report to W&B with the texts it quotes; by default they are left out', group=_training)
+        'wandb', 'track the training with W&B, Trackio (needs libdocs[trackio]) or MLflow (needs libdocs[mlflow]), or '
+        'not; offline, unless the environment names a server or has a key (WANDB_API_KEY, TRACKIO_SPACE_ID, '
+        'MLFLOW_TRACKING_URI)', choices=['wandb', 'trackio', 'mlflow', 'none'], group=_training)
+    track_output: str = option(
+        'tracking', "folder for the tracker's files and a copy of the HTML report",
+        flags='--track-output --wandb-output', metavar='DIR', group=_training)
+    track_documents: bool = option(
+        False, 'give the tracker the HTML report with the texts it quotes; by default they are left out',
+        group=_training)
 
 # %% ../../nbs/07_core.settings.ipynb #64130250
 @dataclass(frozen=True, kw_only=True)

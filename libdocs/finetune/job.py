@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'on_one_device', 'log_unused_gpus', 'run_of', 'TrainingJob', 'Until', 'training_arguments', 'make_trainer',
-           'Progress']
+           'Tracked', 'Progress']
 
 # %% ../../nbs/69_finetune.job.ipynb #947a0427
 import logging, math, sys
@@ -26,6 +26,7 @@ from ..evaluation.metrics import trainer_metrics
 from ..evaluation.record import TrainingPlan
 from ..classifiers.forward import padding_of
 from .base import merged_from, scratch_recipe, split_tokens
+from .tracking import Tracking
 from .losses import assumed_shares, loss_function, row_weights
 from .batches import collate, Drawn, label_numbers
 from .trainer import ClassifierTrainer
@@ -104,7 +105,6 @@ def training_arguments(
     folder:Path,         # of checkpoints
     rows:int,            # to train on
     chooses:bool,        # whether validation rows choose the epoch
-    tracked:bool=False,  # by W&B
     until:Until=None,
 ):
     "transformers' TrainingArguments with our defaults."
@@ -118,7 +118,7 @@ def training_arguments(
         per_device_train_batch_size=math.ceil(batch / processes()), per_device_eval_batch_size=8 * batch,
         remove_unused_columns=False, dataloader_pin_memory=False, disable_tqdm=not sys.stderr.isatty(),
         eval_strategy=each, save_strategy=each, load_best_model_at_end=chooses, metric_for_best_model='choice',
-        logging_steps=max(1, int(steps / 50)), logging_nan_inf_filter=False, report_to=['wandb'] if tracked else [],
+        logging_steps=max(1, int(steps / 50)), logging_nan_inf_filter=False, report_to=[],
         use_cpu=on_cpu, ddp_backend=torch.distributed.get_backend() if processes() > 1 else None))
 
 # %% ../../nbs/69_finetune.job.ipynb #ccc5c969
@@ -126,12 +126,12 @@ def make_trainer(
     job:TrainingJob, model, tokenizer,
     rows:dict,           # those of train and, perhaps, validation
     folder:Path,         # of checkpoints
-    tracked:bool=False,  # by W&B
+    tracking:Tracking=None,
     until:Until=None,
 )->ClassifierTrainer:
     "The trainer, with its callbacks."
     balance, split, apart = job.training.balance, job.recipe['split_share'], None
-    args = training_arguments(job, folder, len(rows['train']), 'validation' in rows, tracked, until)
+    args = training_arguments(job, folder, len(rows['train']), 'validation' in rows, until)
     counts = np.bincount(label_numbers(rows['train']), minlength=len(job.task.schema))
     loss = loss_function(balance, counts, job.recipe['label_smoothing'])
     if split:
@@ -141,11 +141,17 @@ def make_trainer(
     trainer = ClassifierTrainer(
         loss, job.reading.pool, padding_of(tokenizer, model), model=model, args=args, data_collator=collate,
         train_dataset=Drawn(rows['train'], args.seed, apart), eval_dataset=rows.get('validation'),
-        compute_metrics=trainer_metrics, callbacks=[*stopping, Progress(until)])
+        compute_metrics=trainer_metrics, callbacks=[*stopping, Progress(until), Tracked(tracking or Tracking())])
     if 'validation' in rows and balance != 'none':
         trainer.weights = row_weights(label_numbers(rows['validation']), assumed_shares(balance, counts))
     if args.disable_tqdm: trainer.remove_callback(transformers.PrinterCallback)
     return trainer
+
+class Tracked(transformers.TrainerCallback):
+    "Tell the tracker what is logged."
+    def __init__(self, tracking:Tracking): self.tracking = tracking
+
+    def on_log(self, *args, **kwargs): self.tracking.on_log(*args, **kwargs)
 
 class Progress(transformers.TrainerCallback):
     "Log one line per epoch, and stop in time."

@@ -124,8 +124,8 @@ def train_stage(job:TrainingJob, model, tokenizer, tokenized:Stage, tracking:Tra
     "The chosen weights, as a checkpoint; all processes work on it."
     log_data(job, model, tokenized.facts)
     def fit(folder, leaving):
-        tracked = tracking.start(job.plan.to_json()) is not None
-        return fit_model(job, model, tokenizer, token_rows(tokenized), folder, leaving, tracked)
+        tracking.start(job.plan.to_json())
+        return fit_model(job, model, tokenizer, token_rows(tokenized), folder, leaving, tracking)
     return interruptible_stage(job, 'train', training_key(job, model), fit, [tokenized])
 
 def training_key(job:TrainingJob, model)->dict:
@@ -175,12 +175,12 @@ def fit_model(
     rows:dict,           # those of train and, perhaps, validation
     folder:Path,         # where the weights go
     leaving:Leaving,
-    tracked:bool=False,  # by W&B
+    tracking:Tracking=None,
     until:Until=None,
 )->dict:                 # what the record states of it
     "Train `model`, or resume what `folder` holds; write the chosen weights there."
     start, checkpoints, frozen = time.perf_counter(), folder/'checkpoints', trains_nothing_more(job, until)
-    trainer, checkpoint = ready_trainer(job, model, tokenizer, rows, checkpoints, leaving, tracked, until)
+    trainer, checkpoint = ready_trainer(job, model, tokenizer, rows, checkpoints, leaving, tracking, until)
     if not frozen:
         with naming(tokenizer): train_or_resume(trainer, checkpoint)
     trainer.accelerator.wait_for_everyone()  # before the main process takes the checkpoints away
@@ -216,7 +216,7 @@ def ready_trainer(
     job:TrainingJob, model, tokenizer, rows:dict,
     checkpoints:Path,    # the folder of them
     leaving:Leaving,
-    tracked:bool=False,  # by W&B
+    tracking:Tracking=None,
     until:Until=None,
 )->tuple:                # (trainer, the checkpoint that it is to resume from or None)
     "The trainer of `model`, whose output layer has its start."
@@ -227,7 +227,7 @@ def ready_trainer(
     transformers.set_seed(job.plan.seed)  # LoRA's products begin alike, whatever this process has done before
     model = speed_up(model)
     if job.training.lora and not frozen: model = with_lora(model)
-    trainer = make_trainer(job, model, tokenizer, rows, checkpoints, tracked, until)
+    trainer = make_trainer(job, model, tokenizer, rows, checkpoints, tracking, until)
     trainer.leaving, trainer.compute_metrics = leaving, trainer.choose
     if logits is not None: keep_start(trainer, start, logits, checkpoints/'start')
     compare_with_start(job, trainer, checkpoints/'start')

@@ -30,6 +30,7 @@ from ..core.runs import digest, RunFolder, Stage
 from ..core.access import is_folder, place_of
 from ..core.hub import preflight, publish, Pushed
 from ..core.fetch import load_splits, pinned, require_split, revision_of, typed_split
+from ..evaluation.outcomes import headline
 from ..evaluation.metrics import Evaluated, Metrics
 from ..evaluation.record import read_record, TrainingRecord
 from ..classifiers.deberta import DebertaZeroShot, pick_device
@@ -37,7 +38,7 @@ from ..report.pages import report_html
 from ..report.cards import model_card
 from ..finetune.head import Frozen
 from ..finetune.base import seeded_base
-from ..finetune.tracking import log_report, tracking_of
+from ..finetune.tracking import tracking_of
 from ..finetune.data import check_target, downsampled, held_out, load_task, Task
 from ..finetune.plan import cpu_seconds
 from ..finetune.job import run_of
@@ -208,7 +209,7 @@ def train_and_evaluate(
     tracker = tracking_of(repos.model_name, tracking, wandb_token)
     results = results_file(repos.model_name, evaluation.output_classify_file)
     _check_places(repos, training.base_model, job, results)
-    if not tracker.off: check_folder(tracking.wandb_output)
+    if not tracker.off: check_folder(tracking.track_output)
     preflight(repos.model_name, 'model', token, job.private)
     task = _with_columns(load_task(repos.dataset, token, training), evaluation)
     with run_of(repos.model_name, job) as run, tracker:
@@ -259,17 +260,25 @@ def _answer_stage(
 def _report_stage(
     run:RunFolder, answered:Stage, trained:FinetuneResult, evaluation:Evaluation, tracker, tracking:TrackingOptions,
 )->Stage:
-    "The report beside the results, in W&B and its folder."
-    copies = [] if tracker.off else [Path(tracking.wandb_output)/'report.html']
+    "The report beside the results, in the tracker and its folder."
+    copies = [] if tracker.off else [Path(tracking.track_output)/'report.html']
     def write(folder):
         def page(quoting):
             rows = read_results(evaluation.results)
             return report_html(evaluation.metrics, rows, trained.record, quoting, **answered.facts)
-        html, followed = page(True), tracker.start({})
+        html = page(True)
         for path in (evaluation.report, *copies): _write_page(path, html)
-        if followed: log_report(followed, html if tracking.wandb_documents else page(False))
-    key = dict(repo=trained.model, documents=tracking.wandb_documents, copies=copies)
+        if tracker.start({}): _track(tracker, evaluation.metrics, html if tracking.track_documents else page(False))
+    key = dict(repo=trained.model, documents=tracking.track_documents, track=tracking.track, copies=copies)
     return run.stage('report', key, write, [answered], outside=[evaluation.report, *copies])
+
+def _track(tracker, metrics:Metrics, html:str):
+    "Figures, tables and report of the published model."
+    def known(figures): return {k: v for k in headline if (v := getattr(figures, k)) is not None}
+    classifiers = [dict(classifier=name) | known(figures) for name, figures in metrics.classifiers().items()]
+    labels = [vars(figures) for figures in metrics.per_label]
+    tables = dict(classifiers=pd.DataFrame(classifiers), labels=pd.DataFrame(labels))
+    tracker.log_evaluation(known(metrics), tables, html)
 
 def _publish_evaluation(
     run:RunFolder, answered:Stage, trained:FinetuneResult, evaluation:Evaluation, token, private:bool,
