@@ -149,6 +149,7 @@ def coverage_curve(
     o:Outcomes,   # of n rows
     groups=None,  # n names of groups of copies; None: no row has a copy
     points:int=40,
+    fewest:int=20,  # rows of the first point; fewer say too little to be drawn
 )->list|None:     # `CurvePoint`, at most as many, the most confident rows first; None without probabilities
     "How accurate the most confident answers are, for ever more of them."
     if not o.probable: return None
@@ -158,6 +159,7 @@ def coverage_curve(
     rows = _effective_among_first(group_numbers(groups, n)[order])
     ends = np.flatnonzero(np.append(answer[1:] < answer[:-1], True))  # rows of equal confidence are answered together
     wanted = np.linspace(0, n, points + 1)[1:] - 1
+    wanted = wanted[wanted >= min(fewest, n) - 1]
     at = ends[np.unique(np.searchsorted(ends, wanted - 1e-9))].tolist()
     return [CurvePoint(min_confidence=float(answer[i]), answered=(i + 1) / n, right=float(right[i]),
                        interval=wilson(float(right[i]), float(rows[i]))) for i in at]
