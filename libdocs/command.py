@@ -22,6 +22,7 @@ commands = {  # name → (module, what it does)
     'export': ('export', 'write a published model as a file for onnxruntime'),
     'compare': ('compare', 'evaluations on the same rows, side by side'),
     'audit': ('audit', 'the honest report for predictions that were made elsewhere'),
+    'report': ('report_again', 'the report of an evaluation made again from its files, also without quotations'),
     'doctor': ('doctor', 'what this machine has and what will be used; begin a report of a fault with it'),
     'push': ('push', 'send to the Hub what a job could not publish'),
     'demo': ('demo', 'the whole job on a dirty corpus that is made on the spot, offline'),

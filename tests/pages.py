@@ -1,4 +1,5 @@
 "A page in a browser, for the tests that look at one."
+import pytest
 from warm import HANG
 
 
@@ -13,3 +14,10 @@ def opened(browser, address, width, scheme, own=None):
     page.on('request', lambda request: None if own(request.url) else faults.append(request.url))
     page.goto(address, wait_until='load')
     return page, faults
+
+
+def findings(page):
+    "What axe-core finds on a page that is serious or critical, as lines."
+    axe = pytest.importorskip('axe_playwright_python.sync_playwright').Axe()
+    found = [one for one in axe.run(page).response['violations'] if one['impact'] in ('serious', 'critical')]
+    return [f'{one["id"]}: {one["help"]}: {node["html"][:200]}' for one in found for node in one['nodes'][:5]]

@@ -5,9 +5,12 @@ from dataclasses import replace
 import pytest
 from pages import opened
 
+from libdocs.core.markup import visible
 from libdocs.evaluation.outcomes import outcomes, probability_facts
 from libdocs.evaluation.thresholds import confidence_thresholds, coverage
-from libdocs.evaluation.metrics import Baseline, Baselines, Coverage, Evaluated, evaluate, McNemar
+from libdocs.evaluation.metrics import Baseline, Baselines, Coverage, Evaluated, evaluate, in_words, length_figures
+from libdocs.evaluation.metrics import McNemar
+from libdocs.evaluation.neighbours import mistakes, TrainRow
 from libdocs.evaluation.record import TrainingRecord
 from libdocs.report.sentences import percent
 from libdocs.report.pages import report_html
@@ -35,12 +38,19 @@ def corpus(labels:list, rows:int, right:float=.85):
     o = outcomes(truth, answers, chances)
     metrics = evaluate(o, natural={label: 10*(i + 1) for i, label in enumerate(labels)},
                        coverage=Coverage(chosen_on='test', at=coverage(o, confidence_thresholds(o))),
+                       lengths=length_figures(o, in_words([r['text'] for r in out])),
                        evaluated=Evaluated(model=labels[0], dataset='./data'))
     weaker = {k: getattr(metrics, k)*.9 for k in ('top_1', 'top_2', 'top_3', 'macro_f1')}
     linear = Baseline(**weaker, mcnemar=McNemar(p=.01))
     majority = Baseline(**{k: 1/len(labels) for k in weaker}, label=labels[0], mcnemar=McNemar(p=0.))
     natural, baselines = replace(metrics.natural, test='capped'), Baselines(majority=majority, tfidf_linear=linear)
     return replace(metrics, natural=natural, baselines=baselines), out
+
+
+def neighbours(rows):
+    "Two train rows beside each of the most confident mistakes."
+    return {row['id']: [TrainRow(row['predictions'][0], row['text'], .9), TrainRow(row['label'], row['label'], .5)]
+            for row in mistakes(rows)}
 
 
 CORPORA = {'2 labels': (['ham', 'spam'], 200), '8 labels': ([f'kind {k}' for k in 'abcdefgh'], 400),
@@ -54,7 +64,7 @@ def report(request, tmp_path_factory):
     metrics, rows = corpus(labels, rows)
     path = tmp_path_factory.mktemp('report')/'report.html'
     record, versions = TrainingRecord(history=HISTORY, seed=42), {'a': '1', labels[-1]: labels}
-    path.write_text(report_html(metrics, rows, record, versions=versions), encoding='utf-8')
+    path.write_text(report_html(metrics, rows, record, near=neighbours(rows), versions=versions), encoding='utf-8')
     return metrics, rows, path
 
 
@@ -69,7 +79,7 @@ def test_opens_cleanly_and_fits(browser, report, width, scheme):
     assert f'{percent(metrics.top_1)} of {len(rows):,} test rows' in shown
     assert page.evaluate('window.hit') is None
     assert page.evaluate('document.documentElement.scrollWidth') <= width
-    assert page.locator('main section').count() in (8, 9)
+    assert page.locator('main section').count() in (9, 10)
     assert page.locator('#learning svg').count() == 2
     assert page.locator('script').count() == 1
     assert page.locator('img').count() == 0
@@ -108,6 +118,54 @@ def test_the_table_sorts(browser, report):
     assert page.locator('th[aria-sort=descending]').count() == 1
     assert sum(column(3)) == metrics.rows
     assert not faults
+    page.close()
+
+
+def test_the_table_filters(browser, report):
+    "What is typed leaves the labels that have it, whatever its case; it is said how many; nothing typed leaves all."
+    metrics, _, path = report
+    page, faults = opened(browser, path.as_uri(), 1280, 'light')
+    names, rows = [visible(d.label) for d in metrics.per_label], page.locator('#each-label tbody tr:visible')
+    field = page.get_by_role('searchbox', name='Show labels with')
+    if len(names) <= 7:
+        assert field.count() == 0
+        return
+    for typed in (names[0][:9], names[-1][-5:].upper(), '  '.join(names[3].split(' ')), 'no such label', '<', ''):
+        field.fill(typed)
+        words = typed.lower().replace('_', ' ').split()
+        wanted = sum(all(word in name.lower().replace('_', ' ') for word in words) for name in names)
+        assert rows.count() == wanted, typed
+        assert f'{wanted} of {len(names)} shown' in page.locator('.filter output').inner_text()
+    field.press_sequentially('no such')
+    assert rows.count() == 0
+    for _ in 'no such': field.press('Backspace')
+    assert rows.count() == len(names)
+    assert page.evaluate('window.hit') is None
+    assert not faults
+    page.close()
+
+
+def test_without_a_script(browser, report):
+    "The table is complete, and there is no field that does nothing."
+    metrics, _, path = report
+    page = browser.new_page(java_script_enabled=False)
+    page.goto(path.as_uri())
+    assert page.locator('#each-label tbody tr:visible').count() == len(metrics.per_label)
+    assert page.locator('input:visible').count() == 0
+    assert page.locator('#confusion table:visible').count() >= 1
+    page.close()
+
+
+def test_many_labels_are_grouped(browser, report):
+    "Small tables of labels that are confused with one another, with all their rows."
+    metrics, _, path = report
+    page, _ = opened(browser, path.as_uri(), 1280, 'light')
+    groups, of = page.locator('.groups table'), {d.label: d.support for d in metrics.per_label}
+    assert bool(groups.count()) == (len(of) > 24)
+    for table in groups.all():
+        for row in table.locator('tbody tr').all():
+            name = row.locator('bdi').get_attribute('title') or row.locator('bdi').text_content()
+            assert sum(int(cell) for cell in row.locator('td').all_text_contents() if cell) == of[name]
     page.close()
 
 

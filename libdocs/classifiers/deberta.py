@@ -30,7 +30,8 @@ from ..core.settings import AnswerOptions, Reading
 from ..core.fetch import fetch_export
 from ..core.base_models import fetch_base, full_name
 from ..evaluation.outcomes import rank
-from .reading import general_tokenizer, pool_windows, read_tokens, text_ids, usable_length
+from ..evaluation.metrics import TextLengths
+from .reading import around, general_tokenizer, pool_windows, read_tokens, text_ids, usable_length
 from .forward import ahead, first_line, Forward, naming, OnnxModel, padding_of, reads_last
 
 log = logging.getLogger(__name__)
@@ -351,6 +352,17 @@ def logits_of_inputs(self:DebertaZeroShot,
     if len(out) == len(inputs): return out
     text_of = torch.repeat_interleave(torch.tensor([len(text) for text in inputs]))
     return pool_windows(torch.from_numpy(out), text_of, len(inputs), self.reading.pool).numpy()
+
+# %% ../../nbs/45_classifiers.deberta.ipynb #2e11b185
+@patch
+def lengths(self:DebertaZeroShot,
+    texts:Sequence[str],  # n texts
+)->TextLengths:
+    "How many tokens texts have, and how many of them are read."
+    counts = [len(ids) for part in chunks(texts) for ids in text_ids(self.tokenizer, part)]
+    if self.is_nli: return TextLengths(counts, 'tokens')
+    room = max(1, self.tokenizer.model_max_length - sum(map(len, around(self.tokenizer))))
+    return TextLengths(counts, 'tokens', room, self.reading.long)
 
 # %% ../../nbs/45_classifiers.deberta.ipynb #820e431b
 def around_pair(

@@ -283,7 +283,8 @@ def export_model(
     with making(folder) as made:
         path = write_export(source, made, model, options)
         copy_beside(source, made)
-        theirs = DebertaZeroShot(str(source.absolute()), device='cpu', dtype='float32', allow_pickle=options.allow_pickle)
+        theirs = DebertaZeroShot(str(source.absolute()), device='cpu', dtype='float32',
+                                 allow_pickle=options.allow_pickle)
         ours = DebertaZeroShot(str(made.absolute()), runtime='onnx')
         texts = probe_texts(theirs.tokenizer)
         found = agreement(answers(ours, texts), answers(theirs, texts))

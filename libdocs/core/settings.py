@@ -7,7 +7,7 @@ __all__ = ['access_group', 'group_order', 'default_base_model', 'scratch', 'mini
            'FileOptions', 'JobOptions', 'CorpusOptions', 'PreparationOptions', 'RepoOptions', 'ExampleOptions',
            'EvaluationOptions', 'ComparisonOptions', 'SampleOptions', 'pickle_option', 'MachineOptions', 'Reading',
            'TrainingOptions', 'TrackingOptions', 'AnswerOptions', 'ClassifyOptions', 'ExportOptions', 'CompareOptions',
-           'PredictionOptions', 'AuditOptions', 'PageOptions', 'ServeOptions']
+           'ReportOptions', 'PredictionOptions', 'AuditOptions', 'PageOptions', 'ServeOptions']
 
 # %% ../../nbs/07_core.settings.ipynb #04a25e9b
 from dataclasses import dataclass
@@ -325,6 +325,17 @@ class CompareOptions(Options):
     output: str = option(
         None, 'HTML page to write: everything, with the labels and rows that changed', unset='only the terminal',
         flags='--output -o', metavar='FILE', group=_output, recorded=False)
+
+# %% ../../nbs/07_core.settings.ipynb #9feff2c4
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(Options):
+    "Where a report goes that is made again, and what is in it."
+    output: str = option(
+        None, 'HTML page to write', unset='report.html beside the results', flags='--output -o', metavar='FILE',
+        group=_output, recorded=False)
+    quotations: bool = option(
+        True, 'whether documents are quoted', flags='--no-quotations', group=_output,
+        flag_help='leave out all documents, of the test rows and of the train rows, for a page that others may see')
 
 # %% ../../nbs/07_core.settings.ipynb #bb24fccb
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['promise_risk', 'CalibrationBin', 'calibration', 'rows_needed', 'lower_bound', 'Threshold', 'confidence_thresholds',
-           'Answered', 'coverage']
+           'Answered', 'coverage', 'CurvePoint', 'coverage_curve']
 
 # %% ../../nbs/32_evaluation.thresholds.ipynb #0a23da0d
 import math
@@ -15,6 +15,7 @@ import pandas as pd
 
 from .typed import Typed
 from .outcomes import binned, group_numbers, Outcomes
+from .intervals import Interval, wilson
 
 # %% ../../nbs/32_evaluation.thresholds.ipynb #4ce3c31f
 @dataclass(frozen=True, kw_only=True)
@@ -134,3 +135,31 @@ def coverage(
         right = float(o.right[answered].mean()) if rows else None
         return Answered(**vars(threshold), answered=rows / len(answered), rows=rows, right=right)
     return [at(threshold) for threshold in thresholds]
+
+# %% ../../nbs/32_evaluation.thresholds.ipynb #9703d447
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint(Typed):
+    "What is answered from a confidence on."
+    min_confidence: float = None
+    answered: float = None     # share of the rows
+    right: float = None        # share of these that are right
+    interval: Interval = None  # of `right`
+
+def coverage_curve(
+    o:Outcomes,   # of n rows
+    groups=None,  # n names of groups of copies; None: no row has a copy
+    points:int=40,
+    fewest:int=20,  # rows of the first point; fewer say too little to be drawn
+)->list|None:     # `CurvePoint`, at most as many, the most confident rows first; None without probabilities
+    "How accurate the most confident answers are, for ever more of them."
+    if not o.probable: return None
+    order = np.argsort(-o.chances[:, 0], kind='stable')
+    answer, n = o.chances[order, 0], len(order)
+    right = np.cumsum(o.right[order]) / np.arange(1, n + 1)
+    rows = _effective_among_first(group_numbers(groups, n)[order])
+    ends = np.flatnonzero(np.append(answer[1:] < answer[:-1], True))  # rows of equal confidence are answered together
+    wanted = np.linspace(0, n, points + 1)[1:] - 1
+    wanted = wanted[wanted >= min(fewest, n) - 1]
+    at = ends[np.unique(np.searchsorted(ends, wanted - 1e-9))].tolist()
+    return [CurvePoint(min_confidence=float(answer[i]), answered=(i + 1) / n, right=float(right[i]),
+                       interval=wilson(float(right[i]), float(rows[i]))) for i in at]

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'kept_labels', 'result_row', 'ResultFiles', 'result_files', 'results_held', 'row_fault', 'classified',
-           'read_results', 'row_outcome', 'baseline_outcomes', 'coverage_of', 'leakage_figures', 'RunResult',
-           'read_metrics', 'run']
+           'read_results', 'row_outcome', 'baseline_outcomes', 'coverage_of', 'leakage_figures', 'write_mistakes',
+           'read_near', 'RunResult', 'read_metrics', 'run']
 
 # %% ../../nbs/73_finetune.run.ipynb #d3980f5c
 import hashlib, json, logging, math, os
@@ -30,10 +30,12 @@ from ..utils.data_cleaner.tfidf import cluster_texts
 from ..utils.data_cleaner.leakage import Leakage, leakage
 from ..evaluation.outcomes import correct_at, Outcomes, outcomes, outcomes_of, probability_facts
 from ..evaluation.thresholds import confidence_thresholds, coverage, Threshold
-from ..evaluation.metrics import Coverage, evaluate, Evaluated, LeakageFigures, measured, Metrics, TrainedOn
-from ..evaluation.metrics import UnknownLabels
+from ..evaluation.metrics import Coverage, evaluate, Evaluated, in_words, LeakageFigures, length_figures, measured
+from ..evaluation.metrics import Metrics, TrainedOn, UnknownLabels
 from ..evaluation.baselines import chars_affordable, frozen_affordable, frozen_predictions, linear_predictions
 from ..evaluation.baselines import majority_predictions, measure_baselines
+from ..evaluation.neighbours import mistakes, nearest_rows, TrainRow
+from ..report.pages import figures_output
 
 log = logging.getLogger(__name__)
 
@@ -62,12 +64,13 @@ class ResultFiles(NamedTuple):
     report: Path       # to look at, HTML
     leakage: Path      # JSONL of pairs, if test rows have copies in the train split
     zero_shot: Path    # JSONL as `predictions`, if the base model was asked too
+    mistakes: Path     # JSONL: the most confident mistakes, each with the train rows that are most like it
 
 def result_files(
     path:str|os.PathLike,  # the JSONL of predictions
 )->ResultFiles:
     "Where the files of an evaluation go."
-    path, beside = Path(path), ('metrics.json', 'report.html', 'leakage.jsonl', 'zero_shot.jsonl')
+    path, beside = Path(path), ('metrics.json', 'report.html', 'leakage.jsonl', 'zero_shot.jsonl', 'mistakes.jsonl')
     return ResultFiles(path, *(path.with_name(name) for name in beside))
 
 # %% ../../nbs/73_finetune.run.ipynb #20aa0a94
@@ -298,6 +301,31 @@ def _leaked(
         log.warning('%s: accuracy with and without them is in metrics.json, the pairs in %s', audit, path)
     return leakage_figures(audit, o, groups)
 
+# %% ../../nbs/73_finetune.run.ipynb #4621fe93
+def write_mistakes(
+    files:ResultFiles,
+    train_df:pd.DataFrame|None,  # text, label; None: nothing is written
+):
+    "Write the most confident mistakes beside the train rows that are most like them."
+    files.mistakes.unlink(missing_ok=True)
+    wrong = [] if train_df is None else mistakes(read_results(files.predictions))
+    if not wrong: return
+    near = nearest_rows(list(zip(train_df['text'], train_df['label'])), [row['text'] for row in wrong])
+    kept = ('id', 'text', 'label', 'predictions', 'scores')
+    listed = [{name: row[name] for name in kept} | dict(near=[alike._asdict() for alike in rows])
+              for row, rows in zip(wrong, near)]
+    write_jsonl(files.mistakes, pd.DataFrame(listed))
+
+def read_near(
+    path:Path,  # of `ResultFiles.mistakes`
+)->dict:        # id of a row → the `TrainRow` that are most like it; empty without the file, and where it is damaged
+    "The train rows beside the most confident mistakes."
+    try:
+        with open(path, encoding='utf-8') as file: rows = [json.loads(line) for line in file]
+        return {row['id']: [TrainRow(*(near[name] for name in TrainRow._fields)) for near in row['near']]
+                for row in rows}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError): return {}
+
 # %% ../../nbs/73_finetune.run.ipynb #fc317732
 def _check_labels(known, labels:pd.Series):
     "Raise `InputError` if a model that has labels knows none of these."
@@ -317,11 +345,7 @@ class RunResult:
 
     def __repr__(self): return f'RunResult({self.metrics.rows} rows, top-1 {self.metrics.top_1:.4f})'
 
-    def _repr_html_(self):
-        shown = ('top_1', 'top_2', 'top_3', 'macro_f1')
-        named = self.metrics.classifiers().items()
-        table = pd.DataFrame({name: {k: getattr(figures, k) for k in shown} for name, figures in named}).T
-        return table.round(4).to_html(border=0)
+    def _repr_html_(self): return figures_output(self.metrics)
 
 def read_metrics(
     path:Path,  # metrics.json
@@ -377,9 +401,11 @@ def run(
             baselines=measure_baselines(o, baselines, groups, natural),
             baselines_note='no training split was given to fit them on' if fitted is None else None,
             unknown_labels=_unknown(o, groups, rows, known, natural),
+            lengths=length_figures(o, getattr(zero_shot_model, 'lengths', in_words)(rows['text'].tolist()), groups),
             leakage=_leaked(train_df, rows, o, groups, files.leakage), evaluated=evaluated,
             trained_on=TrainedOn(model=model_rows, baselines=None if fitted is None else len(fitted)))
         if metrics.natural: metrics = replace(metrics, natural=replace(metrics.natural, test=frequencies['test']))
+        write_mistakes(files, train_df)
         write_json(files.metrics, metrics.to_json())
     log.info('%d rows: top-1 %.4f, top-2 %.4f, top-3 %.4f, macro-F1 %.4f',
              metrics.rows, metrics.top_1, metrics.top_2, metrics.top_3, metrics.macro_f1)

@@ -25,7 +25,8 @@ from ..core.records import as_label, complete_rows, read_complete, read_files, R
 from ..utils.data_cleaner.tfidf import cluster_texts
 from ..utils.data_cleaner.leakage import Leakage, leakage
 from ..evaluation.outcomes import group_numbers, Outcomes
-from ..evaluation.metrics import evaluate, Evaluated, Metrics, TrainedOn
+from ..evaluation.metrics import evaluate, Evaluated, in_words, length_figures, Metrics, TrainedOn
+from ..evaluation.neighbours import mistakes, nearest_rows
 from ..evaluation.baselines import measure_baselines
 from ..evaluation.paired import Candidate, pairs_of
 from ..evaluation.audited import answer_outcomes, AuditedAnswers, AuditedRows, AuditFigures, ConflictFigures
@@ -197,6 +198,7 @@ def _metrics(name:str, o:Outcomes, ground:Ground, depth:int, test:str)->Metrics:
     if leaked and leaked.without: leaked = replace(leaked, without=ranked_to(leaked.without, depth))
     metrics = evaluate(
         o, ground.groups, coverage=coverage_of(o, ground.groups), leakage=leaked,
+        lengths=length_figures(o, in_words(ground.rows['text'].tolist()), ground.groups),
         baselines=measure_baselines(o, ground.baselines, ground.groups),
         baselines_note='no train rows were given' if ground.train is None else None,
         evaluated=Evaluated(model=name, dataset=test),
@@ -237,7 +239,13 @@ class Audit:
         return written
 
 # %% ../../nbs/78_phases.audit.ipynb #b0876af9
-def _report(judged:Judged, more:dict|None)->str: return report_html(judged.candidate.metrics, judged.rows, more=more)
+def _report(judged:Judged, train:pd.DataFrame|None, more:dict=None)->str:
+    "Everything about one file."
+    wrong, near = mistakes(judged.rows), {}
+    if train is not None:
+        found = nearest_rows(list(zip(train['text'], train['label'])), [row['text'] for row in wrong])
+        near = {row['id']: rows for row, rows in zip(wrong, found)}
+    return report_html(judged.candidate.metrics, judged.rows, near=near, more=more)
 
 def _page_names(names:list)->list:
     "A file name for the report of each, no two alike."
@@ -253,11 +261,11 @@ def audit_pages(
     audit:Audit,
 )->dict:  # file name → HTML; report.html is the one to begin with
     "The pages: a report, or a comparison and a report for each file."
-    judged, more = audit.judged, {'Data': audit.worth()}
-    if len(judged) == 1: return {'report.html': _report(judged[0], more)}
+    judged, train, more = audit.judged, audit.ground.train, {'Data': audit.worth()}
+    if len(judged) == 1: return {'report.html': _report(judged[0], train, more)}
     names = _page_names([one.candidate.name for one in judged])
     first = audit.comparison.page(more | {'Reports': _links(judged, names)})
-    return {'report.html': first} | {name: _report(one, None) for name, one in zip(names, judged)}
+    return {'report.html': first} | {name: _report(one, train) for name, one in zip(names, judged)}
 
 # %% ../../nbs/78_phases.audit.ipynb #1801b3fd
 def _names(paths:list)->list:

@@ -43,7 +43,7 @@ from ..finetune.data import check_target, downsampled, held_out, load_task, Task
 from ..finetune.plan import cpu_seconds
 from ..finetune.job import run_of
 from ..finetune.stages import features_path, rows_learned
-from ..finetune.run import read_metrics, read_results, result_files, results_held, run, RunResult
+from ..finetune.run import read_metrics, read_near, read_results, result_files, results_held, run, RunResult
 from ..finetune.finetune import finetune_in, FinetuneResult
 
 log = logging.getLogger(__name__)
@@ -85,19 +85,21 @@ def _answer(
     columns:ColumnOptions=ColumnOptions(),  # of `test`
     base_model:DebertaZeroShot=None,        # before it was trained
     frozen:Callable=None,                   # as for `run`
-)->dict:                # device, dtype, versions, evaluation_seconds
+    test_data:str=None,  # the file of the test rows, if they are not those of the source
+)->dict:                # evaluation_seconds
     "Run the published model over test rows; write results and metrics."
     start, model = time.perf_counter(), opened()
     log.info('evaluating %r on %d rows', model, len(test))
     labels = sorted(set(test[columns.subject])) if model.is_nli and columns.subject in test else None
     evaluated = Evaluated(model=model.name, model_revision=revision_of(model.name, model.folder),
-                          dataset=source.name, dataset_revision=source.revision)
+                          dataset=source.name, dataset_revision=source.revision, test_data=test_data,
+                          device=model.device, dtype=model.forward.dtype, versions=versions())
     record = read_record(model.folder)
     run(model, test, results, batch_size, columns.text, subj_column=columns.subject, labels=labels, evaluated=evaluated,
         train_df=source.train, base_model=base_model, frozen=frozen, frequencies=source.frequencies,
         model_rows=record and record.rows_learned, baseline_df=source.learned and source.learned(record))
     seconds = round(time.perf_counter() - start, 1)
-    return dict(device=model.device, dtype=model.forward.dtype, versions=versions(), evaluation_seconds=seconds)
+    return dict(evaluation_seconds=seconds)
 
 # %% ../../nbs/77_phases.training.ipynb #6a58fa6b
 def _test_digest(test:pd.DataFrame, columns:ColumnOptions)->str:
@@ -119,14 +121,16 @@ def _evaluate(
     results:Path,       # JSONL of predictions
     batch_size:int,
     source:Source,
+    test_data:str=None, # the file of the test rows, if they are not those of the source
     **facts,            # more for the report
 )->Evaluation:
     "Answers and report."
     with results_held(results):
-        facts |= _answer(opened, test, results, batch_size, source)
+        facts |= _answer(opened, test, results, batch_size, source, test_data=test_data)
         log.info('seconds: evaluation %s', facts['evaluation_seconds'])
         evaluation = _load_evaluation(results)
-        _write_page(evaluation.report, report_html(evaluation.metrics, read_results(results), **facts))
+        near = read_near(result_files(results).mistakes)
+        _write_page(evaluation.report, report_html(evaluation.metrics, read_results(results), near=near, **facts))
     return evaluation
 
 # %% ../../nbs/77_phases.training.ipynb #a2a67ee0
@@ -265,7 +269,8 @@ def _report_stage(
     def write(folder):
         def page(quoting):
             rows = read_results(evaluation.results)
-            return report_html(evaluation.metrics, rows, trained.record, quoting, **answered.facts)
+            near = read_near(result_files(evaluation.results).mistakes)
+            return report_html(evaluation.metrics, rows, trained.record, quoting, near, **answered.facts)
         html = page(True)
         for path in (evaluation.report, *copies): _write_page(path, html)
         if tracker.start({}): _track(tracker, evaluation.metrics, html if tracking.track_documents else page(False))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LabelCounts', 'label_bars', 'skyline', 'heatmap', 'round_step', 'reliability_bars', 'time_unit', 'series',
-           'round_ticks', 'line_chart']
+           'round_ticks', 'line_chart', 'coverage_chart', 'length_chart']
 
 # %% ../../nbs/52_report.charts.ipynb #74daec10
 import math
@@ -52,20 +52,33 @@ def skyline(labels:list)->Html:
 # %% ../../nbs/52_report.charts.ipynb #3df24b1d
 _shades = ((.05, .4), (.1, .55), (.25, .7), (.5, .85), (1., 1.))  # share of the row up to which, opacity
 
-def heatmap(confusion:Confusion)->Html:
+def heatmap(
+    confusion:Confusion,
+    groups:list=(),       # lists of positions, which come first and are framed; the other labels follow as they are
+)->Html:
     "The confusion matrix of many labels as a picture."
-    counts, n = confusion.counts, len(confusion.labels)
+    order, frames = _grouped(groups, len(confusion.labels))
+    counts, n = [[confusion.counts[i][j] for j in order] for i in order], len(order)
     unit, ticks = n/560, range(int(round_step(n, 6)), n + 1, int(round_step(n, 6)))
     def text(x, y, words, **kw):
         return h('text', words, x=f'{x:.2f}', y=f'{y:.2f}', style=f'font-size:{16*unit:.2f}px', **kw)
     marks = [[text(k - .5, -6*unit, k, text_anchor='middle'), text(-6*unit, k - .5 + 5*unit, k, text_anchor='end')]
              for k in ticks]
-    frame = h('rect', width=n, height=n, cls='grid', stroke_width=unit)
+    frame = [h('rect', x=at, y=at, width=size, height=size, cls='grid', stroke_width=1.5*unit) for at, size in frames]
     wrong = sum(map(sum, counts)) - sum(row[i] for i, row in enumerate(counts))
     about = f'Confusion matrix of {n} labels: truth downwards, answers across; {counted(wrong, "row")} off the diagonal'
     box = f'{-42*unit:.2f} {-26*unit:.2f} {n + 62*unit:.2f} {n + 30*unit:.2f}'
-    return h('svg', frame, marks, _heatmap_cells(counts), viewBox=box, width=622, height=590, role='img',
+    return h('svg', marks, _heatmap_cells(counts), frame, viewBox=box, width=622, height=590, role='img',
              aria_label=about)
+
+def _grouped(groups:list, n:int)->tuple:
+    "(the order of n labels, (start, size) of each frame: all of it, and each group)."
+    together = [i for group in groups for i in group]
+    order, frames, start = together + sorted(set(range(n)) - set(together)), [(0, n)], 0
+    for group in groups:
+        frames.append((start, len(group)))
+        start += len(group)
+    return order, frames
 
 def _heatmap_cells(counts:list)->list:
     "The cells that are not empty: one path for all of one colour and shade."
@@ -130,21 +143,55 @@ def line_chart(
     high:float,         # of the y axis
     write=str,          # how a y value is written
     about:str='',       # what the picture shows, for those who cannot see it
+    across='{:g}'.format,  # how an x value is written
+    band:list=(),       # (x, low, high) around the first series
 )->Html:
-    "Up to two series over time as an SVG."
+    "Up to two series as an SVG."
     right = max(x for line in lines for x, _ in line) or 1
     def at(x, y): return f'{44 + 366*x/right:.1f}', f'{206 - 194*(y - low)/((high - low) or 1):.1f}'
+    def joined(points): return ' '.join(','.join(at(*point)) for point in points)
     def rule(y):
         height = at(0, y)[1]
         number = h('text', write(y), x=38, y=float(height) + 4, text_anchor='end')
         return [h('path', d=f'M44 {height}H410', cls='grid'), number]
     def dot(x, y, kind):
         cx, cy = at(x, y)
-        return h('circle', h('title', f'{x:g}: {write(y)}'), cx=cx, cy=cy, r=3.5, cls=f'dot{kind}')
+        return h('circle', h('title', f'{across(x)}: {write(y)}'), cx=cx, cy=cy, r=3.5, cls=f'dot{kind}')
     def draw(line, kind):
         dots = [dot(x, y, kind) for x, y in line] if len(line) <= 20 else None
-        return h('polyline', points=' '.join(','.join(at(*point)) for point in line), cls=f'line{kind}'), dots
-    below = [h('text', f'{x:g}', x=at(x, low)[0], y=224, text_anchor='middle') for x in round_ticks(0, right)]
+        return h('polyline', points=joined(line), cls=f'line{kind}'), dots
+    below = [h('text', across(x), x=at(x, low)[0], y=224, text_anchor='middle') for x in round_ticks(0, right)]
     rules = [rule(y) for y in round_ticks(low, high)]
     curves = [draw(line, ' b' if i else '') for i, line in enumerate(lines)]
-    return h('svg', rules, below, curves, viewBox='0 0 420 232', width=520, role='img', aria_label=about)
+    edge = [(x, y) for x, y, _ in band] + [(x, y) for x, _, y in reversed(band)]
+    area = h('polygon', points=joined(edge), cls='area') if band else None
+    return h('svg', rules, below, area, curves, viewBox='0 0 430 232', width=530, role='img', aria_label=about)
+
+# %% ../../nbs/52_report.charts.ipynb #98f5fb98
+def coverage_chart(curve:list)->Html:
+    "Accuracy of the most confident answers, for each `CurvePoint`."
+    low = max(0, math.floor(20*min(point.interval.low for point in curve) - 1e-9)/20)
+    band = [(point.answered, *point.interval) for point in curve]
+    about = ('Share of rows that is answered (across) and share of these answers that is right (upwards): '
+             + ', '.join(f'{percent(point.right)} of {point.answered:.0%}' for point in curve[3::4]))
+    return line_chart([[(point.answered, point.right) for point in curve]], low, 1, '{:.0%}'.format, about,
+                      '{:.0%}'.format, band)
+
+def length_chart(bins:list)->Html:
+    "Accuracy and interval of each `LengthBin`, the shortest texts first."
+    low = max(0, math.floor(20*min(b.interval.low for b in bins) - 1e-9)/20)
+    rows, step = max(b.rows for b in bins), 366/len(bins)
+    def up(share): return f'{206 - 194*(share - low)/(1 - low):.1f}'
+    def rule(y):
+        return [h('path', d=f'M44 {up(y)}H410', cls='grid'),
+                h('text', f'{y:.0%}', x=38, y=float(up(y)) + 4, text_anchor='end')]
+    def mark(i, b):
+        x = f'{44 + step*(i + .5):.1f}'
+        title = f'{b.low:,} to {b.high:,}: {percent(b.right)} of {counted(b.rows, "row")} right'
+        return [h('path', d=f'M{x} {up(b.interval.low)}V{up(b.interval.high)}', cls='whisker'),
+                h('circle', h('title', title), cx=x, cy=up(b.right), cls='dot',
+                  r=f'{3 + 4*math.sqrt(b.rows/rows):.1f}'),
+                h('text', f'≤ {b.high:,}', x=x, y=224, text_anchor='middle')]
+    about = 'Accuracy by length of text: ' + ', '.join(f'{percent(b.right)} up to {b.high:,}' for b in bins)
+    return h('svg', [rule(y) for y in round_ticks(low, 1)], [mark(*pair) for pair in enumerate(bins)],
+             viewBox='0 0 430 232', width=530, role='img', aria_label=about)

@@ -1,4 +1,4 @@
-// Sorts a table when one of its column heads is pressed.
+// Sorts a table when one of its column heads is pressed, and filters a table of labels by what is typed.
 for (const button of document.querySelectorAll('th button')) button.addEventListener('click', () => {
   const th = button.closest('th'), body = th.closest('table').tBodies[0], column = th.cellIndex
   const up = th.getAttribute('aria-sort') !== 'ascending'
@@ -9,3 +9,15 @@ for (const button of document.querySelectorAll('th button')) button.addEventList
   th.setAttribute('aria-sort', up ? 'ascending' : 'descending')
   body.append(...rows)
 })
+for (const filter of document.querySelectorAll('.filter')) {
+  const rows = Array.from(filter.parentNode.querySelector('tbody').rows), count = filter.querySelector('output')
+  const plain = text => text.toLowerCase().replace(/[\s_]+/g, ' ')
+  const names = rows.map(row => plain(row.cells[0].querySelector('[title]')?.title ?? row.cells[0].textContent))
+  filter.querySelector('input').addEventListener('input', event => {
+    const words = plain(event.target.value).split(' ')
+    rows.forEach((row, i) => { row.hidden = !words.every(word => names[i].includes(word)) })
+    const shown = rows.filter(row => !row.hidden).length
+    count.textContent = `${shown.toLocaleString('en')} of ${rows.length.toLocaleString('en')} shown`
+  })
+  filter.hidden = false
+}

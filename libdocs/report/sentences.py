@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['baseline_names', 'baseline_heads', 'percent', 'shorten', 'corrected', 'known_baselines', 'best_baselines', 'between',
            'verdict', 'Table', 'frequencies', 'figure_rows', 'Confused', 'confused_pairs', 'most_often_taken_for',
-           'coverage_rows', 'promises', 'trust', 'seen_sentence', 'hints', 'copies', 'without_copies', 'memory',
-           'unknown_labels', 'compared', 'trial_end', 'trial_rows', 'tuning', 'signed', 'signed_interval', 'p_value',
-           'pair_verdict']
+           'most_often_taken_for_it', 'confused_groups', 'confused_within', 'coverage_rows', 'promises', 'trust',
+           'reading', 'length_rows', 'seen_sentence', 'hints', 'copies', 'without_copies', 'memory', 'unknown_labels',
+           'compared', 'trial_end', 'trial_rows', 'tuning', 'signed', 'signed_interval', 'p_value', 'pair_verdict']
 
 # %% ../../nbs/50_report.sentences.ipynb #6e393dba
 import math
@@ -19,7 +19,8 @@ from ..core.markup import visible
 from ..core.base_models import has_seen
 from ..core.corrections import fates
 from ..evaluation.outcomes import loss_figures
-from ..evaluation.metrics import Baseline, Confusion, Coverage, LeakageFigures, Measured, Metrics
+from ..evaluation.metrics import Baseline, Confusion, Coverage, LeakageFigures, LengthFigures, Measured
+from ..evaluation.metrics import Metrics
 from ..evaluation.record import best_trial, TrainingRecord, Trial
 from ..evaluation.paired import Difference, Pair
 
@@ -181,11 +182,51 @@ def most_often_taken_for(
     confusion:Confusion,
 )->dict:  # label → `Confused`
     "The wrong answer that each label got most often; labels that got none are left out."
-    first = {}
-    labels = {name: i for i, name in enumerate(confusion.labels)}
-    for pair in sorted(confused_pairs(confusion), key=lambda pair: (-pair.rows, labels[pair.answer])):
-        first.setdefault(pair.truth, pair)
+    return _first(confusion, lambda pair: (pair.truth, pair.answer))
+
+def most_often_taken_for_it(
+    confusion:Confusion,
+)->dict:  # label → `Confused`
+    "The other label whose rows most often got each as their answer; labels that never were wrong are left out."
+    return _first(confusion, lambda pair: (pair.answer, pair.truth))
+
+def _first(confusion:Confusion, sides)->dict:
+    "The most frequent pair of each label; `sides` gives it and the other one."
+    first, labels = {}, {name: i for i, name in enumerate(confusion.labels)}
+    for pair in sorted(confused_pairs(confusion), key=lambda pair: (-pair.rows, labels[sides(pair)[1]])):
+        first.setdefault(sides(pair)[0], pair)
     return first
+
+# %% ../../nbs/50_report.sentences.ipynb #62cfce11
+def confused_groups(
+    confusion:Confusion,
+    most:int=8,        # labels of a group
+    least_rows:int=2,  # that two labels have to be taken for each other to be joined
+)->list:               # lists of positions in `confusion.labels`; the group with most confused rows first
+    "Groups of labels that are confused with one another."
+    rows = [sum(counts) for counts in confusion.counts]
+    group = {i: [i] for i in range(len(rows))}
+    for _, i, j in _confused_most(confusion.counts, rows, least_rows):
+        one, two = group[i], group[j]
+        if one is two or len(one) + len(two) > most: continue
+        one += two
+        for k in two: group[k] = one
+    several = {id(labels): labels for labels in group.values() if len(labels) > 1}
+    return sorted(several.values(), key=lambda labels: (-confused_within(confusion, labels), labels))
+
+def _confused_most(counts:list, rows:list, least_rows:int)->list:
+    "(minus the shares that are taken for each other, label, label) of the pairs that may be joined, in order."
+    both = {}
+    for i, row in enumerate(counts):
+        for j, n in enumerate(row):
+            if not n or i == j: continue
+            share, total = both.get((min(i, j), max(i, j)), (0, 0))
+            both[min(i, j), max(i, j)] = share + n / rows[i], total + n
+    return sorted((-share, i, j) for (i, j), (share, total) in both.items() if total >= least_rows)
+
+def confused_within(confusion:Confusion, labels:list)->int:
+    "How many rows with one of these labels got another of them as their answer."
+    return sum(confusion.counts[i][j] for i in labels for j in labels if i != j)
 
 # %% ../../nbs/50_report.sentences.ipynb #d198823e
 def _confidence(threshold)->str:
@@ -218,6 +259,27 @@ def trust(metrics:Metrics)->str:
     if metrics.ece is None: return ''
     start = f'On average, the stated probability is {100*metrics.ece:.1f} points away from the share that is right.'
     return f'{start} {promises(metrics)}'.rstrip()
+
+# %% ../../nbs/50_report.sentences.ipynb #0f24e805
+_long_texts = {'head': 'only the beginning of longer ones is', 'windows': 'longer ones are read in several parts',
+               'head-tail': 'only the beginning and the end of longer ones are'}
+
+def reading(lengths:LengthFigures, rows:int)->str:
+    "How many texts are longer than what the model reads, and what it does with them."
+    if not lengths.limit: return f'Lengths are counted in {lengths.unit}.'
+    longer = sum(b.rows for b in lengths.bins if b.low > lengths.limit)
+    start = f'The model reads texts of up to {lengths.limit:,} tokens as a whole; {_long_texts[lengths.long]}.'
+    if not longer: return f'{start} No test row is longer.'
+    are = 'is' if longer == 1 else 'are'
+    return f'{start} {longer:,} of {counted(rows, "test row")} ({percent(longer / rows)}) {are} longer.'
+
+def length_rows(lengths:LengthFigures, rows:int)->Table:
+    "Accuracy by length."
+    def line(b):
+        span = f'{b.low:,}' if b.low == b.high else f'{b.low:,} to {b.high:,}'
+        return [span, f'{b.rows:,}', percent(b.rows / rows), percent(b.right), between(b.interval)]
+    heads = [lengths.unit.capitalize(), 'Rows', 'Share', 'Accuracy', '95% interval']
+    return Table(heads, [line(b) for b in lengths.bins])
 
 # %% ../../nbs/50_report.sentences.ipynb #5d45b3a8
 def _hint_baseline(metrics:Metrics)->str|None:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['space', 'other', 'letter', 'unspaced', 'mark', 'symbol', 'opening', 'fold_char', 'fold', 'normalise', 'kind', 'shape',
-           'words', 'has_words', 'Tables', 'tables']
+           'words', 'has_words', 'word_count', 'Tables', 'tables']
 
 # %% ../../../nbs/21_utils.data_cleaner.words.ipynb #c05b8ac0
 import re, unicodedata
@@ -95,6 +95,15 @@ def has_words(
 )->bool:
     "Whether there is at least one word in `text`: a letter, a digit, a symbol or an emoticon."
     return bool(_word.search(shape(fold(text))))
+
+# %% ../../../nbs/21_utils.data_cleaner.words.ipynb #171e111d
+_run = re.compile(r'\w+')
+
+def word_count(
+    text:str,  # any text
+)->int:
+    "How many words a text has, roughly: runs of letters and digits, and characters of scripts without spaces."
+    return len(_run.findall(_unspaced.sub(' a ', text)))
 
 # %% ../../../nbs/21_utils.data_cleaner.words.ipynb #f48d3123
 class Tables(NamedTuple):
