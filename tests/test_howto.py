@@ -9,7 +9,7 @@ from libdocs.pipelines import pipeline_parameters
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT/'nbs'
-OTHER_PROGRAMS = {*OTHERS, 'make', 'eval', 'split', 'source'}
+OTHER_PROGRAMS = {*OTHERS, 'make', 'eval', 'split', 'source', 'python3', 'tmux'}
 LAUNCHED = re.compile(r'(?:torchrun|accelerate launch) .*-m libdocs\.([\w.]+) ')
 OPTION = re.compile(r'(?<![\w-])--[a-z][a-z_-]+')
 
@@ -120,4 +120,5 @@ def test_faults_are_found():
     assert parsed('libdocs prepare …the same options… --correction x') == "libdocs prepare has no ['--correction']"
     assert parsed('torchrun --nproc-per-node 2 -m libdocs.classifer_model -o ./model')
     assert parsed('libdocs-pipeline finetune -p epoch 3')
-    assert list(named('see `libdocs train --epochs` and `--epoch`')) == [('libdocs train', '--epochs'), (None, '--epoch')]
+    told = list(named('see `libdocs train --epochs` and `--epoch`'))
+    assert told == [('libdocs train', '--epochs'), (None, '--epoch')]
