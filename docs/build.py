@@ -12,7 +12,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT/'nbs'
 SOURCE = 'https://github.com/libdocs/libdocs/blob/main'
-GROUPS = {'Start': ['tutorials'], 'API': ['.'], 'Pipelines': ['pipelines'], 'Explanations': ['explanations']}
+GROUPS = {  # caption in the sidebar → folder in nbs/, and the pages that come first in it
+    'Start': ('tutorials', ['first_classifier', 'dirty_corpus', 'gpu_machine']),
+    'How-to': ('howto', ['imbalance', 'long_documents', 'thresholds', 'several_gpus', 'several_machines', 'offline',
+                         'from_run_classification', 'from_setfit', 'from_autotrain', 'troubleshooting']),
+    'Explanations': ('explanations', ['honest_evaluation', 'honest_split', 'near_duplicates', 'base_models'])}
+LIBRARY = (  # modules that users import from, beside those that `import libdocs` names
+    'libdocs.core.errors', 'libdocs.core.settings', 'libdocs.core.labels', 'libdocs.core.corrections',
+    'libdocs.utils.training.training', 'libdocs.evaluation.metrics', 'libdocs.finetune.finetune',
+    'libdocs.finetune.run', 'libdocs.demo')
 DEFS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -54,9 +62,9 @@ def visible_cells(nb: dict) -> list:
     return cells
 
 
-def find_notebooks() -> list:
-    "The notebooks that become pages."
-    return sorted(p for p in NBS.rglob('*.ipynb') if not any(part[0] in '._' for part in p.relative_to(NBS).parts))
+def find_pages(kind: str = 'ipynb') -> list:
+    "The notebooks, or the Markdown files, that become pages."
+    return sorted(p for p in NBS.rglob(f'*.{kind}') if not any(part[0] in '._' for part in p.relative_to(NBS).parts))
 
 
 # The API from the exported cells
@@ -110,12 +118,13 @@ def link_names(text: str, symbols: dict) -> str:
     "Markdown in which every `name` of the library is a link to where it is described."
     def link(match):
         name = match[1].removesuffix('()')
-        return f'{{py:obj}}`{match[1]} <{symbols[name]}>`' if name in symbols else match[0]
+        kind = 'option' if ' ' in name else 'py:obj'
+        return f'{{{kind}}}`{match[1]} <{symbols[name]}>`' if name in symbols else match[0]
     lines, fenced = text.split('\n'), False
     for i, line in enumerate(lines):
         if line.lstrip().startswith(('```', '~~~')): fenced = not fenced
         elif not fenced and not line.startswith('#'):
-            lines[i] = re.sub(r'(?<![`\[{}])`([\w.]+(?:\(\))?)`(?![`\]])', link, line)
+            lines[i] = re.sub(r'(?<![`\[{}])`([\w.]+(?:\(\))?|[a-z_-]+(?: [a-z]+)? --?[a-z-]+)`(?![`\]])', link, line)
     return '\n'.join(lines)
 
 
@@ -279,30 +288,102 @@ def make_page(nb: dict, path: Path, symbols: dict) -> dict:
             | {'language_info': {'name': 'python', 'pygments_lexer': 'ipython3'}}, 'nbformat': 4, 'nbformat_minor': 5}
 
 
-def contents(paths: list) -> str:
-    "The hidden tables of contents that make the sidebar."
-    text = ''
-    for caption, folders in GROUPS.items():
-        pages = [p.relative_to(NBS).with_suffix('').as_posix()
-                 for p in paths if p.parent.relative_to(NBS).as_posix() in folders and p.stem != 'index']
-        entries = (['Overview <self>'] if caption == 'Start' else []) + pages
-        if entries:
-            text += f'```{{toctree}}\n:hidden:\n:caption: {caption}\n\n' + '\n'.join(entries) + '\n```\n\n'
-    return text
+def toctree(entries: list, caption: str = '') -> str:
+    "A hidden table of contents, which is a part of the sidebar."
+    head = f':caption: {caption}\n' if caption else ''
+    return f'```{{toctree}}\n:hidden:\n{head}\n' + '\n'.join(entries) + '\n```\n\n'
+
+
+def in_order(folder: str, first: list) -> list:
+    "The pages of a folder: those of `first`, then the others by their names."
+    names = {path.stem for kind in ('ipynb', 'md') for path in find_pages(kind) if path.parent == NBS/folder}
+    return [f'{folder}/{name}' for name in [*(n for n in first if n in names), *sorted(names - set(first))]]
+
+
+def library_modules() -> set:
+    "The modules that users import from."
+    import libdocs
+    return {f'libdocs.{module}' for module in libdocs._MODULES.values()} | set(LIBRARY)
+
+
+def contents(notebooks: dict, commands: list) -> str:
+    "The tables of contents that make the sidebar."
+    parts = {caption: in_order(*places) for caption, places in GROUPS.items()}
+    parts['Start'].insert(0, 'Overview <self>')
+    parts['Reference: commands'] = [name.removesuffix('.md') for name in commands]
+    modules = [path.stem for path, nb in notebooks.items() if module_of(nb) in library_modules()]
+    parts['Reference: library'] = ['library', *modules]
+    parts['Reference: internals'] = [f'internals/{package}' for package in packages(notebooks)]
+    return ''.join(toctree(entries, caption) for caption, entries in parts.items())
+
+
+def summary_of(nb: dict) -> str:
+    "The sentence under the title of a notebook."
+    cells = (cell['source'] for cell in nb['cells'] if cell['cell_type'] == 'markdown')
+    return next(found[1] for text in cells if (found := re.search(r'^> (.+)', text, flags=re.M)))
+
+
+def packages(notebooks: dict) -> dict:
+    "Package → its notebooks by path, in the order of the layers; the modules of commands are in none."
+    found = {}
+    for path, nb in notebooks.items():
+        if name := module_of(nb):
+            parts = name.split('.')
+            found.setdefault(parts[1] if len(parts) > 2 else 'commands', {})[path] = nb
+    return found
+
+
+def package_pages(notebooks: dict, symbols: dict) -> dict:
+    "Path → Markdown of the page of each package."
+    pages, own = {}, library_modules()
+    for package, members in packages(notebooks).items():
+        about = 'The modules of the commands.' if package == 'commands' else f'The modules of `libdocs.{package}`.'
+        rows = [f'| [{module_of(nb)}](../{path.name}) | {summary_of(nb)} |' for path, nb in members.items()]
+        inner = [f'/{path.stem}' for path, nb in members.items() if module_of(nb) not in own]
+        pages[f'internals/{package}.md'] = '\n'.join(
+            [f'# {package}', f'> {about}', '', '| module | what it is for |', '|---|---|', *rows, '', toctree(inner)])
+    return pages
+
+
+def library_page(notebooks: dict, symbols: dict) -> str:
+    "What users call, with the sentence that says what it does."
+    import libdocs
+    rows = []
+    for name in libdocs.__all__[1:]:
+        about = as_markdown((inspect.getdoc(getattr(libdocs, name)) or '').split('\n')[0], symbols)
+        rows.append(f'| {{py:obj}}`{name} <libdocs.{libdocs._MODULES[name]}.{name}>` | {about} |')
+    modules = [f'| [{module_of(nb)}]({path.name}) | {summary_of(nb)} |'
+               for path, nb in notebooks.items() if module_of(nb) in library_modules()]
+    return '\n'.join([
+        '# What users call', '> The functions behind the commands, and the modules to import from.', '',
+        'These are imported from `libdocs` itself, as in `from libdocs import prepare`:', '',
+        '| name | what it does |', '|---|---|', *rows, '',
+        'Each of these modules has more:', '', '| module | what it is for |', '|---|---|', *modules, ''])
+
+
+def write_page(stage: Path, name: str, text: str):
+    (stage/name).parent.mkdir(parents=True, exist_ok=True)
+    (stage/name).write_text(text, encoding='utf-8')
 
 
 def stage_pages(stage: Path):
-    "Write every notebook as a page into `stage`, with the pictures beside it."
-    paths = find_notebooks()
-    notebooks = {path: read_notebook(path) for path in paths}
-    symbols = find_symbols(list(notebooks.values()))
+    "Write every page into `stage`, with the pictures beside them."
+    from commands import command_options, command_pages
+    from messages import page as messages_page
+    notebooks = {path: read_notebook(path) for path in find_pages()}
+    symbols = find_symbols(list(notebooks.values())) | command_options()
+    commands = command_pages(symbols)
     shutil.rmtree(stage, ignore_errors=True)
     for path, nb in notebooks.items():
-        page, to = make_page(nb, path, symbols), stage/path.relative_to(NBS)
+        page = make_page(nb, path, symbols)
         if path == NBS/'index.ipynb':
-            page['cells'].append(markdown_cell(contents(paths)) | {'id': 'contents'})
-        to.parent.mkdir(parents=True, exist_ok=True)
-        to.write_text(json.dumps(page, ensure_ascii=False), encoding='utf-8')
+            page['cells'].append(markdown_cell(contents(notebooks, list(commands))) | {'id': 'contents'})
+        write_page(stage, path.relative_to(NBS).as_posix(), json.dumps(page, ensure_ascii=False))
+    made = {'library.md': library_page(notebooks, symbols)} | commands | package_pages(notebooks, symbols)
+    for path in find_pages('md'):
+        text = path.read_text(encoding='utf-8').replace('<!-- messages -->', messages_page())
+        made[path.relative_to(NBS).as_posix()] = link_sources(link_names(text, symbols), path)
+    for name, text in made.items(): write_page(stage, name, text)
     for path in NBS.rglob('*'):
         if (path.suffix in ('.png', '.svg', '.jpg', '.gif', '.html')
             and not any(part[0] == '.' or part == 'tracking' for part in path.relative_to(NBS).parts)):
@@ -316,7 +397,7 @@ def main() -> int:
     parser.add_argument('--out', type=Path, default=ROOT/'_docs', help='where the site goes (default: _docs)')
     parser.add_argument('--stage', type=Path, default=ROOT/'_proc', help='where the pages are staged (default: _proc)')
     args = parser.parse_args()
-    sys.path.insert(0, str(ROOT))
+    sys.path[:0] = [str(ROOT), str(ROOT/'docs')]
     stage_pages(args.stage)
     shutil.rmtree(args.out, ignore_errors=True)
     from sphinx.cmd.build import main as sphinx

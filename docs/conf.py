@@ -26,9 +26,17 @@ toc_object_entries_show_parents = 'hide'
 html_theme = 'furo'
 html_title = 'libdocs'
 html_static_path = ['static']
-html_css_files = ['site.css']
+html_css_files, html_js_files = ['site.css'], ['site.js']
 html_favicon = 'static/favicon.svg'
 html_copy_source = html_show_sourcelink = False
 html_theme_options = {'source_repository': 'https://github.com/libdocs/libdocs',
                       'source_branch': 'main', 'source_directory': 'nbs/'}
 pygments_style, pygments_dark_style = 'friendly', 'github-dark'
+
+
+def without_source(app, pagename, templatename, context, doctree):
+    "A page that is made by a program has no source to look at."
+    if pagename.startswith(('commands/', 'internals/', 'library')): context['page_source_suffix'] = None
+
+
+def setup(app): app.connect('html-page-context', without_source)

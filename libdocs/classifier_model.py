@@ -46,7 +46,7 @@ def parser(prog:str='classifier_model')->Parser:
     "The options of the command."
     about = ('Fine-tune a text classifier on a prepared dataset, publish it, and evaluate the published model on the '
              'held-out test split.')
-    p = Parser(prog=prog, epilog=_epilog.replace('classifier_model -', f'{prog} -'), description=about)
+    p = Parser(prog=prog, epilog=_epilog.replace('    classifier_model -', f'    {prog} -'), description=about)
     switch = group_of(p, 'what to do').add_argument
     switch('--train', action='store_true', help='fine-tune first; on unless --examples is given')
     switch('--examples', action='store_true',

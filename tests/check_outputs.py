@@ -40,7 +40,7 @@ TRAINED = {
     '81_classifier_model.ipynb': ('af532185',),
     '85_pipelines.ipynb': (),
     'index.ipynb': ('7c44e762',),
-    'tutorials/whole_way.ipynb': ('d2669e0e', 'cd447b40', '3b135ea6'),
+    'tutorials/first_classifier.ipynb': ('d2669e0e', 'cd447b40', '3b135ea6'),
 }
 NUMBER = re.compile(r'(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?')
 
