@@ -34,6 +34,7 @@ files that are written, in results/MODEL/ (with --examples in results/MODEL/FILE
                   the source; baselines on the same rows; the same without test rows that have a copy in the train split
   zero_shot.jsonl the answers of the base model before training, if it can answer
   leakage.jsonl   the test rows that have a copy in the train split, each beside its copy, if there are any
+  mistakes.jsonl  the most confident mistakes, each with the train rows that are most like it, if there are any
   report.html     everything on one page
   MODEL_run/      beside the model: finished stages. After an interruption, a failed push or a crash, the same command
                   resumes there; `libdocs push MODEL_run` sends what could not be published

@@ -21,7 +21,7 @@ SAID_BY = {  # module, or package: the commands that print what it says, each of
     'cleaner_finetune': FIRST, 'phases.stages': FIRST, 'phases.preparation': FIRST,
     'report.corpus': FIRST, 'utils': FIRST,
     'classifier_model': SECOND, 'finetune': SECOND, 'classifiers': SECOND, 'phases.training': SECOND,
-    'phases.comparison': ['libdocs compare'], 'compare': ['libdocs compare'],
+    'phases.comparison': ['libdocs compare'], 'compare': ['libdocs compare'], 'report_again': ['libdocs report'],
     'phases.audit': AUDIT, 'audit': AUDIT, 'evaluation.predictions': AUDIT,
     'pipelines': ['libdocs-pipeline'], 'push': ['libdocs push'],
     'classify': THIRD, 'classifiers.files': THIRD, 'demo': ['libdocs demo'],

@@ -166,15 +166,15 @@ def test_parameters_cells_are_up_to_date(monkeypatch):
         assert cells == [source], name
 
 
-@pytest.mark.parametrize('name', ['cleaner_finetune', 'classifier_model', 'compare', 'audit'])
+@pytest.mark.parametrize('name', ['cleaner_finetune', 'classifier_model', 'compare', 'audit', 'report_again'])
 def test_commands_have_no_options_of_their_own(name):
     "But for what is about the command itself, and tokens."
-    own = {'help', 'log_level', 'train', 'examples', 'runs', 'hf_access_token', 'wandb_access_token'}
+    own = {'help', 'log_level', 'train', 'examples', 'run', 'runs', 'hf_access_token', 'wandb_access_token'}
     parser = importlib.import_module(f'libdocs.{name}').parser()
     assert {action.dest for action in parser._actions} - own <= DEFINED
 
 
-@pytest.mark.parametrize('name', ['cleaner_finetune', 'classifier_model', 'compare', 'audit'])
+@pytest.mark.parametrize('name', ['cleaner_finetune', 'classifier_model', 'compare', 'audit', 'report_again'])
 def test_commands_take_their_help_from_the_options(name):
     "Whatever a command says about an option, the field says."
     parser = importlib.import_module(f'libdocs.{name}').parser()

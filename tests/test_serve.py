@@ -6,7 +6,7 @@ import httpx
 import numpy as np
 import pytest
 from corpora import bert, csv_bytes, documents, environment, jsonl, one_error, put
-from pages import opened
+from pages import findings, opened
 from test_report import CONTRAST, HOSTILE
 from warm import HANG, MODULE, Job
 
@@ -289,8 +289,10 @@ def test_page(browser, hostile, width, scheme):
     assert page.locator('main img').count() == 0
     ratio, where = page.evaluate(CONTRAST)
     assert ratio >= 4.5, where
+    assert not findings(page)
     page.click('a[data-path="/api"]')
     page.wait_for_selector('text=POST /classify')
+    assert not findings(page)
     assert page.evaluate('document.documentElement.scrollWidth') <= width
     assert not faults
     page.close()
