@@ -57,7 +57,9 @@ def examples(epilog: str, symbols: dict) -> list:
         while len(head) > 1 and head[-1].startswith('  '): indented.insert(0, head.pop())
         if indented and len(head) == 1 and head[0].endswith(':') and len(head[0]) < 40:
             lines += [f'## {head[0][:1].upper()}{head[0][1:-1]}', '']
-        else: lines += [prose(' '.join(head), symbols), '']
+        else:
+            told = prose(' '.join(head), symbols)
+            lines += [told[:1].upper() + told[1:], '']
         if indented:
             shell = any(re.match(r'  +(libdocs|torchrun|cleaner_finetune|classifier_model)', line) for line in indented)
             least = min(len(line) - len(line.lstrip()) for line in indented)

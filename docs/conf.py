@@ -1,5 +1,5 @@
 "Sphinx configuration of the site; docs/build.py stages the pages and calls Sphinx."
-import sys
+import re, sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,12 +31,23 @@ html_favicon = 'static/favicon.svg'
 html_copy_source = html_show_sourcelink = False
 html_theme_options = {'source_repository': 'https://github.com/libdocs/libdocs',
                       'source_branch': 'main', 'source_directory': 'nbs/'}
-pygments_style, pygments_dark_style = 'friendly', 'github-dark'
+pygments_style, pygments_dark_style = 'default', 'github-dark'  # whose colours can be told from the background
 
 
-def without_source(app, pagename, templatename, context, doctree):
-    "A page that is made by a program has no source to look at."
-    if pagename.startswith(('commands/', 'internals/', 'library')): context['page_source_suffix'] = None
+def without_lists(signature: re.Match) -> str:
+    "A signature whose parameters are no list of definitions, since a screen reader would miss their terms."
+    text = signature[0].replace('<dl>', '<span class="sig-params">').replace('<dd>', '<span>')
+    return text.replace('</dd>', '</span>').replace('</dl>', '</span>')
 
 
-def setup(app): app.connect('html-page-context', without_source)
+def finish_page(app, pagename, templatename, context, doctree):
+    "What the theme and Sphinx leave to do: levels of the captions in the sidebar, and signatures without lists."
+    tree = context.get('furo_navigation_tree', '')
+    context['furo_navigation_tree'] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+    if 'body' in context:
+        context['body'] = re.sub(r'<dt class="sig .*?</dt>', without_lists, context['body'], flags=re.S)
+    if pagename.startswith(('commands/', 'internals/', 'library')):  # made by a program: there is no source to look at
+        context['page_source_suffix'] = None
+
+
+def setup(app): app.connect('html-page-context', finish_page, priority=900)  # after the theme

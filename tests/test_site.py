@@ -1,8 +1,10 @@
 "The site as a reader meets it: built once into a temporary folder, then opened in a real browser."
-import re, subprocess, sys, threading
+import importlib, re, subprocess, sys, threading
+from html import unescape
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from warm import HANG
@@ -26,7 +28,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope='module')
 def address(site):
-    "Where the site is served: a browser does not let a page from a file read another, as the search must."
+    "Where the site is served."
     server = ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=site))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f'http://127.0.0.1:{server.server_port}/'
@@ -63,6 +65,38 @@ def test_every_notebook_is_a_page_in_the_sidebar(site):
             assert f'href="{path.with_suffix(".html").as_posix()}"' in index, f'{path} is not in the sidebar'
 
 
+def test_sidebar_has_its_parts_in_order(site):
+    "From the first steps to what is inside; each part begins with what comes first in it."
+    index = (site/'index.html').read_text(encoding='utf-8')
+    tree = index[index.index('class="sidebar-tree"'):]
+    parts = re.findall(r'<span class="caption-text">(.*?)</span></p>\s*<ul.*?href="([^"]+)"', tree, flags=re.S)
+    assert [caption for caption, _ in parts] == [
+        'Start', 'How-to', 'Explanations', 'Reference: commands', 'Reference: library', 'Reference: internals']
+    assert [page for _, page in parts] == [
+        '#', 'howto/imbalance.html', 'explanations/honest_evaluation.html', 'commands/index.html', 'library.html',
+        'internals/core.html']
+
+
+def test_every_option_is_on_the_page_of_its_command(site):
+    "With its meaning; the pages are made from the parsers."
+    from libdocs.command import commands
+    for name, (module, _) in (commands | {'libdocs-pipeline': ('pipelines', '')}).items():
+        page = (site/'commands'/f'{name}.html').read_text(encoding='utf-8')
+        text = ' '.join(unescape(re.sub(r'<[^>]+>', '', page)).replace('–', '--').split()).lower()
+        for action in importlib.import_module(f'libdocs.{module}').parser()._actions:
+            if action.dest == 'help': continue
+            for flag in action.option_strings: assert flag in text, (name, flag)
+            meaning = re.sub(r' \(default: .*\)$', '', action.help, flags=re.S).replace('`', '')
+            assert ' '.join(meaning.lower().replace('–', '--').split()) in text, (name, action.dest)
+
+
+def test_the_page_on_troubleshooting_has_the_messages(site):
+    "Those that docs/messages.py reads from the source."
+    page = (site/'howto'/'troubleshooting.html').read_text(encoding='utf-8')
+    text = ' '.join(unescape(re.sub(r'<[^>]+>', '', page)).split())
+    assert text.count('did you mean') > 10 and 'give files, or one dataset' in text and 'messages -->' not in text
+
+
 def test_links_between_pages_lead_somewhere(site):
     "Page and anchor are there."
     anchors = {page: set(re.findall(r'\bid="([^"]+)"', page.read_text(encoding='utf-8')))
@@ -74,6 +108,22 @@ def test_links_between_pages_lead_somewhere(site):
             to = (page.parent/name).resolve() if name else page
             assert to.exists(), f'{page.name}: {target}'
             assert not anchor or to not in anchors or anchor in anchors[to], f'{page.name}: {target}'
+
+
+OTHER_SITES = {'github.com', 'huggingface.co', 'arxiv.org', 'pypi.org', 'www.rfc-editor.org', 'numba.pydata.org',
+               'www.sphinx-doc.org', 'pradyunsg.me'}  # the last two made the theme
+
+
+def test_links_to_other_sites_are_right(site):
+    "Encrypted, to one of the sites that are known, and, where it is the own repository, to a file that is there."
+    own = re.compile(r'https://github\.com/libdocs/libdocs/(?:blob|edit|raw)/main/([^?#]+)')
+    for page in site.rglob('*.html'):
+        for target in re.findall(r'<a [^>]*href="([a-z]+:[^"]*)"', page.read_text(encoding='utf-8')):
+            parts = urlsplit(unescape(target))
+            assert parts.scheme == 'https' and ' ' not in target, f'{page.name}: {target}'
+            assert parts.netloc in OTHER_SITES, f'{page.name}: {target}: is this site meant? Add it to OTHER_SITES'
+            file = own.match(target)
+            assert not file or (ROOT/file[1]).exists(), f'{page.name}: {target}: there is no such file'
 
 
 def test_index_in_a_browser(address, browser):
@@ -113,6 +163,40 @@ def test_search_finds_a_function(address, browser):
     page, faults = open_page(browser, address, 'search.html?q=read_records')
     page.wait_for_selector('#search-results a', timeout=1000 * HANG)
     assert any('read_records' in text for text in page.locator('#search-results').all_inner_texts())
+    assert faults == []
+
+
+def test_search_works_without_a_server(site, browser):
+    "From the sidebar of a page that was opened from a file; a page may not read others there, and does not try."
+    page, faults = open_page(browser, site.as_uri() + '/', 'howto/offline.html')
+    page.locator('.sidebar-search').first.fill('natural-test')
+    page.keyboard.press('Enter')
+    page.wait_for_selector('#search-results a', timeout=1000 * HANG)
+    assert any('libdocs prepare' in text for text in page.locator('#search-results').all_inner_texts())
+    page.locator('#search-results a', has_text='libdocs prepare').first.click()
+    page.wait_for_selector('dl.option')
+    assert faults == []
+
+
+KINDS = ('index', 'tutorials/gpu_machine', 'howto/imbalance', 'explanations/near_duplicates', 'commands/index',
+         'commands/prepare', 'library', 'internals/core', '00_core.errors', 'pipelines/evaluate', 'search')
+
+
+@pytest.mark.parametrize('name', KINDS)
+def test_pages_can_be_used_by_everyone(address, browser, name):
+    "axe finds nothing serious on a page of each kind, desktop and phone, light and dark; none is too wide."
+    axe = pytest.importorskip('axe_playwright_python.sync_playwright').Axe()
+    page, faults = open_page(browser, address, f'{name}.html')
+    for width in (1280, 390):
+        page.set_viewport_size(dict(width=width, height=900))
+        for scheme in ('light', 'dark'):
+            page.emulate_media(color_scheme=scheme)
+            page.wait_for_function('document.readyState === "complete"')
+            found = [(v['id'], v['nodes'][0]['html'][:200]) for v in axe.run(page).response['violations']
+                     if v['impact'] in ('serious', 'critical')]
+            assert found == [], f'{width}, {scheme}'
+            assert page.evaluate('document.documentElement.scrollWidth <= document.documentElement.clientWidth'), (
+                f'the page is wider than a window of {width}')
     assert faults == []
 
 
