@@ -33,7 +33,7 @@ from ..utils.data_cleaner.clean_data_tfidf import audited, clash_counts, compara
 from ..utils.data_cleaner.clean_data_tfidf import warn_of_losses, warn_of_missing
 from ..utils.data_cleaner.label_issues import label_issues, LabelIssues, to_drop
 from ..utils.training.training import best_min_label_count, check_filter, checked_split, csv_writer
-from ..utils.training.training import frequencies_file, guarded, label_frequencies, normalize
+from ..utils.training.training import frequencies_file, guarded, label_frequencies, normalize, together
 from ..evaluation.record import CorpusRecord
 from ..report.cards import dataset_card
 from ..report.corpus import corpus_html
@@ -235,15 +235,17 @@ def split_stage(
     read:Stage,
     normal:Stage,
     options:PreparationOptions,
-)->Stage:  # ledger.parquet
+)->Stage:  # ledger.parquet, with the group of each row that is left
     "Train and test, stratified, copies on one side."
     cap = options.cap_after_split
     def work(folder):
-        ledger, table = ledger_of(normal), corpus_of(read).table
-        rows = np.flatnonzero((ledger['reason'] == ''))
-        labels = table['label'].iloc[rows]
-        test = checked_split(labels, ledger['cluster'].iloc[rows], options.test_size, options.seed,
-                             table['id'].iloc[rows])
+        ledger, corpus = ledger_of(normal), corpus_of(read)
+        left, table = (ledger['reason'] == '').to_numpy(), corpus.table
+        rows, labels = np.flatnonzero(left), table['label'][left]
+        among = cluster_texts((row['text'] for row, stays in zip(corpus, left) if stays), options.threshold).cluster
+        groups = together(ledger['cluster'][left], among)
+        test = checked_split(labels, groups, options.test_size, options.seed, table['id'][left])
+        ledger.loc[rows, 'group'] = groups
         ledger.loc[rows, 'part'] = np.where(test, 'test', 'train')
         if cap is not None: _cap_train(ledger, table, cap, options.seed)
         return save_ledger(ledger, folder)
@@ -276,7 +278,7 @@ def issues_stage(
         rows = np.flatnonzero(ledger['part'] == 'train')
         texts = corpus.some(rows)
         train = corpus.table.iloc[rows].assign(text=[texts[i] for i in rows])
-        issues = label_issues(train, ledger['cluster'].iloc[rows].to_numpy(), seed=options.seed)
+        issues = label_issues(train, ledger['group'].iloc[rows].to_numpy(int), seed=options.seed)
         if 'verified' in train: issues = _not_verified(issues, train['verified'].to_numpy())
         _log_issues(issues, drop)
         issues.suspects.to_parquet(folder/'suspects.parquet')

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['log', 'frequencies_file', 'label_cap', 'lots', 'keys_of', 'Normalized', 'check_filter', 'normalize',
-           'best_min_label_count', 'normalize_data', 'test_quotas', 'shuffled_groups', 'split_rows', 'guarded',
-           'csv_writer', 'to_csv_bytes', 'Splits', 'checked_split', 'df_to_train_test_bytes', 'label_frequencies',
-           'check_frequencies']
+           'best_min_label_count', 'normalize_data', 'test_quotas', 'shuffled_groups', 'split_rows', 'together',
+           'guarded', 'csv_writer', 'to_csv_bytes', 'Splits', 'checked_split', 'df_to_train_test_bytes',
+           'label_frequencies', 'check_frequencies']
 
 # %% ../../../nbs/27_utils.training.training.ipynb #56acc0db
 import csv, io, json, logging, math
@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from ...core.errors import InputError, require_columns, unknown_name
 from ...core.options import option_name
@@ -260,6 +262,18 @@ def split_rows(
     sides.fill(single[np.argsort(lots(keys[single], seed), kind='stable')])
     for i in np.argsort(np.where(drawn, -1, sizes), kind='stable')[drawn.sum():]: sides.offer(large[i])
     return sides.test
+
+# %% ../../../nbs/27_utils.training.training.ipynb #fdbd5488
+def together(
+    *groupings:Sequence,  # n group names each
+)->np.ndarray:            # (n,) int
+    "Groups of rows that are in one group by any of some groupings, directly or through others."
+    codes = [pd.factorize(np.asarray(names))[0] for names in groupings]
+    sizes = [len(codes[0]), *(code.max(initial=-1) + 1 for code in codes)]
+    starts, rows = np.cumsum(sizes), np.tile(np.arange(sizes[0]), len(codes))
+    nodes = np.concatenate([start + code for start, code in zip(starts, codes)])
+    links = coo_matrix((np.ones(len(rows), bool), (rows, nodes)), shape=(starts[-1], starts[-1]))
+    return connected_components(links, directed=False)[1][:sizes[0]]
 
 # %% ../../../nbs/27_utils.training.training.ipynb #31f785eb
 def _cell(value)->str:
