@@ -175,7 +175,7 @@ def _words():
            'probability of the label changes: occlusion, after ', *_sources, '. Of two words that say the same, '
            'each alone may seem not to matter.')
     return h('section', h('h2', 'Words that mattered for ', h('bdi', id='label')), h('p', key, cls='legend'),
-             h('p', id='words', cls='words'), strongest, h('p', how, cls='soft'), hidden=True)
+             h('p', id='words', cls='words', tabindex=0), strongest, h('p', how, cls='soft'), hidden=True)
 
 def _similar(rows:int):
     how = f'Of {rows:,} rows, those whose words and word pairs are most like those of the text (cosine of TF-IDF).'

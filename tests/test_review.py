@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from corpora import command, documents, environment, jsonl, put, read_jsonl, succeeds
+from pages import findings
 
 fastapi = pytest.importorskip('fastapi')
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script> \u202e word0 word1'
@@ -68,6 +69,7 @@ def test_keys(prepared, browser, tmp_path):
             assert says(page, '', but='Skipped.') in ('Kept.', 'Changed to clause.')
             assert page.title() == 'rows: review'
             assert page.evaluate('document.documentElement.scrollWidth <= innerWidth')
+            assert not findings(page)
             assert faults == []
             page.close()
     given = review.given()
