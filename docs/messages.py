@@ -212,6 +212,14 @@ WAYS = {  # part of a message → what else helps, where the message does not sa
     'cannot be written: REASON': 'The reason is that of the operating system: check the free space (`libdocs doctor`) '
                                  'and whether you may write there.',
     'cannot be printed: REASON': 'What the output was sent to is full or gone; the files of the job are complete.',
+    'which libdocs does not give': 'Make the export anew with `libdocs export`, or use `--runtime torch`.',
+    'is no classifier: it has no output': 'Make the export anew with `libdocs export`, from a model that classifies.',
+    'onnxruntime cannot compute it': 'Make the export anew with `libdocs export`, or use `--runtime torch`.',
+    'the export gives other answers than the model': 'Classify with `--runtime torch`; without `--quantize` an export '
+                                                     'is as exact as the model.',
+    'an ONNX file holds 2 GB': 'Classify with `--runtime torch`.',
+    'cannot be exported to ONNX': 'Classify with `--runtime torch`.',
+    'but an export, which --runtime onnx computes': 'Add `--runtime onnx`.',
     'is damaged or cut short': 'Fetch or write the file again; a file that is still being copied looks the same.',
     'longer than NUMBER Mi characters': 'A quote is likely to be open; look at that line, or convert to JSONL.',
     'the header': 'Correct the first line of the file; it must be UTF-8, like the rest.',
