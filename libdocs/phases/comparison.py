@@ -124,8 +124,8 @@ def _only_common(runs:list, names:list)->tuple:
     rows = [list(answers.rows.itertuples(index=False, name=None)) for answers in runs]
     common = set(rows[0]).intersection(*rows[1:])
     if not common:
-        raise InputError(f'{", ".join(names)}: no row was in the test of all of them, with the same label; evaluate the '
-                         'models on the same file (classifier_model --examples)')
+        raise InputError(f'{", ".join(names)}: no row was in the test of all of them, with the same label; evaluate '
+                         'the models on the same file (classifier_model --examples)')
     def kept(answers, its):
         places = np.array([i for i, row in enumerate(its) if row in common])
         return Answers(answers.rows.iloc[places], answers.outcomes.only(places), answers.scores[places])
