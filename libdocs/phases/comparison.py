@@ -20,7 +20,7 @@ from ..core.options import option_name
 from ..core.runs import fingerprints, read_manifest, run_folder_of
 from ..core.hub import local_folder
 from ..utils.data_cleaner.tfidf import cluster_texts
-from ..evaluation.outcomes import group_numbers, Outcomes, outcomes_of
+from ..evaluation.outcomes import figures as figures_of, group_numbers, Outcomes, outcomes_of, top_figures
 from ..evaluation.metrics import evaluate, Metrics
 from ..evaluation.record import read_record, TrainingRecord
 from ..evaluation.paired import Candidate, Cost, pairs_of
@@ -89,7 +89,8 @@ def finished_metrics(
     if metrics.rows != rows:
         raise InputError(f'{path}: has {counted(rows, "row")}, but {file.name} beside it is about {metrics.rows}: '
                          f'the evaluation is not finished, or the file was cut; {_way_out}')
-    if metrics.top_1 is None or abs(metrics.top_1 - o.right.mean()) > 1e-9:
+    stated, own = {key: getattr(metrics, key) for key in (*top_figures, 'macro_f1')}, figures_of(o)
+    if metrics.top_1 is None or any(abs(n - own[key]) > 1e-9 for key, n in stated.items() if n is not None):
         raise InputError(f'{path}: {file.name} beside it is that of other predictions; {_way_out}')
     return metrics
 

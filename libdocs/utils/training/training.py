@@ -23,7 +23,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ...core.errors import InputError, require_columns, unknown_name
 from ...core.options import option_name
-from ...core.records import require_labels
+from ...core.records import require_labels, unique_ids
 from ..data_cleaner.tfidf import cluster_texts
 from ..data_cleaner.clean_data_tfidf import removed_rows
 
@@ -45,9 +45,10 @@ def label_cap(
 def lots(
     keys:Iterable,  # n texts or numbers
     seed:int,
+    draw:str='',    # its name; the lots of two draws have nothing to do with each other
 )->np.ndarray:      # (n,) uint64
-    "A random number for each key, which depends on that key and the seed and on no other."
-    salt = str(seed).encode()
+    "A random number for each key, which depends on that key, the seed and the draw, and on no other key."
+    salt = f'{draw}{seed}'.encode()
     def lot(key): return blake2b(str(key).encode('utf-8', 'surrogatepass'), digest_size=8, key=salt).digest()
     return np.fromiter((int.from_bytes(lot(key), 'little') for key in keys), np.uint64)
 
@@ -55,7 +56,9 @@ def keys_of(
     df:pd.DataFrame,  # n rows
 )->Iterable:          # n keys
     "What tells the rows apart whatever else is in the table: ids, else texts, else their positions."
-    return next((df[name] for name in ('id', 'text') if name in df), range(len(df)))
+    columns = [df[name] for name in ('id', 'text') if name in df and df[name].notna().all()]
+    keys = next((column for column in columns if column.is_unique), columns[-1] if columns else range(len(df)))
+    return unique_ids([str(key) for key in keys])
 
 # %% ../../../nbs/27_utils.training.training.ipynb #fbf98ccc
 @dataclass(frozen=True, repr=False)
@@ -109,7 +112,7 @@ def normalize(
         log.warning('dropped %d label%s with fewer than %d rows: %s', len(rare), '' if len(rare) == 1 else 's',
                     min_label_count, names)
     rest = np.flatnonzero(pd.isna(reason))
-    drawn = lots(keys_of(df), seed)[rest]
+    drawn = lots(keys_of(df), seed, 'cap ')[rest]
     cap, over = _over_the_cap(df['label'].to_numpy(object)[rest], reduce_majority_to, drawn)
     reason[rest[over]] = 'label_cap'
     stays = pd.isna(reason)
