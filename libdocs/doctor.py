@@ -200,7 +200,7 @@ def hub(answer)->Finding:
     if isinstance(answer, int) and answer < 500: return Finding(f'{where} answers (status {answer})')
     why = told(answer) if isinstance(answer, Exception) else f'status {answer}'
     return Finding(f'{where} does not answer ({why})', f'{where} does not answer: check the network, the proxy and '
-                   'HF_ENDPOINT; folders (./name) and the base model scratch need no Hub')
+                   'HF_ENDPOINT; folders (./name) and the base models scratch and minilm need no Hub')
 
 def account(answer)->Finding:
     "Whose the token is, from what whoami says."

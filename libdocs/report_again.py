@@ -82,7 +82,8 @@ def report_again(
     from libdocs.phases.comparison import finished_metrics, read_answers
     from libdocs.report.pages import report_html
     results, path = _found(place)
-    page = Path(options.output).expanduser() if options.output else path.with_name('report.html')
+    name = 'report.html' if options.quotations else 'report_no_quotations.html'
+    page = Path(options.output).expanduser() if options.output else path.with_name(name)
     check_outputs([page], inputs=[name for name in (results, path) if name])
     rows, near, record, facts = [], {}, None, {}
     if results is None: metrics = _figures(path)

@@ -47,11 +47,11 @@ class Review:
     def progress(self,
         given:dict=None,  # from `given`, if it was read a moment ago
     )->dict:
-        "How far the work is, and what share of the rows that are left is expected to be wrong."
+        "How far the work is, and of how many labels that are left it is known how likely they are wrong: their mean."
         given, rows = self.given() if given is None else given, self.doubts.rows
         left = [doubt.wrong for i, doubt in enumerate(rows) if i not in given and doubt.wrong is not None]
         changed = sum(new != rows[i].label for i, new in given.items())
-        return dict(rows=len(rows), answered=len(given), changed=changed,
+        return dict(rows=len(rows), answered=len(given), changed=changed, judged=len(left),
                     expected=round(float(np.mean(left)), 4) if left else None)
 
 # %% ../nbs/91_review.ipynb #9a1reviw

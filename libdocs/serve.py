@@ -196,11 +196,12 @@ def interface_page(
                         for field, about in schema['properties'].items()], cls='facts')
     parts = [h('section', h('h2', f'{method.upper()} {path}'), h('p', operation.get('description')), fields(operation))
              for path, operations in described['paths'].items() for method, operation in operations.items()]
-    example = '''curl http://127.0.0.1:8000/classify -H "X-Key: $KEY" -H "Content-Type: application/json" \\
+    example = '''curl "$ADDRESS/classify" -H "X-Key: $KEY" -H "Content-Type: application/json" \\
   -d '{"texts": ["please pay the invoice"], "top": 3}\''''
     head = h('header', h('p', 'libdocs serve', cls='kicker'), h('h1', 'JSON interface'),
              h('p', 'Every request carries the key of the server, in the header X-Key or as ?key= in the address.',
-               cls='lead'), h('pre', example), h('p', 'As OpenAPI: /openapi.json. Faults: a status from 400 on and '
+               cls='lead'), h('pre', example), h('p', '$ADDRESS is where this page is, without the '
+             'path, and $KEY what follows ?key= in it. As OpenAPI: /openapi.json. Faults: a status from 400 on and '
              'a sentence in "detail"; 429 with Retry-After if too many texts wait, 504 if it takes too long.'))
     return html_page('JSON interface - libdocs serve', [h('main', head, parts, cls='local')])
 

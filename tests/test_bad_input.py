@@ -119,10 +119,10 @@ CLEANER = [
             raw=b'{"doc": {"text": "a"}, "label": "invoice"}\n' * 30),
     # files that are something else
     cleaner('UTF-16 without a mark', [], r'raw.jsonl: looks like UTF-16LE; convert it to UTF-8: iconv -f '
-            r'UTF-16LE -t UTF-8 raw.jsonl > raw_utf8.jsonl', raw=GOOD.decode().encode('utf-16-le')),
+            r'UTF-16LE -t UTF-8 \S*raw.jsonl > \S*raw_utf8.jsonl', raw=GOOD.decode().encode('utf-16-le')),
     cleaner('UTF-16 cut short', [], r'raw.jsonl:\d+: the file is damaged or cut short',
             raw=GOOD.decode().encode('utf-16')[:-1]),
-    cleaner('another encoding', [], r'raw.jsonl:31: invalid UTF-8 at byte.*iconv -f \S+ -t UTF-8 raw.jsonl',
+    cleaner('another encoding', [], r'raw.jsonl:31: invalid UTF-8 at byte.*iconv -f \S+ -t UTF-8 \S*raw.jsonl',
             raw=row(*[LATIN]*30)),
     cleaner('JSON array cut short', [], r'raw.jsonl:\d+: the file is damaged or cut short: its array is not closed',
             raw=b'[' + b','.join(GOOD.splitlines())),

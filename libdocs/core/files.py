@@ -7,7 +7,7 @@ __all__ = ['log', 'record_endings', 'try_lock', 'wait_for_lock', 'atomic_writer'
            'find_files', 'Limits', 'open_binary', 'layout', 'as_utf8', 'encoding_hint', 'file_sha256']
 
 # %% ../../nbs/06_core.files.ipynb #dfd6b2e9
-import codecs, glob, gzip, hashlib, io, json, logging, os, re, tempfile
+import codecs, glob, gzip, hashlib, io, json, logging, os, re, shlex, tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -233,7 +233,8 @@ def as_utf8(file, path:Path):
 
 def _conversion(path:Path, encoding:str)->str:
     name = Path(path.stem) if path.suffix.lower() in _packings else path
-    return f'convert it to UTF-8: iconv -f {encoding} -t UTF-8 {name.name} > {name.stem}_utf8{name.suffix}'
+    new = name.with_name(f'{name.stem}_utf8{name.suffix}')
+    return f'convert it to UTF-8: iconv -f {encoding} -t UTF-8 {shlex.quote(str(name))} > {shlex.quote(str(new))}'
 
 # %% ../../nbs/06_core.files.ipynb #527fcd6e
 _encodings = ('cp1252', 'cp1250', 'cp1251', 'cp1253', 'cp1255', 'cp1256', 'koi8_r', 'mac_roman', 'cp437', 'cp850',

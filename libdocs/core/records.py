@@ -365,7 +365,10 @@ def read_records(
 # %% ../../nbs/10_core.records.ipynb #4929deaa
 def _way_out(reason:str)->str:
     "How to fix a bad row."
-    if reason.startswith('no column'): return 'Name the column that is meant'
+    if reason.startswith('no column'):
+        return f'Name the column that is meant: {option_name("text")}, or {option_name("subject")} for the label'
+    if 'convert it to UTF-8' in reason:
+        return f'{option_name("bad_rows", "reject")} would skip every row with such letters'
     return f'Fix the row, or skip such rows with {option_name("bad_rows", "reject")}'
 
 def _report_type(kinds:set, value, label:str, path:Path, line:int):

@@ -331,8 +331,8 @@ class CompareOptions(Options):
 class ReportOptions(Options):
     "Where a report goes that is made again, and what is in it."
     output: str = option(
-        None, 'HTML page to write', unset='report.html beside the results', flags='--output -o', metavar='FILE',
-        group=_output, recorded=False)
+        None, 'HTML page to write', unset='report.html beside the results, or report_no_quotations.html',
+        flags='--output -o', metavar='FILE', group=_output, recorded=False)
     quotations: bool = option(
         True, 'whether documents are quoted', flags='--no-quotations', group=_output,
         flag_help='leave out all documents, of the test rows and of the train rows, for a page that others may see')

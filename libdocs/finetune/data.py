@@ -97,7 +97,7 @@ def held_out(
     rows, aside = share * len(train), split_rows(labels, groups, share, seed, train['text'])
     if not 0.75 <= aside.sum() / rows <= 1.25: aside = _any_rows(labels, groups, rows, train['text'], seed)
     if aside.sum() < least_rows:
-        warn_of_few_rows(f'{len(train)} training rows leave no {least_rows}')
+        warn_of_few_rows(f'{len(train)} training rows are too few to hold out {least_rows} of them')
         return train, None
     return train[~aside].reset_index(drop=True), train[aside].reset_index(drop=True)
 

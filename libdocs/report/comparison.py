@@ -101,7 +101,7 @@ def labels_changed(pair:Pair, most:int=15)->Html|None:
         shares = [Figure(percent(right / change.rows)) for right in (change.before, change.after)]
         return [change.label, change.rows, *shares, Figure(f'{change.after - change.before:+,}'.replace('-', '−'))]
     rows = [row(change) for change in changes[:most]]
-    heads = ['Label', 'Rows', label_name(pair.before.name), label_name(pair.after.name), 'Gain']
+    heads = ['Label', 'Rows', label_name(pair.before.name), label_name(pair.after.name), 'Rows gained']
     note = f'The {most} of {len(changes):,} labels that changed most.' if len(changes) > most else None
     return h('div', h('h3', pair_name(pair)), h('p', note, cls='soft') if note else None,
              html_table(heads, rows, f'Labels whose accuracy changed: {pair.after.name} against {pair.before.name}'))

@@ -82,7 +82,7 @@ def _about_suspects(issues, dropped:bool)->str:
     about = f'None of {counted(issues.rows, "training row")} has {_doubt}.'
     if len(suspects):
         way_out = ('The likely ones were dropped.' if dropped else
-                   'They are all still there: read them, fix the source, or drop the likely ones with '
+                   'They are all still there: answer them with libdocs review, or drop the likely ones with '
                    f'{option_name("label_issues", "drop")}.')
         share = percent(len(suspects) / issues.rows)
         about = (f'{len(suspects):,} of {counted(issues.rows, "training row")} ({share}) have {_doubt}: '

@@ -64,21 +64,27 @@ def doubts_of(
     labels = {*found.labels, *(label for _, label in found.train)}
     return replace(found, labels=sorted(labels))
 
-def _rows(path:Path)->Iterator:
-    "The rows of a JSONL file, which must have an id, a text and a label; all of them as text."
+def _rows(path:Path, wanted:str=None)->Iterator:
+    "The rows of a JSONL file, or those with the reason `wanted`; they must have an id, a text and a label, as text."
     try: file = open(path, encoding='utf-8-sig')
     except OSError as error: raise InputError(f'{path}: cannot be read: {error.strerror}') from None
     with file:
         try:
             for number, line in enumerate(file, 1):
-                if line.strip(): yield _row(line, f'{path}:{number}')
+                if not line.strip(): continue
+                row = _object(line, f'{path}:{number}')
+                if wanted in (None, row.get('reason')): yield _complete(row, f'{path}:{number}')
         except UnicodeDecodeError: raise InputError(f'{path}: is not UTF-8; convert it first') from None
 
-def _row(line:str, where:str)->dict:
-    "One row, or an `InputError`."
+def _object(line:str, where:str)->dict:
+    "What a line holds, or an `InputError`."
     try: row = json.loads(line)
     except (ValueError, RecursionError): raise InputError(f'{where}: not JSON; JSONL is needed') from None
     if not isinstance(row, dict): raise InputError(f'{where}: a JSON object with id, text and label is needed')
+    return row
+
+def _complete(row:dict, where:str)->dict:
+    "The row with id, text and label as text, or an `InputError` where one of them is missing."
     for name in ('id', 'text', 'label'):
         if name not in row: raise InputError(f'{where}: {unknown_name("column", name, row)}')
         row[name] = as_label(row[name])
@@ -91,11 +97,11 @@ most_outliers = 100
 
 def _of_preparation(prefix:Path, prepared:Path)->Doubts:
     "The lists that phase 1 writes."
-    def rows(kind):
+    def rows(kind, wanted=None):
         path = prefix.with_name(f'{prefix.name}_{kind}.jsonl')
-        return list(_rows(path)) if path.is_file() else []
+        return list(_rows(path, wanted)) if path.is_file() else []
     train, queue = list(_rows(prepared)), {}
-    conflicts = [row for row in rows('removed') if row.get('reason') == 'label_conflict']
+    conflicts = rows('removed', 'label_conflict')  # rows that were removed for want of a text or a label have none
     label_of = {row['id']: row['label'] for row in train + rows('test')}
     listed = [*map(_issue, rows('label_issues')), *(_conflict(row, label_of) for row in conflicts),
               *map(_outlier, rows('outliers')[:most_outliers])]

@@ -31,7 +31,8 @@ function showProgress() {
   const p = queue.progress
   $('bar').max = p.rows
   $('bar').value = p.answered
-  const left = p.expected === null ? '' : `; of those left, about ${Math.round(p.expected * 100)} % are wrong`
+  const chance = `with a chance of about ${Math.round(p.expected * 100)}%`
+  const left = p.judged ? `; labels left that may be wrong: ${p.judged}, ${chance}` : ''
   $('progress').textContent = `${p.answered} of ${p.rows} answered, ${p.changed} changed${left}`
 }
 

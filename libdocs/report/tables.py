@@ -139,13 +139,16 @@ def _listed(values)->str:
 def _fact(key:str, value):
     "A value as text or element."
     if value is None: return '–'
-    if isinstance(value, dict): return facts_list(value) if value else '–'
+    if isinstance(value, dict): return facts_list(value, {}) if value else '–'
     if isinstance(value, (list, tuple)): return _listed(value)
     if isinstance(value, bool): return 'yes' if value else 'no'
     if isinstance(value, float): return percent(value) if key.endswith('_share') else f'{value:.4g}'
     return f'{value:,}' if isinstance(value, int) and key in _counts else str(value)
 
-def facts_list(facts:dict)->Html:
+def facts_list(
+    facts:dict,
+    names:dict=_fact_names, # what they are called; others are called by their keys, as options are
+)->Html:
     "A dictionary as a list of names and values."
-    def entry(key, value): return [h('dt', _fact_names.get(key, str(key))), h('dd', _fact(str(key), value))]
+    def entry(key, value): return [h('dt', names.get(key, str(key))), h('dd', _fact(str(key), value))]
     return h('dl', [entry(key, value) for key, value in facts.items()], cls='facts')
