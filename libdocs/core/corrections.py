@@ -55,7 +55,7 @@ def read_corrections(
     answers, before = {}, {}
     for path in map(Path, paths):
         for answer, undone in _answers(path):
-            before.setdefault(answer.id, set()).add((answer.who, answer.new))
+            before.setdefault(answer.id, set()).add((answer.who or str(path), answer.new))
             said = answers.setdefault(answer.id, [])
             if not undone: said.append(answer)
             elif said: said.pop()  # what was answered before that counts again
