@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .core.errors import InputError
-from .core.options import add_options, flat
+from .core.options import add_options, flags_of, flat
 from .core.settings import ReportOptions
 from .core.console import command, Parser, say
 
@@ -116,7 +116,9 @@ def parser(prog:str='libdocs report')->Parser:
     return p
 
 def _job(args, line:str):
-    say(f'wrote {report_again(args.run, options=ReportOptions.from_args(args))}')
+    from libdocs.classifier_model import parser as training
+    with flags_of(training(), parser()):  # what to do next is said in options of a training
+        say(f'wrote {report_again(args.run, options=ReportOptions.from_args(args))}')
 
 def main(argv:list=None, prog:str='libdocs report')->int:
     "The command; returns the exit code."

@@ -21,12 +21,13 @@ _flags = {}  # parameter → option of the command that is running; empty if non
 
 @contextmanager
 def flags_of(
-    parser:argparse.ArgumentParser,
+    *parsers:argparse.ArgumentParser,  # where two have an option, that of the last
 ):
-    "Within `with`, messages name the options of the command instead of parameters."
+    "Within `with`, messages name the options of the commands instead of parameters."
     global _flags
     before = _flags
-    _flags = {a.dest: max(a.option_strings, key=len) for a in parser._actions if a.option_strings}
+    actions = [action for parser in parsers for action in parser._actions if action.option_strings]
+    _flags = {action.dest: max(action.option_strings, key=len) for action in actions}
     try: yield
     finally: _flags = before
 
