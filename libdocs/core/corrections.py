@@ -159,6 +159,7 @@ def correct(
     _leave_copies_out(done, kept)
     return done
 
+# %% ../../nbs/18_core.corrections.ipynb #64c31803
 def _find_repaired(done:Corrected, rows:list, answers:Mapping):
     "Ids that are made of text and label change when the source is repaired: such a row is found by its text."
     gone = {(answers[id].text, answers[id].new): id for id, fate in done.fates.items() if fate == 'gone'}

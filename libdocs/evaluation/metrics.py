@@ -125,6 +125,7 @@ class UnknownLabels(Typed):
     labels: dict = field(default_factory=dict)  # label → rows
     without: Measured = None
 
+# %% ../../nbs/33_evaluation.metrics.ipynb #5dad7e4d
 @dataclass(frozen=True, kw_only=True)
 class Evaluated(Typed):
     "What was evaluated on what, and with what."

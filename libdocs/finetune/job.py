@@ -147,6 +147,7 @@ def make_trainer(
     if args.disable_tqdm: trainer.remove_callback(transformers.PrinterCallback)
     return trainer
 
+# %% ../../nbs/69_finetune.job.ipynb #fd8de441
 class Tracked(transformers.TrainerCallback):
     "Tell the tracker what is logged."
     def __init__(self, tracking:Tracking): self.tracking = tracking

@@ -255,6 +255,7 @@ def baseline_outcomes(
                              frozen_tfidf_linear=frozen_predictions(train_df, texts, *known, words=True))
     return {name: outcomes(rows['label'], answers) for name, answers in simple.items()} | dict(zero_shot=zero_shot)
 
+# %% ../../nbs/73_finetune.run.ipynb #5cf00415
 def coverage_of(
     o:Outcomes,
     groups:np.ndarray,     # (n,) names of groups of copies

@@ -135,6 +135,7 @@ def save_stage(job:TrainingJob, tokenized:Stage, trained:Stage, last:Stage)->Sta
     key = dict(repo=plan.repo, folder=str(local)) | tried | (dict(seen=plan.seen) if plan.seen else {})
     return job.run.stage('save', key, work, [trained, last], outside, together=True)
 
+# %% ../../nbs/71_finetune.saving.ipynb #c3fc93c1
 def saved_names(last:Stage)->list:
     "Names of the files of a saved model, but for the card."
     return [*sorted(p.name for p in last.folder.iterdir()), 'labels.json', 'training.json']

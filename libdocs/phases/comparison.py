@@ -78,6 +78,7 @@ def read_answers(
         raise InputError(f'{path}: the id {twice.iloc[0]!r} stands twice; each row of a results file has its own')
     return Answers(table, o, np.array(scores, float))
 
+# %% ../../nbs/79_phases.comparison.ipynb #27c03676
 def finished_metrics(
     path:Path,    # JSONL of predictions
     o:Outcomes,   # of its rows

@@ -261,6 +261,7 @@ def _answer_stage(
     made = [file for file in files if file != files.report]
     return run.stage('evaluate', key, answer, [trained.saved], outside=made)
 
+# %% ../../nbs/77_phases.training.ipynb #8187be61
 def _report_stage(
     run:RunFolder, answered:Stage, trained:FinetuneResult, evaluation:Evaluation, tracker, tracking:TrackingOptions,
 )->Stage:

@@ -52,6 +52,8 @@ def answers_sentences(name:str, answers:AuditedAnswers)->list:
     if answers.foreign:
         said.append(f'{name}: answers that are no label of any row, counted as wrong: '
                     f'{sum(answers.foreign.values()):,}, {_named(answers.foreign)}.')
+    more = bool(answers.unanswered) + len(answers.foreign)
+    if more: said.append(f'{name}: macro-F1 has {counted(more, "label")} more because of these, with an F1 of 0.')
     return said
 
 # %% ../../nbs/57_report.audit.ipynb #ed6b1407

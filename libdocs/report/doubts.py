@@ -64,6 +64,7 @@ def doubts_of(
     labels = {*found.labels, *(label for _, label in found.train)}
     return replace(found, labels=sorted(labels))
 
+# %% ../../nbs/58_report.doubts.ipynb #d110052a
 def _rows(path:Path, wanted:str=None)->Iterator:
     "The rows of a JSONL file, or those with the reason `wanted`; they must have an id, a text and a label, as text."
     try: file = open(path, encoding='utf-8-sig')

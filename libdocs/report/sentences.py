@@ -301,6 +301,7 @@ def _hint_seen(record:TrainingRecord)->str|None:
     seen = record.base_model and record.dataset and has_seen(record.base_model, record.dataset)
     if seen: return f'The base model was itself trained on {seen}, as its card says: these figures flatter it.'
 
+# %% ../../nbs/50_report.sentences.ipynb #d9e6c110
 def _hint_cut(record:TrainingRecord)->str|None:
     if (record.truncated_share or 0) > .2:
         return (f'{percent(record.truncated_share)} of the training texts are longer than the model reads. '

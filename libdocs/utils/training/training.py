@@ -342,6 +342,7 @@ def checked_split(
                     'label is' if one else 'labels are', 'its' if one else 'their', names)
     return test
 
+# %% ../../../nbs/27_utils.training.training.ipynb #2370d8b8
 def df_to_train_test_bytes(
     df:pd.DataFrame,        # columns text and label, and any others
     test_size:float=0.2,    # share of test in (0, 1)
