@@ -39,8 +39,8 @@ test: .venv/weights ## no faults that ruff finds, notebooks clean, exported and 
 	OMP_NUM_THREADS=1 $(BIN)/python tests/check_outputs.py --workers 2
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
-soak: .venv/made ## kill each command at twenty places, fail each allocation, limit the addresses, spoil every call to the Hub, W&B servers that fail; an hour
-	SOAK=20 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --timeout 14400 tests/test_faults.py tests/test_memory.py tests/soak_memory.py tests/test_hub_faults.py tests/test_tracking.py
+soak: .venv/made ## kill each command at twenty places, fail each allocation, limit the addresses, spoil every call to the Hub, W&B servers that fail, axe on every page in every size; an hour
+	SOAK=20 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --timeout 14400 tests/test_faults.py tests/test_memory.py tests/soak_memory.py tests/test_hub_faults.py tests/test_tracking.py tests/test_accessibility.py tests/test_site.py
 
 fuzz: .venv/made ## damaged and hostile bytes for every reader, ten minutes each; an hour and a half
 	FUZZ=600 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --timeout 7200 tests/test_fuzz.py
