@@ -92,7 +92,7 @@ def test_commits_are_named(published):
     that was published."""
     hub, metrics = published.hub, json.loads((published.folder/'res'/'metrics.json').read_text())
     first, (data,) = hub.repo('alice/classifier').commits[1], hub.repo('alice/letters', 'dataset').commits[1:]
-    assert metrics['evaluated'] == dict(model='alice/classifier', model_revision=first.oid,
+    assert metrics['evaluated'] == metrics['evaluated'] | dict(model='alice/classifier', model_revision=first.oid,
                                         dataset='alice/letters', dataset_revision=data.oid)
     assert json.loads(hub.files('alice/classifier')['training.json'])['dataset_revision'] == data.oid
     assert data.oid in hub.files('alice/classifier')['README.md'].decode()

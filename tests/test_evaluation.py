@@ -107,7 +107,7 @@ def test_losses_help_the_rare_label(one_thread, tmp_path):
         assert result.record.balance == balance
     assert result.record.rows.train == 45 * 3, ('five of the rare rows are for validation; the cap '
                                                       'is twice the rest')
-    assert recall['none'] < .3, recall
+    assert recall['none'] < min(recall['loss'], recall['logit']) - .2, recall
     assert recall['loss'] > recall['none'] + .2, recall
     assert recall['logit'] > recall['none'] + .4, recall
 
