@@ -150,8 +150,8 @@ def noisy(tmp_path_factory):
     dataset(folder/'data', rows(600, 0), rows(150, 1), **{'label_frequencies.json': json.dumps(
         dict(labels=dict(contract=800, invoice=100, minutes=100), test='capped')).encode()})
     done = command('classifier_model', '--input-hf-dataset', './data', '--hf-model-name', './model',
-                   '-m', 'scratch', '--epochs', '4', '--max-length', '32', '--output-classify-file',
-                   'res/results.jsonl', cwd=folder, env=environment(folder/'home'))
+                   '-m', 'scratch', '--method', 'finetune', '--epochs', '4', '--max-length', '32',
+                   '--output-classify-file', 'res/results.jsonl', cwd=folder, env=environment(folder/'home'))
     return SimpleNamespace(folder=succeeds(done) and folder, done=done,
                            metrics=json.loads((folder/'res'/'metrics.json').read_text()),
                            record=json.loads((folder/'model'/'training.json').read_text()))
