@@ -13,7 +13,7 @@ MOST = 12  # messages that one line of the source may stand for
 NAMED = {name: shown for shown, names in {  # what stands on the page for a name in the source
     'FILE': 'path file place output content nearest first_file', 'FOLDER': 'folder run_folder', 'REPO': 'repo',
     'DATASET': 'dataset', 'MODEL': 'model_name', 'LINE': 'line number start doubt lines torn',
-    'REASON': 'error why reason fault strerror detail evalue way_out facts',
+    'REASON': 'error why reason fault strerror detail evalue way_out facts first_line session_fault',
     'NUMBER': 'n k row rows copies bad broken left special least status count index null_count num_labels here gpus '
               'trials most_bytes most_levels',
     'NAMES': 'names labels lacks known lacking sorted types shown heads missing has ids',
@@ -58,7 +58,7 @@ class Module:
         self.name = '.'.join(path.relative_to(LIBRARY).with_suffix('').parts)
         self.tree = ast.parse(path.read_text(encoding='utf-8'))
         self.inside = {}  # id of a node → the functions around it, the innermost first
-        self.functions = {}
+        self.functions, self.calls = {}, {}  # name → the function, and the calls of it
         self._visit(self.tree, ())
 
     def _visit(self, node, around: tuple):
@@ -66,6 +66,7 @@ class Module:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             self.functions[node.name] = node
             around = (node, *around)
+        if isinstance(node, ast.Call): self.calls.setdefault(getattr(node.func, 'id', ''), []).append(node)
         for child in ast.iter_child_nodes(node): self._visit(child, around)
 
     def assigned(self, name: str, around: tuple) -> list:
@@ -93,8 +94,7 @@ class Module:
     def given(self, function, name: str) -> list:
         "What a function of the module is given for a parameter, wherever the module calls it."
         place = [arg.arg for arg in function.args.args].index(name)
-        calls = [node for node in ast.walk(self.tree) if isinstance(node, ast.Call)
-                 and getattr(node.func, 'id', '') == function.name]
+        calls = self.calls.get(function.name, [])
         found = [call.args[place] for call in calls if len(call.args) > place]
         return found + [word.value for call in calls for word in call.keywords if word.arg == name]
 
@@ -179,8 +179,8 @@ def collect() -> list:
     found = []
     for path in sorted(LIBRARY.rglob('*.py')):
         module = Module(path)
-        for node in ast.walk(module.tree):
-            if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'InputError' and node.args:
+        for node in module.calls.get('InputError', []):
+            if node.args:
                 found += [Message(module.name, node.lineno, ' '.join(text.split()))
                           for text in module.variants(node.args[0])]
     return list(dict.fromkeys(found))

@@ -6,7 +6,7 @@
 __all__ = ['file_places', 'little_space', 'Finding', 'told', 'look', 'plain', 'unmet', 'extras', 'requirements', 'commands',
            'processor', 'memory_limit', 'memory', 'gpus', 'device', 'dtype', 'compiled', 'ask', 'hub', 'account',
            'wandb_login', 'tracking', 'minilm', 'other_tracking', 'space', 'network', 'hub_cache', 'version',
-           'findings', 'parser', 'main']
+           'installed', 'devices', 'access', 'disk', 'findings', 'parser', 'main']
 
 # %% ../nbs/83_doctor.ipynb #5310b880
 import io, os, platform, re, shutil, sys, tempfile, textwrap, threading, time, warnings
@@ -304,31 +304,49 @@ def hub_cache()->str:
     from huggingface_hub import constants
     return constants.HF_HUB_CACHE
 
+# %% ../nbs/83_doctor.ipynb #9c51648b
 def version(name:str)->Finding:
     "That of a package."
     return Finding('not installed' if unmet([name]) else metadata.version(name))
+
+def installed()->Iterator:  # (name, `Finding`), as of all sections
+    "Versions, and whether the commands start."
+    for name, found in versions().items(): yield name, Finding(found)
+    others = ('accelerate', 'numba', 'onnxruntime', 'wandb', 'mlflow-skinny', 'trackio')
+    for name in others: yield name, look(version, name)
+    yield 'system', Finding(platform.platform())
+    for examine in (extras, requirements): yield examine.__name__, look(examine)
+    yield 'commands', look(commands, needed='no command starts: install libdocs in a new environment')
+
+def devices()->Iterator:
+    "What there is to compute with, and what will be used."
+    known = {'processor': processor, 'memory': memory, 'GPU': gpus, '--device auto': device, '--dtype auto': dtype}
+    for name, examine in known.items(): yield name, look(examine)
+    yield 'compiled code', look(compiled, needed='numba cannot compile: pip install --force-reinstall numba')
+
+# %% ../nbs/83_doctor.ipynb #c4883632
+def access(
+    offline:bool,  # ask nothing of the network
+)->Iterator:
+    "What can be reached, and as whom."
+    known = dict(Hub=hub, account=account) | {'W&B': tracking}
+    known |= {trackers[name].title: partial(other_tracking, name) for name in file_places}
+    for (name, examine), answer in zip(known.items(), network(offline)): yield name, look(examine, answer)
+    yield 'minilm', look(minilm)
+
+def disk()->Iterator:
+    "Where there is room."
+    folders = [('this folder', os.getcwd, 'work in another folder'),
+               ('cache of the Hub', hub_cache, 'set HF_HOME to another folder'),
+               ('temporary', tempfile.gettempdir, 'set TMPDIR to another folder')]
+    for name, *given in folders: yield name, look(space, *given, needed=f'{name}: there is none; {given[1]}')
 
 def findings(
     offline:bool,  # ask nothing of the network
 )->Iterator:       # (section, name, `Finding`)
     "The page from top to bottom."
-    for name, found in versions().items(): yield 'versions', name, Finding(found)
-    others = ('accelerate', 'numba', 'onnxruntime', 'wandb', 'mlflow-skinny', 'trackio')
-    for name in others: yield 'versions', name, look(version, name)
-    yield 'versions', 'system', Finding(platform.platform())
-    for examine in (extras, requirements): yield 'versions', examine.__name__, look(examine)
-    yield 'versions', 'commands', look(commands, needed='no command starts: install libdocs in a new environment')
-    devices = {'processor': processor, 'memory': memory, 'GPU': gpus, '--device auto': device, '--dtype auto': dtype}
-    for name, examine in devices.items(): yield 'devices', name, look(examine)
-    yield 'devices', 'compiled code', look(compiled, needed='numba cannot compile: pip install --force-reinstall numba')
-    access = dict(Hub=hub, account=account) | {'W&B': tracking}
-    access |= {trackers[name].title: partial(other_tracking, name) for name in file_places}
-    for (name, examine), answer in zip(access.items(), network(offline)): yield 'access', name, look(examine, answer)
-    yield 'access', 'minilm', look(minilm)
-    folders = [('this folder', os.getcwd, 'work in another folder'),
-               ('cache of the Hub', hub_cache, 'set HF_HOME to another folder'),
-               ('temporary', tempfile.gettempdir, 'set TMPDIR to another folder')]
-    for name, *given in folders: yield 'disk', name, look(space, *given, needed=f'{name}: there is none; {given[1]}')
+    sections = dict(versions=installed(), devices=devices(), access=access(offline), disk=disk())
+    return ((title, name, finding) for title, lines in sections.items() for name, finding in lines)
 
 # %% ../nbs/83_doctor.ipynb #099b1acc
 _epilog = '''The page can be pasted into an issue: it shows no tokens, and the home folder as ~.

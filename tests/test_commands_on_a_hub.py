@@ -7,6 +7,9 @@ from corpora import environment, read_jsonl, snapshot, succeeds
 from loopback_hub import LoopbackHub
 from warm import HANG
 
+from libdocs.classifiers.deberta import pick_device
+from libdocs.core.versions import versions
+
 @slow
 def published(root, jobs):
     "Both commands with a token, and what a plain client reads with it; `asked` has the requests of the second command."
@@ -92,8 +95,9 @@ def test_commits_are_named(published):
     that was published."""
     hub, metrics = published.hub, json.loads((published.folder/'res'/'metrics.json').read_text())
     first, (data,) = hub.repo('alice/classifier').commits[1], hub.repo('alice/letters', 'dataset').commits[1:]
-    assert metrics['evaluated'] == metrics['evaluated'] | dict(model='alice/classifier', model_revision=first.oid,
-                                        dataset='alice/letters', dataset_revision=data.oid)
+    assert metrics['evaluated'].pop('dtype') in ('float32', 'bfloat16')  # as the processor likes
+    assert metrics['evaluated'] == dict(model='alice/classifier', model_revision=first.oid, dataset='alice/letters',
+                                        dataset_revision=data.oid, device=pick_device(), versions=versions())
     assert json.loads(hub.files('alice/classifier')['training.json'])['dataset_revision'] == data.oid
     assert data.oid in hub.files('alice/classifier')['README.md'].decode()
     assert data.oid in (published.folder/'res'/'report.html').read_text()

@@ -22,7 +22,7 @@ from fastcore.basics import patch
 from scipy.special import softmax
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from ..core.errors import InputError, unknown_name
+from ..core.errors import first_line, InputError, unknown_name
 from ..core.options import option_name
 from ..core.memory import is_out_of_memory
 from ..core.files import file_sha256
@@ -32,7 +32,7 @@ from ..core.base_models import fetch_base, full_name
 from ..evaluation.outcomes import rank
 from ..evaluation.metrics import TextLengths
 from .reading import around, general_tokenizer, pool_windows, read_tokens, text_ids, usable_length
-from .forward import ahead, first_line, Forward, naming, OnnxModel, padding_of, reads_last
+from .forward import ahead, Forward, naming, OnnxModel, padding_of, reads_last
 
 log = logging.getLogger(__name__)
 

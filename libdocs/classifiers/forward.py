@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'made_from', 'side_by_side', 'ahead', 'onednn_multiplies', 'packed_linear', 'PackedLinear', 'PackedLinearGELU',
            'is_linear_gelu', 'pack', 'Forward', 'padded', 'Padding', 'as_padding', 'reads_last', 'padding_of',
-           'reads_padding', 'TooLarge', 'naming', 'first_line', 'session_fault', 'open_session', 'OnnxModel']
+           'reads_padding', 'TooLarge', 'naming', 'session_fault', 'open_session', 'OnnxModel']
 
 # %% ../../nbs/44_classifiers.forward.ipynb #8f285f5b
 import inspect, json, logging, platform
@@ -22,7 +22,7 @@ import numpy as np
 from fastcore.basics import patch
 from transformers.activations import GELUActivation
 
-from ..core.errors import counted, InputError
+from ..core.errors import counted, first_line, InputError
 from ..core.options import option_name
 from ..core.memory import is_out_of_memory, keep_memory
 from ..core.fetch import exports
@@ -291,8 +291,6 @@ def try_rows(self:Forward, out, rows, inputs:list, types:list|None)->Exception|N
 
 # %% ../../nbs/44_classifiers.forward.ipynb #3bdb81f0
 made_from = 'libdocs'  # key of what a file says about the model that it was made from
-
-def first_line(error:BaseException)->str: return (str(error).splitlines() or [type(error).__name__])[0]
 
 def session_fault(error:BaseException)->str: return first_line(error).split(' : ')[-1].rstrip('.')  # without its code
 

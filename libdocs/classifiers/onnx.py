@@ -19,7 +19,7 @@ import torch
 import numpy as np
 
 from .. import __version__
-from ..core.errors import InputError
+from ..core.errors import first_line, InputError
 from ..core.options import flat, option_name
 from ..core.memory import is_out_of_memory
 from ..core.files import check_folder
@@ -29,7 +29,7 @@ from ..core.hub import preflight, push
 from ..core.fetch import beside_weights, exports
 from ..core.base_models import fetch_base
 from ..evaluation.intervals import wilson
-from .forward import first_line, made_from, padding_of
+from .forward import made_from, padding_of
 from .deberta import DebertaZeroShot, is_nli, load_trained, source_digests, token_rows
 
 # %% ../../nbs/48_classifiers.onnx.ipynb #27f64d57

@@ -19,7 +19,7 @@ import numpy as np
 from ..utils.data_cleaner.words import word_count
 from .typed import Typed
 from .outcomes import figures, group_numbers, Outcomes, probability_facts, rank
-from .intervals import Interval, intervals, natural_weights, wilson
+from .intervals import effective_rows, Interval, intervals, natural_weights, wilson
 from .thresholds import Answered, calibration, CalibrationBin, coverage_curve, CurvePoint
 
 # %% ../../nbs/33_evaluation.metrics.ipynb #a1f236a5
@@ -227,12 +227,12 @@ def length_figures(
     edges = np.quantile(counts, np.linspace(0, 1, parts + 1)[1:-1], method='lower').tolist()
     edges = np.unique([*edges, *([lengths.limit] if lengths.limit else [])])
     of_row = np.searchsorted(edges, counts)  # an edge is the greatest length of its bin
+    independent = effective_rows(groups, np.ones(len(counts)), of_row, len(edges) + 1)
     def of(part):
         inside = of_row == part
-        right, copies = float(o.right[inside].mean()), np.bincount(groups[inside])
-        rows = float(inside.sum()**2 / (copies**2).sum())  # independent ones, by Kish
+        right = float(o.right[inside].mean())
         return LengthBin(low=int(counts[inside].min()), high=int(counts[inside].max()), rows=int(inside.sum()),
-                         right=right, interval=wilson(right, rows))
+                         right=right, interval=wilson(right, float(independent[part])))
     return LengthFigures(unit=lengths.unit, limit=lengths.limit, long=lengths.long,
                          bins=[of(part) for part in np.unique(of_row).tolist()])
 

@@ -76,13 +76,18 @@ def confidence_thresholds(
     groups=None,             # n names of groups of copies; None: no row has a copy
 )->list:                     # a `Threshold` for each
     "The confidence threshold for each accuracy, with a risk of 5% that the answers do not have it."
+    sorted_out = _most_confident(o, groups)
+    return [_threshold(target, *sorted_out) for target in targets]
+
+# %% ../../nbs/32_evaluation.thresholds.ipynb #e8c793aa
+def _most_confident(o:Outcomes, groups)->tuple:
+    "(confidence, accuracy, independent rows) of ever more rows, the surest first; where equal confidences end."
     order = np.argsort(-o.chances[:, 0], kind='stable')
     answer, right = o.chances[order, 0], np.cumsum(o.right[order])
     rows = _effective_among_first(group_numbers(groups, len(order))[order])
     ends = np.flatnonzero(np.append(answer[1:] < answer[:-1], True))  # rows of equal confidence are answered together
-    return [_threshold(target, answer, right / np.arange(1, len(right) + 1), rows, ends) for target in targets]
+    return answer, right / np.arange(1, len(right) + 1), rows, ends
 
-# %% ../../nbs/32_evaluation.thresholds.ipynb #e8c793aa
 def _effective_among_first(groups:np.ndarray)->np.ndarray:
     "(n,) Kish's effective number of independent rows among the first, the first two, and so on."
     before = pd.Series(groups).groupby(groups).cumcount().to_numpy()  # rows of the same group
@@ -153,11 +158,8 @@ def coverage_curve(
 )->list|None:     # `CurvePoint`, at most as many, the most confident rows first; None without probabilities
     "How accurate the most confident answers are, for ever more of them."
     if not o.probable: return None
-    order = np.argsort(-o.chances[:, 0], kind='stable')
-    answer, n = o.chances[order, 0], len(order)
-    right = np.cumsum(o.right[order]) / np.arange(1, n + 1)
-    rows = _effective_among_first(group_numbers(groups, n)[order])
-    ends = np.flatnonzero(np.append(answer[1:] < answer[:-1], True))  # rows of equal confidence are answered together
+    answer, right, rows, ends = _most_confident(o, groups)
+    n = len(answer)
     wanted = np.linspace(0, n, points + 1)[1:] - 1
     wanted = wanted[wanted >= min(fewest, n) - 1]
     at = ends[np.unique(np.searchsorted(ends, wanted - 1e-9))].tolist()

@@ -20,7 +20,7 @@ from sklearn.utils.extmath import randomized_svd
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, Tokenizer, trainers
 from transformers import ModernBertConfig, ModernBertForSequenceClassification, PreTrainedTokenizerFast
 
-from ..core.errors import InputError
+from ..core.errors import first_line, InputError
 from ..core.memory import is_out_of_memory
 from ..core.settings import scratch, TrainingOptions
 from ..core.labels import LabelSchema
@@ -68,8 +68,8 @@ def trial_scores(model, tokenizer, name:str, batches):
         return torch.cat([padding.logits(model, batch, 'cpu') for batch in batches])
     except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         if is_out_of_memory(error): raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f'{name}: {type(model).__name__} cannot classify a plain text: {reason}') from error
+        kind = type(model).__name__
+        raise InputError(f'{name}: {kind} cannot classify a plain text: {first_line(error)}') from error
 
 # %% ../../nbs/60_finetune.base.ipynb #d1da1603
 def default_learning_rate(

@@ -34,7 +34,7 @@ from ..evaluation.metrics import Coverage, evaluate, Evaluated, in_words, Leakag
 from ..evaluation.metrics import Metrics, TrainedOn, UnknownLabels
 from ..evaluation.baselines import chars_affordable, frozen_affordable, frozen_predictions, linear_predictions
 from ..evaluation.baselines import majority_predictions, measure_baselines
-from ..evaluation.neighbours import mistakes, nearest_rows, TrainRow
+from ..evaluation.neighbours import mistakes, rows_near, TrainRow
 from ..report.pages import figures_output
 
 log = logging.getLogger(__name__)
@@ -311,10 +311,9 @@ def write_mistakes(
     files.mistakes.unlink(missing_ok=True)
     wrong = [] if train_df is None else mistakes(read_results(files.predictions))
     if not wrong: return
-    near = nearest_rows(list(zip(train_df['text'], train_df['label'])), [row['text'] for row in wrong])
-    kept = ('id', 'text', 'label', 'predictions', 'scores')
-    listed = [{name: row[name] for name in kept} | dict(near=[alike._asdict() for alike in rows])
-              for row, rows in zip(wrong, near)]
+    near, kept = rows_near(train_df, wrong), ('id', 'text', 'label', 'predictions', 'scores')
+    listed = [{name: row[name] for name in kept} | dict(near=[alike._asdict() for alike in near[row['id']]])
+              for row in wrong]
     write_jsonl(files.mistakes, pd.DataFrame(listed))
 
 def read_near(
@@ -366,6 +365,26 @@ def _test_rows(test_df:pd.DataFrame, text_column:str, subj_column:str)->pd.DataF
     return rows.assign(id=make_ids(rows.assign(**own).to_dict('records')))[['id', 'text', 'label']]
 
 # %% ../../nbs/73_finetune.run.ipynb #8f384c6a
+def _before_training(base_model, rows:pd.DataFrame, path:Path, batch_size:int, known)->Outcomes|None:
+    "What the base model answers, if there is one."
+    if not base_model: return None
+    log.info('evaluating %r, the base model, on the same rows', base_model)
+    return classified(base_model, rows, path, batch_size, sorted(set(known or rows['label'])))
+
+def _figures(
+    model, o:Outcomes, rows:pd.DataFrame, groups:np.ndarray, known, frequencies:dict|None, baselines:dict, **more,
+)->Metrics:
+    "The figures of a model beside those of the baselines, from their outcomes."
+    natural = frequencies and frequencies['labels']
+    lengths = getattr(model, 'lengths', in_words)(rows['text'].tolist())
+    metrics = evaluate(
+        o, groups, natural, coverage=coverage_of(o, groups, getattr(model, 'thresholds', None)),
+        baselines=measure_baselines(o, baselines, groups, natural), lengths=length_figures(o, lengths, groups),
+        unknown_labels=_unknown(o, groups, rows, known, natural), **more)
+    if not metrics.natural: return metrics
+    return replace(metrics, natural=replace(metrics.natural, test=frequencies['test']))
+
+# %% ../../nbs/73_finetune.run.ipynb #bbd59813
 def run(
     zero_shot_model,                      # anything with classify(texts) → ranked (label, score) for each text
     test_df:pd.DataFrame,                 # the test set
@@ -391,21 +410,14 @@ def run(
     _check_labels(known, rows['label'])
     check_outputs(files)
     with results_held(files.predictions):
-        o, zero_shot = classified(zero_shot_model, rows, files.predictions, batch_size, labels), None
-        if base_model:
-            log.info('evaluating %r, the base model, on the same rows', base_model)
-            zero_shot = classified(base_model, rows, files.zero_shot, batch_size, sorted(set(known or rows['label'])))
+        o = classified(zero_shot_model, rows, files.predictions, batch_size, labels)
+        zero_shot = _before_training(base_model, rows, files.zero_shot, batch_size, known)
         groups, fitted = cluster_texts(list(rows['text'])).cluster, train_df if baseline_df is None else baseline_df
-        natural, baselines = frequencies and frequencies['labels'], baseline_outcomes(fitted, rows, zero_shot, frozen)
-        metrics = evaluate(
-            o, groups, natural, coverage=coverage_of(o, groups, getattr(zero_shot_model, 'thresholds', None)),
-            baselines=measure_baselines(o, baselines, groups, natural),
+        metrics = _figures(
+            zero_shot_model, o, rows, groups, known, frequencies, baseline_outcomes(fitted, rows, zero_shot, frozen),
             baselines_note='no training split was given to fit them on' if fitted is None else None,
-            unknown_labels=_unknown(o, groups, rows, known, natural),
-            lengths=length_figures(o, getattr(zero_shot_model, 'lengths', in_words)(rows['text'].tolist()), groups),
             leakage=_leaked(train_df, rows, o, groups, files.leakage), evaluated=evaluated,
             trained_on=TrainedOn(model=model_rows, baselines=None if fitted is None else len(fitted)))
-        if metrics.natural: metrics = replace(metrics, natural=replace(metrics.natural, test=frequencies['test']))
         write_mistakes(files, train_df)
         write_json(files.metrics, metrics.to_json())
     log.info('%d rows: top-1 %.4f, top-2 %.4f, top-3 %.4f, macro-F1 %.4f',

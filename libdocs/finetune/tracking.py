@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['log', 'patience', 'longest_parameter', 'trackers', 'without_login', 'shown', 'answers', 'in_time', 'environment',
-           'unless_set', 'Tracker', 'ready', 'wandb_off', 'wandb_server', 'wandb_mode', 'start_wandb', 'WandbTracker',
-           'mlflow_server', 'mlflow_store', 'silenced', 'parameters', 'mlflow_run', 'MLflowRun', 'MLflowTracker',
-           'trackio_server', 'unheard', 'start_trackio', 'TrackioTracker', 'Tracking', 'tracking_of']
+           'unless_set', 'Tracker', 'ready', 'LoggingTracker', 'wandb_off', 'wandb_server', 'wandb_mode', 'start_wandb',
+           'WandbTracker', 'mlflow_server', 'mlflow_store', 'silenced', 'parameters', 'mlflow_run', 'MLflowRun',
+           'MLflowTracker', 'trackio_server', 'unheard', 'start_trackio', 'TrackioTracker', 'Tracking', 'tracking_of']
 
 # %% ../../nbs/61_finetune.tracking.ipynb #c451bf0e
 import io, json, logging, os, re, sys, textwrap, time, warnings
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, ExitStack, redirect_stdout
 from functools import partial
 from http.client import HTTPException
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from queue import Empty, Queue, SimpleQueue
@@ -123,6 +124,7 @@ class Tracker:
 
     def close(self, failed:bool): "End the run, unless it was open before, and leave nothing behind."
 
+# %% ../../nbs/61_finetune.tracking.ipynb #972c81f1
 def ready(
     callback,  # of transformers
     **known,   # what its `setup` would find out
@@ -130,6 +132,18 @@ def ready(
     "A callback for a run that is open: it sets up nothing."
     callback.__dict__.update(known, _initialized=True)
     return callback
+
+class LoggingTracker(Tracker):
+    "A tracker whose runs take everything by `log`, tables and pages as objects of its package, as W&B has begun it."
+    def log_figures(self, figures:dict):
+        from transformers.integrations import rewrite_logs
+        self.run.log(rewrite_logs(figures))
+
+    def log_table(self, name:str, table):
+        in_time(lambda: self.run.log({name: import_module(self.package).Table(dataframe=table)}))
+
+    def log_report(self, html:str):
+        in_time(lambda: self.run.log({'report': import_module(self.package).Html(html, inject=False)}))
 
 # %% ../../nbs/61_finetune.tracking.ipynb #7854197d
 def wandb_off()->bool:
@@ -168,7 +182,7 @@ def start_wandb(
     return wandb.init(project=project, name=name, dir=str(folder), mode=mode, settings=settings)
 
 # %% ../../nbs/61_finetune.tracking.ipynb #5d1c2e7a
-class WandbTracker(Tracker):
+class WandbTracker(LoggingTracker):
     "A run in W&B."
     title, package, distribution, install = 'W&B', 'wandb', 'wandb', 'wandb'
 
@@ -189,18 +203,6 @@ class WandbTracker(Tracker):
     def callback(self):
         from transformers.integrations import WandbCallback
         return ready(WandbCallback())
-
-    def log_figures(self, figures:dict):
-        from transformers.integrations import rewrite_logs
-        self.run.log(rewrite_logs(figures))
-
-    def log_table(self, name:str, table):
-        from wandb import Table
-        self.run.log({name: Table(dataframe=table)})
-
-    def log_report(self, html:str):
-        from wandb import Html
-        self.run.log({'report': Html(html, inject=False)})
 
     def close(self, failed:bool):
         if self.ours: self.run.finish(exit_code=int(failed))
@@ -356,7 +358,7 @@ def start_trackio(
         return in_time(begin, 60 if online else patience)  # a new Space takes its time
 
 # %% ../../nbs/61_finetune.tracking.ipynb #258485e5
-class TrackioTracker(Tracker):
+class TrackioTracker(LoggingTracker):
     "A run in Trackio."
     title, package, distribution, install = 'Trackio', 'trackio', 'trackio', "'libdocs[trackio]'"
 
@@ -373,18 +375,6 @@ class TrackioTracker(Tracker):
         from transformers.integrations import TrackioCallback
         return ready(TrackioCallback(), _trackio=self.run)
 
-    def log_figures(self, figures:dict):
-        from transformers.integrations import rewrite_logs
-        self.run.log(rewrite_logs(figures))
-
-    def log_table(self, name:str, table):
-        from trackio import Table
-        self.run.log({name: Table(dataframe=table)})
-
-    def log_report(self, html:str):
-        from trackio import Html
-        self.run.log({'report': Html(html, inject=False)})
-
     def close(self, failed:bool):
         if not self.ours: return
         with unheard() as told: in_time(self.run.finish)
@@ -395,7 +385,7 @@ class Tracking:
     "A run that starts when it is first asked for, in the main process, ends with the `with` block, and stops nothing."
     def __init__(self,
         tracker:Tracker=None,  # None: nothing is tracked
-    ): self.tracker, self.asked, self.opened, self.works, self.callback = tracker, False, False, False, None
+    ): self.tracker, self.opened, self.works, self.callback = tracker, False, False, None
 
     @property
     def off(self)->bool: return self.tracker is None
@@ -409,11 +399,10 @@ class Tracking:
         config:dict,  # what to record; never a secret
     )->bool:          # whether there is a run
         "Start the run, if it was not."
-        if not self.asked and is_main() and not self.off:
+        if not self.opened and is_main() and not self.off:
             self.opened = self.works = True
             self.attempt('start', self.tracker.open, config)
             self.callback = self.works and self.attempt('start', self.tracker.callback)
-        self.asked = True
         return self.works
 
     def attempt(self,

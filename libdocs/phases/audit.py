@@ -26,7 +26,7 @@ from ..utils.data_cleaner.tfidf import cluster_texts
 from ..utils.data_cleaner.leakage import Leakage, leakage
 from ..evaluation.outcomes import group_numbers, Outcomes
 from ..evaluation.metrics import evaluate, Evaluated, in_words, length_figures, Metrics, TrainedOn
-from ..evaluation.neighbours import mistakes, nearest_rows
+from ..evaluation.neighbours import mistakes, rows_near
 from ..evaluation.baselines import measure_baselines
 from ..evaluation.paired import Candidate, pairs_of
 from ..evaluation.audited import answer_outcomes, AuditedAnswers, AuditedRows, AuditFigures, ConflictFigures
@@ -239,12 +239,8 @@ class Audit:
         return written
 
 # %% ../../nbs/78_phases.audit.ipynb #b0876af9
-def _report(judged:Judged, train:pd.DataFrame|None, more:dict=None)->str:
+def _report(judged:Judged, near:dict, more:dict=None)->str:
     "Everything about one file."
-    wrong, near = mistakes(judged.rows), {}
-    if train is not None:
-        found = nearest_rows(list(zip(train['text'], train['label'])), [row['text'] for row in wrong])
-        near = {row['id']: rows for row, rows in zip(wrong, found)}
     return report_html(judged.candidate.metrics, judged.rows, near=near, more=more)
 
 def _page_names(names:list)->list:
@@ -262,10 +258,11 @@ def audit_pages(
 )->dict:  # file name → HTML; report.html is the one to begin with
     "The pages: a report, or a comparison and a report for each file."
     judged, train, more = audit.judged, audit.ground.train, {'Data': audit.worth()}
-    if len(judged) == 1: return {'report.html': _report(judged[0], train, more)}
+    near = {} if train is None else rows_near(train, (row for one in judged for row in mistakes(one.rows)))
+    if len(judged) == 1: return {'report.html': _report(judged[0], near, more)}
     names = _page_names([one.candidate.name for one in judged])
     first = audit.comparison.page(more | {'Reports': _links(judged, names)})
-    return {'report.html': first} | {name: _report(one, train) for name, one in zip(names, judged)}
+    return {'report.html': first} | {name: _report(one, near) for name, one in zip(names, judged)}
 
 # %% ../../nbs/78_phases.audit.ipynb #1801b3fd
 def _names(paths:list)->list:

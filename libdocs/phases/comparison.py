@@ -122,7 +122,7 @@ def _in_order(first:Answers, other:Answers, names:tuple)->Answers:
 
 # %% ../../nbs/79_phases.comparison.ipynb #1236d181
 def _only_common(runs:list, names:list)->tuple:
-    "(`Answers` of the rows that all runs have with the same text and label, a sentence about the others)."
+    "(`Answers` of the rows that all runs have with the same text and label, a sentence about others)."
     rows = [list(answers.rows.itertuples(index=False, name=None)) for answers in runs]
     common = set(rows[0]).intersection(*rows[1:])
     if not common:
@@ -131,9 +131,10 @@ def _only_common(runs:list, names:list)->tuple:
     def kept(answers, its):
         places = np.array([i for i, row in enumerate(its) if row in common])
         return Answers(answers.rows.iloc[places], answers.outcomes.only(places), answers.scores[places])
-    others = [f'{len(its) - len(common):,} of {name}' for name, its in zip(names, rows)]
-    note = f'Compared on the {counted(len(common), "row")} that all have, with the same label; left out: '
-    return [kept(*pair) for pair in zip(runs, rows)], f'{note}{", ".join(others)}.'
+    left_out = [len(its) - len(common) for its in rows]
+    others = ', '.join(f'{count:,} of {name}' for count, name in zip(left_out, names))
+    note = f'Compared on the {counted(len(common), "row")} that all have, with the same label; left out: {others}.'
+    return [kept(*pair) for pair in zip(runs, rows)], note if any(left_out) else ''
 
 def _measured_again(metrics:Metrics, o:Outcomes, groups:np.ndarray)->Metrics:
     "The figures of some of the rows."
@@ -200,12 +201,11 @@ def compare_runs(
     _check_several(runs, results)
     names, answers = _names(runs, results), [read_answers(path) for path in results]
     figures = [finished_metrics(path, one.outcomes) for path, one in zip(results, answers)]
-    different = common and any(_difference(answers[0], one, names) for one in answers[1:])
-    if different: answers, note = _only_common(answers, names)
+    if common: answers, note = _only_common(answers, names)
     first = answers[0]
     answers = [first, *(_in_order(first, one, (names[0], name)) for name, one in zip(names[1:], answers[1:]))]
     groups = group_numbers(cluster_texts(first.rows['text'].tolist()).cluster, len(first.rows))
-    if different: figures = [_measured_again(had, one.outcomes, groups) for had, one in zip(figures, answers)]
+    if note: figures = [_measured_again(had, one.outcomes, groups) for had, one in zip(figures, answers)]
     candidates = [_candidate(*each) for each in zip(names, results, figures, answers)]
     return Comparison(first.rows.reset_index(drop=True), candidates, pairs_of(candidates, groups), note=note)
 

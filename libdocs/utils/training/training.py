@@ -112,22 +112,24 @@ def normalize(
         log.warning('dropped %d label%s with fewer than %d rows: %s', len(rare), '' if len(rare) == 1 else 's',
                     min_label_count, names)
     rest = np.flatnonzero(pd.isna(reason))
-    drawn = lots(keys_of(df), seed, 'cap ')[rest]
-    cap, over = _over_the_cap(df['label'].to_numpy(object)[rest], reduce_majority_to, drawn)
-    reason[rest[over]] = 'label_cap'
+    cap = None
+    if reduce_majority_to is not None:
+        cap, over = _over_the_cap(df['label'].to_numpy(object)[rest], reduce_majority_to,
+                                  lots(keys_of(df), seed, 'cap ')[rest])
+        reason[rest[over]] = 'label_cap'
     stays = pd.isna(reason)
     return Normalized(df[stays], removed_rows(df[~stays], reason[~stays]), cap)
 
 # %% ../../../nbs/27_utils.training.training.ipynb #b6a6761b
 def _over_the_cap(
-    labels:np.ndarray,              # (n,) str
-    reduce_majority_to:float|None,  # None: no cap
-    drawn:np.ndarray,               # (n,) lots
-)->tuple:                           # (the cap or None, (n,) bool: the rows over it)
+    labels:np.ndarray,         # (n,) str
+    reduce_majority_to:float,  # see `label_cap`
+    drawn:np.ndarray,          # (n,) lots
+)->tuple:                      # (the cap, or None without rows, (n,) bool: the rows over it)
     "All rows of each label except the `cap` with the lowest lots."
     codes, names = pd.factorize(labels)
-    if reduce_majority_to is not None: label_cap(1, reduce_majority_to)
-    if reduce_majority_to is None or not len(names): return None, np.zeros(len(labels), bool)
+    label_cap(1, reduce_majority_to)
+    if not len(names): return None, np.zeros(len(labels), bool)
     sizes = np.bincount(codes)
     cap = label_cap(int(sizes.min()), reduce_majority_to)
     order = np.lexsort((drawn, codes))
