@@ -37,7 +37,7 @@ test: .venv/weights ## no faults that ruff finds, notebooks clean, exported and 
 	$(BIN)/ruff check
 	$(BIN)/python tests/check_tree.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/check_outputs.py --workers 2
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 soak: .venv/made ## kill each command at twenty places, fail each allocation, limit the addresses, spoil every call to the Hub, W&B servers that fail, axe on every page in every size; an hour
 	SOAK=20 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --timeout 14400 tests/test_faults.py tests/test_memory.py tests/soak_memory.py tests/test_hub_faults.py tests/test_tracking.py tests/test_accessibility.py tests/test_site.py

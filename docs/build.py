@@ -381,7 +381,8 @@ def stage_pages(stage: Path):
         write_page(stage, path.relative_to(NBS).as_posix(), json.dumps(page, ensure_ascii=False))
     made = {'library.md': library_page(notebooks, symbols)} | commands | package_pages(notebooks, symbols)
     for path in find_pages('md'):
-        text = path.read_text(encoding='utf-8').replace('<!-- messages -->', messages_page())
+        text = path.read_text(encoding='utf-8')
+        if '<!-- messages -->' in text: text = text.replace('<!-- messages -->', messages_page())
         made[path.relative_to(NBS).as_posix()] = link_sources(link_names(text, symbols), path)
     for name, text in made.items(): write_page(stage, name, text)
     for path in NBS.rglob('*'):

@@ -134,8 +134,9 @@ def check(path: Path, storing: bool = False) -> tuple:
 
 def import_slow():
     "What most notebooks import, once for all."
-    import numba, pandas, pyarrow.parquet, scipy.stats, sklearn.linear_model, torch  # noqa: F401
-    import nbdev.test  # noqa: F401
+    import matplotlib.pyplot, numba, pandas, pyarrow.dataset, pyarrow.parquet, scipy.stats, torch  # noqa: F401
+    import sklearn.linear_model, sympy, torch._dynamo, torch.distributed.checkpoint  # noqa: F401
+    import nbdev.test, torch.distributed.fsdp, torch.distributed.tensor  # noqa: F401
 
 
 def slow_first(path: Path) -> tuple:

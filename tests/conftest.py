@@ -30,6 +30,14 @@ def pytest_configure(config):
     if config.option.markexpr != 'gpu': os.environ['CUDA_VISIBLE_DEVICES'] = ''
 
 
+LONG = 'tracking', 'tune', 'site', 'faults', 'processes', 'memory', 'evaluation', 'accessibility', 'export', 'doctor'
+
+
+def pytest_collection_modifyitems(items):
+    "The files that take minutes come first, so that none of them is left for the end when several run side by side."
+    items.sort(key=lambda item: item.path.stem.removeprefix('test_') not in LONG)
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left():
     """What a command takes for itself in this process (environment, log, SIGTERM) is as it was when the test

@@ -94,7 +94,7 @@ def test_losses_help_the_rare_label(one_thread, tmp_path):
     rare label; the weighted loss and the adjusted logits do."""
     rng = np.random.default_rng(0)
     def rows(n, label, part):
-        urgent = n * (.1 if label == 'common' else .95)
+        urgent = n * (.15 if label == 'common' else .95)
         return [dict(id=f'{label}{part}{i}', label=label, text=' '.join(
             [*rng.choice(FILLER, 4), *['urgent' if i < urgent else 'usual'] * 3]) + f' no {part}{i}') for i in range(n)]
     data = dataset(tmp_path/'data', rows(1500, 'common', 'a') + rows(50, 'rare', 'a'),
@@ -107,7 +107,7 @@ def test_losses_help_the_rare_label(one_thread, tmp_path):
         assert result.record.balance == balance
     assert result.record.rows.train == 45 * 3, ('five of the rare rows are for validation; the cap '
                                                       'is twice the rest')
-    assert recall['none'] < min(recall['loss'], recall['logit']) - .2, recall
+    assert recall['none'] < .3, recall
     assert recall['loss'] > recall['none'] + .2, recall
     assert recall['logit'] > recall['none'] + .4, recall
 

@@ -2,14 +2,14 @@
 forks for each job. A job has a process of its own, with its own folder, environment, limits and
 exit code, as if it had been started. There are two such first processes: one has imported
 everything, so that what the Hub's client and transformers read from the environment when they are
-imported (where the Hub is, for one) is settled; with `hub=True` they are left for the job to
-import.
+imported (where the Hub is, for one) is settled; with `hub=True` these, not what they stand on, are
+left for the job to import.
 
     done = run(PROGRAM, argv, cwd=folder, env={...})  # as subprocess.run(…, capture_output=True, text=True)
     job = Job(PROGRAM, argv, cwd=folder, env={...})  # as subprocess.Popen(…, stderr=PIPE, text=True);
                                                      # it has pid, send_signal, stderr and wait
 """
-import atexit, json, os, signal, socket, subprocess, sys, tempfile, threading
+import atexit, json, os, re, signal, socket, subprocess, sys, tempfile, threading
 from pathlib import Path
 
 ENVIRONMENT = dict(os.environ)  # before any test; what tests change in their own process is nothing to a command
@@ -60,6 +60,12 @@ class Job:
         return self.returncode, stdout, left
 
 
+def is_told(env):
+    "Whether an environment tells the Hub's client or transformers anything but where their cache is."
+    return any(re.match('HF_(?!HOME)|HUGGING|TRANSFORMERS_', name) and value != ENVIRONMENT.get(name)
+               for name, value in env.items())
+
+
 def run(program, argv, cwd, env, file_size=None, hub=False, timeout=HANG):
     job = Job(program, argv, cwd, env, file_size, hub)
     late = threading.Timer(timeout, lambda: job.send_signal(signal.SIGKILL))
@@ -90,7 +96,8 @@ def _server(hub):
 # In the first process
 
 def serve(address, hub):
-    import numba, pandas, pyarrow.parquet, scipy.stats, sklearn.linear_model, torch
+    import numba, pandas, PIL.Image, pyarrow.dataset, pyarrow.parquet, scipy.stats, sklearn.linear_model, sympy, torch
+    import torch._dynamo, torch.distributed.checkpoint, torch.distributed.fsdp, torch.distributed.tensor
     if not hub:
         import datasets
         # what is found only when it is asked for
