@@ -2201,6 +2201,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'libdocs.report.corpus.corpus_html': ('report.corpus.html#corpus_html', 'libdocs/report/corpus.py'),
                                        'libdocs.report.corpus.corpus_labels_section': ( 'report.corpus.html#corpus_labels_section',
                                                                                         'libdocs/report/corpus.py'),
+                                       'libdocs.report.corpus.corpus_output': ( 'report.corpus.html#corpus_output',
+                                                                                'libdocs/report/corpus.py'),
                                        'libdocs.report.corpus.outliers_section': ( 'report.corpus.html#outliers_section',
                                                                                    'libdocs/report/corpus.py'),
                                        'libdocs.report.corpus.pairs_section': ( 'report.corpus.html#pairs_section',

@@ -1,5 +1,6 @@
 "`libdocs classify` as a user runs it: formats, bad rows, interruptions, models of both kinds."
-import gzip, json, signal, time
+import datetime, gzip, json, signal, time
+from decimal import Decimal
 from types import SimpleNamespace
 
 import pandas as pd
@@ -52,6 +53,17 @@ def test_every_format_says_the_same(work):
         assert list(table.columns[-5:]) == ADDED
         assert table['prediction'].tolist() == [row['prediction'] for row in out]
         assert table['confidence'].tolist() == pytest.approx([row['confidence'] for row in out])
+
+
+def test_values_that_json_does_not_know(work):
+    "Dates, decimals and bytes are written as text, which is told."
+    day, rows = datetime.date(2020, 1, 2), pd.DataFrame(work.rows[:4])
+    rows.assign(day=[day, None, day, day], sum=Decimal('1.50'), hash=b'ab').to_parquet(work.folder/'dates.parquet')
+    told = succeeds(classify(work, './model', 'dates.parquet', '-o', 'dates_out.parquet')).stderr
+    for name in ('day', 'sum', 'hash'): assert told.count(f'the column {name!r} has values of type') == 1, told
+    assert "'page'" not in told
+    days = pd.read_parquet(work.folder/'dates_out.parquet')['day']
+    assert days.fillna('').tolist() == ['2020-01-02', '', '2020-01-02', '2020-01-02']
 
 
 def test_the_answers_are_those_of_the_class(work):

@@ -132,16 +132,20 @@ class Survey(NamedTuple):
     names: dict  # column → what it is called in the output
     digest: str  # of all rows
 
+_json_types = {str, int, float, bool, type(None), list, dict}
+
 def survey(
     source:Source,
     rejected,       # collects rejected rows
 )->Survey:
     "Read every row."
-    rows, names, content = 0, {}, hashlib.sha256()
+    rows, names, content, others = 0, {}, hashlib.sha256(), {}
     for row, _ in source.rows(rejected):
         rows += 1
         if row.keys() - names.keys(): names |= dict.fromkeys(name for name in row if name not in names)
+        others |= {name: type(value).__name__ for name, value in row.items() if type(value) not in _json_types}
         content.update(to_json_line(row).encode('utf-8', 'backslashreplace'))
+    for name, kind in others.items(): log.info('the column %r has values of type %s, written as text', name, kind)
     return Survey(rows, output_names(names), content.hexdigest()[:16])
 
 def output_names(

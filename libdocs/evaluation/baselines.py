@@ -70,9 +70,9 @@ def char_features_of(
     "TF-IDF of both lists over sequences of two to five characters within the words of `known`."
     from sklearn.feature_extraction.text import TfidfVectorizer
     vectorizer = TfidfVectorizer(analyzer='char_wb', ngram_range=(2, 5), sublinear_tf=True, min_df=2)
-    try: vectorizer.fit([text[:chars_read] for text in known])
+    known, new = ([text[:chars_read] for text in texts] for texts in (known, new))
+    try: return vectorizer.fit_transform(known), vectorizer.transform(new)
     except ValueError: return csr_matrix((len(known), 0)), csr_matrix((len(new), 0))  # nothing occurs twice
-    return tuple(vectorizer.transform([text[:chars_read] for text in texts]) for texts in (known, new))
 
 # %% ../../nbs/34_evaluation.baselines.ipynb #0711cdfc
 words_weight = .7  # of the TF-IDF weights of a text beside its frozen features, both of length one

@@ -11,8 +11,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from ..core.errors import InputError
 from ..core.options import flat, option_name
 from ..core.files import check_outputs, find_files
@@ -23,6 +21,8 @@ from ..core.access import is_folder
 from ..core.hub import preflight, push_stage
 from ..core.corrections import read_corrections
 from ..utils.training.training import frequencies_file
+from ..evaluation.record import LabelRows
+from ..report.corpus import corpus_output
 from .stages import clean_stage, correct_stage, issues_stage, normalize_stage, read_stage, split_stage
 from .stages import write_stage
 
@@ -52,7 +52,7 @@ class Prepared:
 
     def __repr__(self): return f'Prepared({dict(self.counts)}, removed: {self.removed})'
 
-    def _repr_html_(self): return pd.DataFrame(self.labels).to_html(index=False, border=0) + f'<pre>{self}</pre>'
+    def _repr_html_(self): return str(corpus_output(self.counts, self.removed, [LabelRows(**d) for d in self.labels]))
 
 # %% ../../nbs/76_phases.preparation.ipynb #21e02b5f
 def output_files(
