@@ -177,7 +177,7 @@ def explain(
     if not is_folder(repo) and (status or _unreachable(error)):
         ways = [f'use a folder such as {folder_for(repo)}, which needs no network']
         if Path(repo).is_dir(): ways = [f'the folder of that name is written ./{repo}']
-        if doing == purposes['model']: ways.append('train from `minilm` or `scratch`')
+        if doing == purposes['model']: ways.append('for a new model, train from `minilm` or `scratch`')
     return InputError(redact_message('; or '.join([f'cannot {doing} {repo}: {why}', *ways]), token))
 
 # %% ../../nbs/13_core.access.ipynb #f731a9cb
