@@ -1480,6 +1480,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'libdocs.finetune.job': { 'libdocs.finetune.job.Progress': ('finetune.job.html#progress', 'libdocs/finetune/job.py'),
                                       'libdocs.finetune.job.Progress.__init__': ( 'finetune.job.html#progress.__init__',
                                                                                   'libdocs/finetune/job.py'),
+                                      'libdocs.finetune.job.Progress.on_epoch_end': ( 'finetune.job.html#progress.on_epoch_end',
+                                                                                      'libdocs/finetune/job.py'),
                                       'libdocs.finetune.job.Progress.on_evaluate': ( 'finetune.job.html#progress.on_evaluate',
                                                                                      'libdocs/finetune/job.py'),
                                       'libdocs.finetune.job.Progress.on_step_end': ( 'finetune.job.html#progress.on_step_end',

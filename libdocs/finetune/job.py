@@ -163,5 +163,10 @@ class Progress(transformers.TrainerCallback):
         log.info('epoch %.4g of %g: validation top-1 %.4f, macro-F1 %.4f, loss %.4f',
                  state.epoch, args.num_train_epochs, *shown)
 
+    def on_epoch_end(self, args, state, control, **kwargs):
+        "Without validation rows nobody would hear of it."
+        epochs = state.epoch * self.until.step / state.global_step if self.until else args.num_train_epochs
+        if args.eval_strategy == 'no': log.info('epoch %.4g of %.4g is done', state.epoch, epochs)
+
     def on_step_end(self, args, state, control, **kwargs):
         if self.until and state.global_step >= self.until.step: control.should_training_stop = True
