@@ -1,11 +1,11 @@
 """Both commands with repos on a Hub: what is pushed, fetched, and named."""
-import json, re, subprocess, sys
+import json, re
 from types import SimpleNamespace
 
 from commands import HARD, check_card, clean, slow, train
 from corpora import environment, read_jsonl, snapshot, succeeds
 from loopback_hub import LoopbackHub
-from warm import HANG
+from warm import run
 
 from libdocs.classifiers.deberta import pick_device
 from libdocs.core.versions import versions
@@ -19,9 +19,7 @@ def published(root, jobs):
     cleaned = clean(root, '--target-hf-dataset', 'alice/letters', env=env)
     plain = ("import datasets, json, sys; print(json.dumps({name: split.to_list() for name, split in "
              "datasets.load_dataset('alice/letters').items()}))")
-    read = subprocess.run([sys.executable, '-c', plain],
-                          env=environment(root/'reader', **hub.env(token, root/'reader'/'hf')),
-                          capture_output=True, text=True, timeout=HANG)
+    read = run(plain, ['-c'], root, environment(root/'reader', **hub.env(token, root/'reader'/'hf')), hub=True)
     after_cleaning = len(hub.requests)
     trained = train(root, None, '--input-hf-dataset', 'alice/letters', '--hf-model-name', 'alice/classifier', env=env)
     hub.close()

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from corpora import command, csv_bytes, documents, environment, jsonl, put, read_jsonl, succeeds, tiny_bert
+from warm import run
 
 from libdocs.evaluation.record import SplitRows
 
@@ -81,7 +82,7 @@ def test_code_of_the_card_gives_the_scores_of_libdocs(windows, name):
     card = (result.folder/'README.md').read_text()
     code = re.findall(r'```python\n(.*?)```', card,
                       re.S)[1].replace('Please pay by the end of the month.', rows[0]['text'])
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=result.folder)
+    done = run(code, ['-c'], result.folder, environment(result.folder.parent/'home'))
     assert done.returncode == 0, done.stderr
     numbers = [float(x) for x in re.findall(r'\d\.\d+(?:e-\d+)?', done.stdout)]
     assert numbers[:2] == pytest.approx([score for _, score in classifier.classify(rows[0]['text'])[0]], abs=1e-5)

@@ -8,7 +8,7 @@ import pytest
 from corpora import bert, command, documents, environment, jsonl, put, read_jsonl, succeeds
 from loopback_hub import LoopbackHub
 from test_serve import KEY, started
-from warm import HANG
+from warm import HANG, MODULE, run
 
 pytest.importorskip('onnxruntime', reason="needs pip install 'libdocs[onnx]'")
 pytest.importorskip('onnx', reason="needs pip install 'libdocs[onnx]'")
@@ -182,10 +182,8 @@ def test_exports_that_are_not_run(work, words, message):
     ('onnx', ['export', './model', '-o', 'x'])])
 def test_a_package_is_missing(work, lacking, words):
     "The extra is named."
-    code = (f'import sys; sys.modules[{lacking!r}] = None; from libdocs.command import main; '
-            f'sys.exit(main({words!r}))')
-    done = subprocess.run([sys.executable, '-c', code], cwd=work.folder, env=work.env, capture_output=True, text=True,
-                          timeout=HANG)
+    code = f'import sys; sys.modules[{lacking!r}] = None\n' + MODULE
+    done = run(code, ['libdocs.command', *words], work.folder, work.env)
     one_line(done, rf"{lacking}, which is not installed: pip install 'libdocs\[onnx\]'")
     assert not list(work.folder.glob('x*'))
 
@@ -220,7 +218,7 @@ def test_on_a_hub(work, tmp_path):
     work = SimpleNamespace(folder=work.folder, env=environment(tmp_path, **hub.env(token, tmp_path/'hf')))
     code = ("from pathlib import Path; from libdocs.core.hub import push; "
             "push({p.name: p for p in Path('model').iterdir()}, 'alice/letters', 'model', 'first')")
-    subprocess.run([sys.executable, '-c', code], cwd=work.folder, env=work.env, check=True, timeout=HANG)
+    run(code, ['-c'], work.folder, work.env, hub=True).check_returncode()
     one_line(libdocs(work, 'classify', 'alice/letters', 'rows.jsonl', '-o', 'x.jsonl', '--runtime', 'onnx'),
              'libdocs export alice/letters --to onnx')
     for options in ([], ['--quantize', 'int8'], []):

@@ -1,12 +1,12 @@
 """Tokens are found nowhere: not in what is printed, not in files, not on the Hub."""
-import json, subprocess, sys
+import json
 from types import SimpleNamespace
 
 import pytest
 from commands import CANARY, CLEAN, HF, LOCAL, RAW, TRAIN, WB, check_results, clean, no_canary, slow, train
 from corpora import NOWHERE, environment, put, snapshot
 from loopback_hub import LoopbackHub
-from warm import HANG
+from warm import run
 
 @slow
 def with_tokens(root, jobs):
@@ -124,8 +124,7 @@ def test_crash(tmp_path, name, argv, how):
     put(tmp_path, {'work/data/raw.jsonl': RAW})
     more = ['--hf-access-token', HF] if how == 'option' else []
     env = environment(tmp_path/'home', SECRET_FOR_TEST=HF, HF_TOKEN=HF if how == 'HF_TOKEN' else None)
-    done = subprocess.run([sys.executable, '-c', CRASH % name, *argv, *more], cwd=tmp_path/'work',
-                          env=env, capture_output=True, text=True, timeout=HANG)
+    done = run(CRASH % name, ['-c', *argv, *more], tmp_path/'work', env, hub=True)
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines()[-1].startswith(f'{name}: unexpected RuntimeError: broke with ***'), done.stderr
     assert ('Traceback' in done.stderr) == ('debug' in argv)

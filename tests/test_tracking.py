@@ -1,7 +1,7 @@
 """What trackers get of a training, read back; and servers of theirs that refuse, hang, are not there or go away in
 the middle: the training is neither stopped nor kept waiting for what never comes. With SOAK in the environment all
 of these, else those that go away in the middle."""
-import json, os, random, signal, sqlite3, struct, subprocess, sys
+import json, os, random, signal, sqlite3, struct
 
 import pytest
 from corpora import NOWHERE, TRAIN, command, csv_bytes, documents, environment, put
@@ -25,9 +25,8 @@ sys.argv.pop(0)
 def said(work, patient, **env):
     "The stderr of a complete job, which has to end well."
     put(work, {'ds/train.csv': csv_bytes(ROWS[:90]), 'ds/test.csv': csv_bytes(ROWS[90:])})
-    command = ['-c', PATIENT, 'libdocs.classifier_model'] if patient else ['-m', 'libdocs.classifier_model']
-    done = subprocess.run([sys.executable, *command, *TRAIN], cwd=work,
-                          env=environment(work.parent/'home', **env), capture_output=True, text=True, timeout=HANG)
+    done = run(PATIENT if patient else MODULE, [*['-c'] * patient, 'libdocs.classifier_model', *TRAIN], work,
+               environment(work.parent/'home', **env))
     assert done.returncode == 0, done.stderr
     assert 'Traceback' not in done.stderr, done.stderr
     assert KEY not in done.stderr + done.stdout
