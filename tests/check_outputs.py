@@ -20,6 +20,8 @@ import time
 from functools import partial
 from pathlib import Path
 
+from warm import import_slow
+
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT/'nbs'
 KINDS = ('text/html', 'text/markdown', 'text/plain')  # a reader sees the first that there is; pictures are not compared
@@ -132,13 +134,6 @@ def check(path: Path, storing: bool = False) -> tuple:
     return path, time.perf_counter() - start, wrong
 
 
-def import_slow():
-    "What most notebooks import, once for all."
-    import matplotlib.pyplot, numba, pandas, pyarrow.dataset, pyarrow.parquet, scipy.stats, torch  # noqa: F401
-    import sklearn.linear_model, sympy, torch._dynamo, torch.distributed.checkpoint  # noqa: F401
-    import nbdev.test, torch.distributed.fsdp, torch.distributed.tensor  # noqa: F401
-
-
 def slow_first(path: Path) -> tuple:
     "A key for sorting, so that no slow notebook is left for the end: the index runs the complete job."
     return path.name != 'index.ipynb', -path.stat().st_size
@@ -151,7 +146,8 @@ def main() -> int:
     parser.add_argument('--store', action='store_true', help='store the outputs of cells where they have changed')
     args = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which processes in the background ignore
-    import_slow()
+    import_slow()  # what most notebooks import, once for all
+    import matplotlib.pyplot, nbdev.test  # noqa: F401
     from nbdev.doclinks import nbglob
     paths = [path.resolve() for path in args.notebooks] or sorted(nbglob(NBS, as_path=True), key=slow_first)
     failed = []

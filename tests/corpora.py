@@ -146,7 +146,7 @@ def command(name, *argv, cwd, env, script=False, timeout=warm.HANG):
     """Run a command as `python -m`, in a process that is warm, or by its console script; the CompletedProcess
     with text outputs."""
     if not script:
-        return warm.run(warm.MODULE, [MODULES[name], *argv], cwd, env, hub=warm.is_told(env), timeout=timeout)
+        return warm.run(warm.MODULE, [MODULES[name], *argv], cwd, env, timeout=timeout)
     return subprocess.run([str(Path(sys.executable).parent/name), *map(str, argv)], cwd=cwd, env=env,
                           capture_output=True, text=True, encoding='utf-8', timeout=timeout, stdin=subprocess.DEVNULL)
 

@@ -1,6 +1,11 @@
 "A page in a browser, for the tests that look at one."
+import os
+
 import pytest
 from warm import HANG
+
+SIZES = [(1280, 'light'), (390, 'dark')]  # each size and each scheme; all pairs of them in `make soak`
+if 'SOAK' in os.environ: SIZES += [(1280, 'dark'), (390, 'light')]
 
 
 def opened(browser, address, width, scheme, own=None):

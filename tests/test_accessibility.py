@@ -1,10 +1,10 @@
 """What axe-core finds on the pages that are files: nothing serious, in both schemes, on a desktop and on a phone; and
 that all of them can be used by keyboard, and printed."""
-import os, random
+import random
 
 import pandas as pd
 import pytest
-from pages import findings, opened
+from pages import SIZES, findings, opened
 from test_report import CORPORA, corpus, HISTORY, neighbours
 
 from libdocs.evaluation.audited import AuditedAnswers, AuditedRows, ConflictFigures, find_conflicts
@@ -20,10 +20,6 @@ from libdocs.utils.data_cleaner.clean_data_tfidf import clean
 from libdocs.utils.data_cleaner.label_issues import label_issues
 from libdocs.utils.data_cleaner.leakage import leakage
 from libdocs.utils.data_cleaner.tfidf import cluster_texts
-
-SIZES = [(1280, 'light'), (390, 'dark')]  # each size and each scheme; all pairs of them in `make soak`
-if 'SOAK' in os.environ: SIZES += [(1280, 'dark'), (390, 'light')]
-
 
 def report_page(name: str) -> str:
     "A report, with a section about the worth of its rows in front, as an audit has it."

@@ -137,7 +137,7 @@ def test_stopped_and_resumed(work):
     put(work.folder, {'many.jsonl': jsonl(many)})
     words = ['classify', './model', 'many.jsonl', '--device', 'cpu', '-o', 'stopped.jsonl']
     partial = work.folder/'stopped.jsonl.partial'
-    job = Job(MODULE, ['libdocs.command', *words], work.folder, work.env, hub=True)
+    job = Job(MODULE, ['libdocs.command', *words], work.folder, work.env)
     while not (partial.exists() and partial.stat().st_size): time.sleep(.02)
     job.send_signal(signal.SIGTERM)
     code, _, said = job.wait()
@@ -176,7 +176,7 @@ def test_each_file_once_and_files_of_others(work):
 def test_no_space_left(work):
     "A full disk is one line, and what was done is kept."
     done = run(MODULE, ['libdocs.command', 'classify', './model', 'rows.jsonl', '--device', 'cpu', '-o', 'full.jsonl'],
-               work.folder, work.env, hub=True, file_size=2000)
+               work.folder, work.env, file_size=2000)
     assert done.returncode == 2, done.stderr
     assert 'cannot be written' in done.stderr
     assert 'bug' not in done.stderr

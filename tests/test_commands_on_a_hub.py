@@ -19,7 +19,7 @@ def published(root, jobs):
     cleaned = clean(root, '--target-hf-dataset', 'alice/letters', env=env)
     plain = ("import datasets, json, sys; print(json.dumps({name: split.to_list() for name, split in "
              "datasets.load_dataset('alice/letters').items()}))")
-    read = run(plain, ['-c'], root, environment(root/'reader', **hub.env(token, root/'reader'/'hf')), hub=True)
+    read = run(plain, ['-c'], root, environment(root/'reader', **hub.env(token, root/'reader'/'hf')))
     after_cleaning = len(hub.requests)
     trained = train(root, None, '--input-hf-dataset', 'alice/letters', '--hf-model-name', 'alice/classifier', env=env)
     hub.close()

@@ -218,7 +218,7 @@ def test_on_a_hub(work, tmp_path):
     work = SimpleNamespace(folder=work.folder, env=environment(tmp_path, **hub.env(token, tmp_path/'hf')))
     code = ("from pathlib import Path; from libdocs.core.hub import push; "
             "push({p.name: p for p in Path('model').iterdir()}, 'alice/letters', 'model', 'first')")
-    run(code, ['-c'], work.folder, work.env, hub=True).check_returncode()
+    run(code, ['-c'], work.folder, work.env).check_returncode()
     one_line(libdocs(work, 'classify', 'alice/letters', 'rows.jsonl', '-o', 'x.jsonl', '--runtime', 'onnx'),
              'libdocs export alice/letters --to onnx')
     for options in ([], ['--quantize', 'int8'], []):

@@ -321,7 +321,7 @@ def test_page_says_what_is_wrong(browser, hostile):
 
 def started(work, *words, **env):
     "The command in a process of its own, and the address that it prints."
-    job = Job(MODULE, ['libdocs.command', 'serve', *words, '--device', 'cpu'], work.folder, work.env | env, hub=True)
+    job = Job(MODULE, ['libdocs.command', 'serve', *words, '--device', 'cpu'], work.folder, work.env | env)
     while '(Ctrl-C stops)' not in (said := job.out.read_text(encoding='utf-8')):
         time.sleep(.02)
     return job, re.search(r'http://\S+', said)[0]

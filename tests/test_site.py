@@ -1,5 +1,5 @@
 "The site as a reader meets it: built once into a temporary folder, then opened in a real browser."
-import importlib, os, re, subprocess, sys, threading
+import importlib, re, subprocess, sys, threading
 from html import unescape
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from pages import SIZES, findings
 from warm import HANG
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -179,8 +180,6 @@ def test_search_works_without_a_server(site, browser):
     assert faults == []
 
 
-SIZES = [(1280, 'light'), (390, 'dark')]  # each size and each scheme; all pairs of them in `make soak`
-if 'SOAK' in os.environ: SIZES += [(1280, 'dark'), (390, 'light')]
 KINDS = ('index', 'tutorials/gpu_machine', 'howto/imbalance', 'explanations/near_duplicates', 'commands/index',
          'commands/prepare', 'library', 'internals/core', '00_core.errors', 'pipelines/evaluate', 'search')
 
@@ -188,15 +187,12 @@ KINDS = ('index', 'tutorials/gpu_machine', 'howto/imbalance', 'explanations/near
 @pytest.mark.parametrize('name', KINDS)
 def test_pages_can_be_used_by_everyone(address, browser, name):
     "axe finds nothing serious on a page of each kind, desktop and phone, light and dark; none is too wide."
-    axe = pytest.importorskip('axe_playwright_python.sync_playwright').Axe()
     page, faults = open_page(browser, address, f'{name}.html')
     page.add_style_tag(content='* { transition: none !important }')  # no colour is halfway between light and dark
     for width, scheme in SIZES:
         page.set_viewport_size(dict(width=width, height=900))
         page.emulate_media(color_scheme=scheme)
-        found = [(v['id'], v['nodes'][0]['html'][:200]) for v in axe.run(page).response['violations']
-                 if v['impact'] in ('serious', 'critical')]
-        assert found == [], f'{width}, {scheme}'
+        assert findings(page) == [], f'{width}, {scheme}'
         assert page.evaluate('document.documentElement.scrollWidth <= document.documentElement.clientWidth'), (
             f'the page is wider than a window of {width}')
     assert faults == []

@@ -124,7 +124,7 @@ def test_crash(tmp_path, name, argv, how):
     put(tmp_path, {'work/data/raw.jsonl': RAW})
     more = ['--hf-access-token', HF] if how == 'option' else []
     env = environment(tmp_path/'home', SECRET_FOR_TEST=HF, HF_TOKEN=HF if how == 'HF_TOKEN' else None)
-    done = run(CRASH % name, ['-c', *argv, *more], tmp_path/'work', env, hub=True)
+    done = run(CRASH % name, ['-c', *argv, *more], tmp_path/'work', env)
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines()[-1].startswith(f'{name}: unexpected RuntimeError: broke with ***'), done.stderr
     assert ('Traceback' in done.stderr) == ('debug' in argv)

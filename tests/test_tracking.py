@@ -11,22 +11,21 @@ from warm import HANG, MODULE, asked, run
 
 ROWS = documents(120)
 
-# The module argv[1] as a program, which waits for an answer as long as a slow machine may take: what
+# The module argv[0] as a program, which waits for an answer as long as a slow machine may take: what
 # happens depends on what the server does and not on when
 PATIENT = f'''
 import sys, urllib.request, wandb
 usual, opened = wandb.Settings, urllib.request.urlopen
 wandb.Settings = lambda **options: usual(**options | dict(init_timeout={HANG}))
 urllib.request.urlopen = lambda url, timeout: opened(url, timeout={HANG})
-sys.argv.pop(0)
 ''' + MODULE
 
 
 def said(work, patient, **env):
     "The stderr of a complete job, which has to end well."
     put(work, {'ds/train.csv': csv_bytes(ROWS[:90]), 'ds/test.csv': csv_bytes(ROWS[90:])})
-    done = run(PATIENT if patient else MODULE, [*['-c'] * patient, 'libdocs.classifier_model', *TRAIN], work,
-               environment(work.parent/'home', **env))
+    program, env = PATIENT if patient else MODULE, environment(work.parent/'home', **env)
+    done = run(program, ['libdocs.classifier_model', *TRAIN], work, env)
     assert done.returncode == 0, done.stderr
     assert 'Traceback' not in done.stderr, done.stderr
     assert KEY not in done.stderr + done.stdout

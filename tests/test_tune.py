@@ -11,6 +11,7 @@ ROWS = documents(330)
 SMALL = {'ds/train.csv': csv_bytes(ROWS[:280]), 'ds/test.csv': csv_bytes(ROWS[280:])}
 USUAL = ['--input-hf-dataset', './ds', '-o', './model', '-m', 'scratch', '--device', 'cpu',
          '--output-classify-file', 'res/results.jsonl']
+TUNED = ['--downsample', '0.25', '--epochs', '3', '--refit', 'off', '--tune', '3']  # on a part of the demo corpus
 
 
 def train(work, *argv):
@@ -35,7 +36,7 @@ def demo(tmp_path_factory):
     clean = ['-i', 'raw', '-f', 'corpus.jsonl', '-t', 'body', '-s', 'topic', '-o', 'out/demo',
              '--target-hf-dataset', './ds', '--bad-rows', 'reject', '--label-issues', 'off']
     succeeds(command('cleaner_finetune', *clean, cwd=work, env=environment(work.parent/'home')))
-    return work, train(work, '--downsample', '0.25', '--epochs', '3', '--refit', 'off', '--tune', '3')
+    return work, train(work, *TUNED)
 
 
 def test_the_demo_corpus(demo):
@@ -74,7 +75,7 @@ def test_nothing_is_tuned_twice(demo):
     "A finished search is found; another number of trials, or another seed, is another search."
     work, _ = demo
     before = trials_of(work)
-    again = succeeds(train(work, '--downsample', '0.25', '--epochs', '3', '--refit', 'off', '--tune', '3'))
+    again = succeeds(train(work, *TUNED))
     assert 'INFO: tune: already done' in again.stderr
     assert 're-running' not in again.stderr
     assert trials_of(work) == before

@@ -2,8 +2,8 @@
 forks for each job. A job has a process of its own, with its own folder, environment, limits and
 exit code, as if it had been started. There are two such first processes: one has imported
 everything, so that what the Hub's client and transformers read from the environment when they are
-imported (where the Hub is, for one) is settled; with `hub=True` these, not what they stand on, are
-left for the job to import.
+imported (where the Hub is, for one) is settled; the other leaves these, not what they stand on, for
+the job to import: one whose environment says something to them, or that is given `hub=True`.
 
     done = run(PROGRAM, argv, cwd=folder, env={...})  # as subprocess.run(…, capture_output=True, text=True)
     job = Job(PROGRAM, argv, cwd=folder, env={...})  # as subprocess.Popen(…, stderr=PIPE, text=True);
@@ -36,12 +36,12 @@ ClassifierTrainer.step_in_parts = step
 
 class Job:
     "A program (source text, which finds argv in sys.argv) in a process of its own."
-    def __init__(self, program, argv, cwd, env, file_size=None, hub=False):
+    def __init__(self, program, argv, cwd, env, file_size=None, hub=None):
         self.args, self.folder = argv, tempfile.TemporaryDirectory()
         out, err = (str(Path(self.folder.name)/name) for name in ('out', 'err'))
         os.mkfifo(err)
         self.link = socket.socket(socket.AF_UNIX)
-        self.link.connect(_server(hub))
+        self.link.connect(_server(is_told(env) if hub is None else hub))
         self.link.sendall(json.dumps(dict(program=program, argv=[str(word) for word in argv], cwd=str(cwd),
                                           env=env, out=out, err=err, file_size=file_size)).encode() + b'\n')
         self.answers, self.out = self.link.makefile(), Path(out)
@@ -66,7 +66,7 @@ def is_told(env):
                for name, value in env.items())
 
 
-def run(program, argv, cwd, env, file_size=None, hub=False, timeout=HANG):
+def run(program, argv, cwd, env, file_size=None, hub=None, timeout=HANG):
     job = Job(program, argv, cwd, env, file_size, hub)
     late = threading.Timer(timeout, lambda: job.send_signal(signal.SIGKILL))
     late.start()
@@ -93,11 +93,16 @@ def _server(hub):
         return _servers[key]
 
 
+def import_slow():
+    "What transformers and libdocs stand on; nothing of it reads where the Hub is."
+    import numba, pandas, PIL.Image, pyarrow.dataset, pyarrow.parquet, scipy.stats, sklearn.linear_model, sympy, torch
+    import torch._dynamo, torch.distributed.checkpoint, torch.distributed.fsdp, torch.distributed.tensor
+
+
 # In the first process
 
 def serve(address, hub):
-    import numba, pandas, PIL.Image, pyarrow.dataset, pyarrow.parquet, scipy.stats, sklearn.linear_model, sympy, torch
-    import torch._dynamo, torch.distributed.checkpoint, torch.distributed.fsdp, torch.distributed.tensor
+    import_slow()
     if not hub:
         import datasets
         # what is found only when it is asked for

@@ -165,8 +165,9 @@ class Progress(transformers.TrainerCallback):
 
     def on_epoch_end(self, args, state, control, **kwargs):
         "Without validation rows nobody would hear of it."
+        if args.eval_strategy != 'no': return
         epochs = state.epoch * self.until.step / state.global_step if self.until else args.num_train_epochs
-        if args.eval_strategy == 'no': log.info('epoch %.4g of %.4g is done', state.epoch, epochs)
+        log.info('epoch %.4g of %.4g is done', state.epoch, epochs)
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.until and state.global_step >= self.until.step: control.should_training_stop = True

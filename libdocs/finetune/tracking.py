@@ -140,10 +140,10 @@ class LoggingTracker(Tracker):
         self.run.log(rewrite_logs(figures))
 
     def log_table(self, name:str, table):
-        in_time(lambda: self.run.log({name: import_module(self.package).Table(dataframe=table)}))
+        self.run.log({name: import_module(self.package).Table(dataframe=table)})
 
     def log_report(self, html:str):
-        in_time(lambda: self.run.log({'report': import_module(self.package).Html(html, inject=False)}))
+        self.run.log({'report': import_module(self.package).Html(html, inject=False)})
 
 # %% ../../nbs/61_finetune.tracking.ipynb #7854197d
 def wandb_off()->bool:
@@ -316,10 +316,10 @@ class MLflowTracker(Tracker):
         self.run.wait()  # files that are written cannot be read, as for a table
 
     def log_table(self, name:str, table):
-        in_time(partial(self.run.client.log_table, self.run.run_id, table, f'{name}.json'))
+        self.run.client.log_table(self.run.run_id, table, f'{name}.json')
 
     def log_report(self, html:str):
-        in_time(partial(self.run.client.log_text, self.run.run_id, html, 'report.html'))
+        self.run.client.log_text(self.run.run_id, html, 'report.html')
 
     def close(self, failed:bool):
         status = 'FAILED' if failed else 'FINISHED'
@@ -435,8 +435,8 @@ def log_evaluation(self:Tracking,
     tracker = self.tracker
     if self.works: self.attempt('take the figures', tracker.log_figures, {f'test_{k}': v for k, v in figures.items()})
     for name, table in tables.items():
-        if self.works: self.attempt('take a table', tracker.log_table, name, table)
-    if self.works: self.attempt('take the report', tracker.log_report, html)
+        if self.works: self.attempt('take a table', in_time, partial(tracker.log_table, name, table))
+    if self.works: self.attempt('take the report', in_time, partial(tracker.log_report, html))
 
 trackers = dict(wandb=WandbTracker, mlflow=MLflowTracker, trackio=TrackioTracker)
 

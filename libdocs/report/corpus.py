@@ -160,14 +160,10 @@ def corpus_output(
     most:int=12,   # labels that are shown
 )->Html:
     "What a notebook shows of a preparation."
-    number = dict(style='text-align:right')
-    def line(d): return h('tr', h('th', h('bdi', d.label), style='text-align:left', scope='row'),
-                          [h('td', f'{n:,}', **number) for n in (d.raw, d.train, d.test)])
-    heads = [h('th', name, scope='col', **number) for name in ('read', 'train', 'test')]
     shown = sorted(labels, key=lambda d: (-d.raw, d.label))[:most]
-    table = h('table', h('thead', h('tr', h('th', counted(len(labels), 'label')), heads)),
-              h('tbody', [line(d) for d in shown]))
+    rows = [[f'{n:,}' for n in (d.raw, d.train, d.test)] for d in shown]
+    table = pd.DataFrame(rows, [d.label for d in shown], ['read', 'train', 'test']).to_html(border=0)
     went = '; '.join(f'{_reasons.get(reason, reason)}: {n:,}' for reason, n in removed.items())
     gone = h('p', f'Removed rows: {went}.') if went else None
-    more = h('p', f'and {len(labels) - most} more') if len(labels) > most else None
-    return h('div', h('p', _lead(counts), style='max-width:46rem'), gone, table, more)
+    more = h('p', f'and {len(labels) - most} more labels') if len(labels) > most else None
+    return h('div', h('p', _lead(counts), style='max-width:46rem'), gone, Html(table), more)
