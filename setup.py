@@ -25,7 +25,7 @@ setup(
     package_data={"libdocs.notebooks": ["*.ipynb"], "libdocs.report": ["*.css", "*.js"]},
     keywords=settings["keywords"],
     install_requires=lines("requirements"),
-    extras_require={extra: lines(f"{extra}_requirements")
-                    for extra in ("dev", "bench", "lora", "minilm", "mlflow", "onnx", "serve", "trackio", "tune")},
+    extras_require={extra: lines(f"{extra}_requirements") for extra in (
+        "dev", "bench", "lora", "minilm", "mlflow", "onnx", "s3", "serve", "trackio", "tune")},
     entry_points={"console_scripts": lines("console_scripts"), "nbdev": ["libdocs = libdocs._modidx:d"]},
 )

@@ -14,8 +14,8 @@ NBS = ROOT/'nbs'
 SOURCE = 'https://github.com/libdocs/libdocs/blob/main'
 GROUPS = {  # caption in the sidebar → folder in nbs/, and the pages that come first in it
     'Start': ('tutorials', ['first_classifier', 'dirty_corpus', 'gpu_machine']),
-    'How-to': ('howto', ['imbalance', 'long_documents', 'thresholds', 'several_gpus', 'several_machines', 'offline',
-                         'from_run_classification', 'from_setfit', 'from_autotrain', 'troubleshooting']),
+    'How-to': ('howto', ['imbalance', 'long_documents', 'thresholds', 'several_gpus', 'several_machines', 'storage',
+                         'offline', 'from_run_classification', 'from_setfit', 'from_autotrain', 'troubleshooting']),
     'Explanations': ('explanations', ['honest_evaluation', 'honest_split', 'near_duplicates', 'base_models'])}
 LIBRARY = (  # modules that users import from, beside those that `import libdocs` names
     'libdocs.core.errors', 'libdocs.core.settings', 'libdocs.core.labels', 'libdocs.core.corrections',

@@ -34,13 +34,13 @@ COMPARED = sys.version_info[:2] == (3, 11)  # argparse writes its help otherwise
 # answers is the same only on one kind of processor. Numbers in these notebooks are not compared, the text around
 # them is, but for the cells that are named, which show what the model says.
 TRAINED = {
-    '44_classifiers.forward.ipynb': (),
-    '45_classifiers.deberta.ipynb': ('794a5915',),
-    '72_finetune.tune.ipynb': (),
-    '74_finetune.finetune.ipynb': (),
-    '77_phases.training.ipynb': (),
-    '81_classifier_model.ipynb': ('af532185',),
-    '85_pipelines.ipynb': (),
+    '45_classifiers.forward.ipynb': (),
+    '46_classifiers.deberta.ipynb': ('794a5915',),
+    '73_finetune.tune.ipynb': (),
+    '75_finetune.finetune.ipynb': (),
+    '78_phases.training.ipynb': (),
+    '82_classifier_model.ipynb': ('af532185',),
+    '86_pipelines.ipynb': (),
     'index.ipynb': ('7c44e762',),
     'tutorials/first_classifier.ipynb': ('d2669e0e', 'cd447b40', '3b135ea6'),
 }

@@ -135,14 +135,14 @@ def test_index_in_a_browser(address, browser):
     assert page.locator('h1').first.inner_text().strip('¶# ').startswith('libdocs')
     page.locator('.sidebar-tree a', has_text='Records').first.click()
     page.wait_for_load_state('load')
-    assert page.url.endswith('10_core.records.html')
+    assert page.url.endswith('11_core.records.html')
     assert faults == []
 
 
 @pytest.mark.parametrize('width', [1280, 390], ids=['desktop', 'phone'])
 def test_api_page_in_a_browser(address, browser, width):
     "Signature, meanings of parameters and saved outputs are shown, on a phone too."
-    page, faults = open_page(browser, address, '10_core.records.html', width)
+    page, faults = open_page(browser, address, '11_core.records.html', width)
     assert page.title().startswith('Records')
     signature = page.locator('dt[id="libdocs.core.records.read_records"]')
     assert 'read_records(' in signature.inner_text()
