@@ -16,7 +16,7 @@ Times are wall seconds from the list of Python strings to the result, without im
 call on two short texts (which loads libdocs's compiled code); medians of --runs runs in turns, with
 the range. The rows "1,000,000" and "worst" are `cluster_texts`, from a Parquet file read in batches
 and from lists; peak memory is that of the complete process."""
-import argparse, json, os, resource, statistics, subprocess, sys, tempfile, time
+import argparse, json, os, re, resource, statistics, subprocess, sys, tempfile, threading, time
 from pathlib import Path
 
 import numpy as np
@@ -70,10 +70,11 @@ def datasketch(texts: list) -> tuple:
     return pairs, None
 
 
-def stream(path: str) -> tuple:
+def stream(paths: str) -> tuple:
     import pyarrow.parquet as pq
     from libdocs.utils.data_cleaner.tfidf import cluster_texts
-    clusters = cluster_texts(batch.column(0) for batch in pq.ParquetFile(path).iter_batches(5000, columns=['text']))
+    files = (pq.ParquetFile(path) for path in paths.split(os.pathsep))
+    clusters = cluster_texts(batch.column(0) for file in files for batch in file.iter_batches(5000, columns=['text']))
     return len(clusters.texts) - len(np.unique(clusters.cluster)), None
 
 
@@ -126,14 +127,25 @@ def once(contender: str, source: str):
     if contender == 'stream': clusters(['a b', 'a c'])
     else: work(['a b', 'a c'])
     data = source if contender == 'stream' else load(source)
-    start = time.perf_counter()
+    start, most, ended = time.perf_counter(), [0], threading.Event()
+    watch = threading.Thread(target=watch_memory, args=(most, ended), daemon=True)
+    watch.start()
     count, digest = work(data)
     seconds = time.perf_counter() - start
-    print(json.dumps([seconds, count, digest, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
+    ended.set(), watch.join()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(json.dumps([seconds, count, digest, peak, most[0] / 2**20]))
+
+
+def watch_memory(most: list, ended: threading.Event):
+    "Keep in `most[0]` the kB of this process that are in no file: the system cannot take these back."
+    while not ended.wait(.2):
+        status = Path('/proc/self/status').read_text()
+        most[0] = max(most[0], int(re.search(r'RssAnon:\s*(\d+)', status)[1]))
 
 
 def in_turns(contenders: list, source: str, runs: int) -> dict:
-    "contender → list of [seconds, count, digest, GiB], one for each run."
+    "contender → list of [seconds, count, digest, GiB, GiB that are in no file], one for each run."
     results = {c: [] for c in contenders}
     for _ in range(runs):
         for contender in contenders:
@@ -174,10 +186,12 @@ def compare(name: str, source: str, contenders: list, runs: int) -> list:
     return lines
 
 
-def made(folder: Path, rows: int, chars: int) -> str:
+def made(folder: Path, rows: int, chars: int, seed: int = 0) -> str:
     "A corpus of bench/corpus.py, made if it is not there."
-    path = folder/f'zipf_{rows}_{chars}.parquet'
-    if not path.exists(): corpus.write(str(path), rows, chars)
+    path = folder/f'zipf_{rows}_{chars}{f"_{seed}" if seed else ""}.parquet'
+    if not path.exists():
+        corpus.write(f'{path}.part', rows, chars, seed=seed)
+        os.replace(f'{path}.part', path)
     return str(path)
 
 
@@ -186,14 +200,14 @@ def main():
     p.add_argument('data', type=Path, nargs='?')
     p.add_argument('--work', type=Path, default=Path(tempfile.gettempdir())/'libdocs_bench')
     p.add_argument('--runs', type=int, default=5)
-    p.add_argument('--only', default='', help='peers, large, worst or real')
+    p.add_argument('--only', default='', help='peers, real, large, worst or huge (ten million rows, an hour to make)')
     p.add_argument('--once', nargs=2, metavar=('CONTENDER', 'SOURCE'), help=argparse.SUPPRESS)
     p.add_argument('--write', action='store_true', help='put the tables into bench/RESULTS.md')
     args = p.parse_args()
     if args.once: return once(*args.once)
     args.work.mkdir(parents=True, exist_ok=True)
-    for part, measure in dict(peers=peers, real=real, large=large, worst=worst_cases).items():
-        if args.only not in part: continue
+    for part, measure in dict(peers=peers, real=real, large=large, worst=worst_cases, huge=huge).items():
+        if args.only not in part or (part == 'huge' and not args.only): continue
         text = '\n'.join([f'{machine().replace("one run each", f"median of {args.runs} runs, with the range")}',
                           '', *measure(args)])
         print(text, flush=True)
@@ -224,6 +238,18 @@ def large(args) -> list:
     for name, runs in (('100,000 documents of 1.7 kB', small), ('1,000,000 documents of 1.7 kB', big)):
         lines.append(f'| {name} | {seconds(runs)[1]} | {max(r[3] for r in runs):.2f} GiB | {runs[0][1]:,} |')
     return lines + ['', f'Ten times the rows take {seconds(big)[0] / seconds(small)[0]:.1f} times as long.']
+
+
+def huge(args) -> list:
+    lines = ['| rows | seconds | memory that is in no file | with files that are mapped | copies found |',
+             '|---|---|---|---|---|']
+    for millions in (1, 3, 10):
+        paths = [made(args.work, 1_000_000, 1700, seed) for seed in range(millions)]
+        runs = in_turns(['stream'], os.pathsep.join(paths), args.runs)['stream']
+        own, mapped = (max(run[at] for run in runs) for at in (4, 3))
+        lines.append(f'| {millions},000,000 documents of 1.7 kB | {seconds(runs)[1]} | {own:.2f} GiB | {mapped:.2f} GiB | '
+                     f'{runs[0][1]:,} |')
+    return lines
 
 
 def worst_cases(args) -> list:

@@ -6,9 +6,9 @@
 __all__ = ['face', 'chains', 'decode', 'fold_bytes', 'room', 'mix', 'chain', 'hash_unit', 'joined', 'signed', 'suffix_stop',
            'face_stop', 'with_signs', 'hash_words', 'add_ngrams', 'count_distinct', 'count_words', 'number_words',
            'Rows', 'weigh', 'to_unit', 'equal_rows', 'hash_row', 'are_equal', 'cosine', 'cosines', 'Index',
-           'prefix_stops', 'list_lengths', 'bit', 'row_bits', 'build_index', 'scan', 'rear', 'in_common', 'reachable',
-           'join', 'fronts', 'measure', 'find_root', 'forest_edges', 'Leaders', 'Candidates', 'shared_columns',
-           'empty_leaders', 'list_leader', 'nearest_leaders', 'lead']
+           'prefix_stops', 'list_lengths', 'bit', 'row_bits', 'prefix_begins', 'fill_lists', 'build_index', 'scan',
+           'rear', 'in_common', 'reachable', 'join', 'fronts', 'measure', 'find_root', 'forest_edges', 'Leaders',
+           'Candidates', 'shared_columns', 'empty_leaders', 'list_leader', 'nearest_leaders', 'lead']
 
 # %% ../../../nbs/23_utils.data_cleaner.kernels.ipynb #9e0f7930
 from typing import NamedTuple
@@ -366,25 +366,48 @@ def row_bits(rows, k):
 
 # %% ../../../nbs/23_utils.data_cleaner.kernels.ipynb #fe1f2d8c
 @fast
-def build_index(rows, stops, lengths, width):
-    "The index of the prefixes that end at `stops`, of the columns below `width` only."
-    begins, lists = np.zeros(len(rows.starts) + 1, np.int64), np.zeros(width + 1, np.int64)
-    for c in range(width): lists[c + 1] = lists[c] + lengths[c]
-    fill, size, at = lists[:-1].copy(), lists[-1], 0
-    columns, weights, heads = np.empty(size, np.int32), np.empty(size, np.float32), np.empty(size, np.float32)
+def prefix_begins(rows, stops, place, width):
+    "Where the prefixes begin, each with its columns below `width`, when row r is at `place[r]`."
+    begins = np.zeros(len(place) + 1, np.int64)
+    for r in range(len(place)):
+        e = rows.starts[r]
+        while e < stops[r] and rows.ids[e] < width: e += 1
+        begins[place[r] + 1] = e - rows.starts[r]
+    for k in range(len(place)): begins[k + 1] += begins[k]
+    return begins
+
+@fast
+def fill_lists(begins, columns, weights, heads, lists):
+    "(owners, owner_weights, owner_heads) of an index."
+    fill, size = lists[:-1].copy(), lists[-1]
     owners = np.empty(size, np.int32)
     owner_weights, owner_heads = np.empty(size, np.float32), np.empty(size, np.float32)
-    n = len(rows.starts)
+    for k in range(len(begins) - 1):
+        for at in range(begins[k], begins[k + 1]):
+            place = fill[columns[at]]
+            owners[place], owner_weights[place], owner_heads[place] = k, weights[at], heads[at]
+            fill[columns[at]] = place + 1
+    return owners, owner_weights, owner_heads
+
+@fast
+def build_index(rows, stops, order, lengths, width):
+    "The index of the prefixes that end at `stops`, of the columns below `width` only; its row k is row `order[k]`."
+    n, place, lists = len(order), np.empty(len(order), np.int64), np.zeros(width + 1, np.int64)
+    for k in range(n): place[order[k]] = k
+    for c in range(width): lists[c + 1] = lists[c] + lengths[c]
+    begins = prefix_begins(rows, stops, place, width)
+    size = begins[n]
+    columns, weights, heads = np.empty(size, np.int32), np.empty(size, np.float32), np.empty(size, np.float32)
     bits, lasts, rests = np.empty(n, np.uint64), np.full(n, -1, np.int32), np.empty(n, np.float32)
-    for k in range(len(rows.starts)):
-        head, bits[k] = 0.0, row_bits(rows, k)
-        for e in range(rows.starts[k], stops[k]):
-            if rows.ids[e] >= width: break
-            weight, place = rows.weights[e] / rows.norms[k], fill[rows.ids[e]]
-            owners[place], owner_weights[place], owner_heads[place] = k, weight, head
+    for r in range(n):  # as they are stored: they may be in a file
+        k, head = place[r], 0.0
+        bits[k], e = row_bits(rows, r), rows.starts[r]
+        for at in range(begins[k], begins[k + 1]):
+            weight = rows.weights[e] / rows.norms[r]
             columns[at], weights[at], heads[at] = rows.ids[e], weight, head
-            fill[rows.ids[e]], lasts[k], at, head = place + 1, rows.ids[e], at + 1, head + weight * weight
-        begins[k + 1], rests[k] = at, 1 - head
+            lasts[k], e, head = rows.ids[e], e + 1, head + weight * weight
+        rests[k] = 1 - head
+    owners, owner_weights, owner_heads = fill_lists(begins, columns, weights, heads, lists)
     return Index(begins, columns, weights, heads, lists, owners, owner_weights, owner_heads, lasts, rests, bits)
 
 # %% ../../../nbs/23_utils.data_cleaner.kernels.ipynb #de6ab264

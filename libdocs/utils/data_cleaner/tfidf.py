@@ -260,8 +260,8 @@ def _join(
 )->Pairs:
     "Run the join on all cores."
     n, order, limit, kernels = len(rows.starts), _neighbours(rows, lengths, split), 2_000_000, _kernels()
+    index = kernels.build_index(rows, stops, order, lengths, len(lengths))
     rows = rows._replace(starts=rows.starts[order], stops=rows.stops[order], norms=rows.norms[order])
-    index = kernels.build_index(rows, stops[order], lengths, len(lengths))
     def walk(span):
         pairs, (start, stop) = _pairs([], [], []), span
         while start < stop:
