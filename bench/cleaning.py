@@ -247,8 +247,8 @@ def huge(args) -> list:
         paths = [made(args.work, 1_000_000, 1700, seed) for seed in range(millions)]
         runs = in_turns(['stream'], os.pathsep.join(paths), args.runs)['stream']
         own, mapped = (max(run[at] for run in runs) for at in (4, 3))
-        lines.append(f'| {millions},000,000 documents of 1.7 kB | {seconds(runs)[1]} | {own:.2f} GiB | {mapped:.2f} GiB | '
-                     f'{runs[0][1]:,} |')
+        name, copies = f'{millions},000,000 documents of 1.7 kB', runs[0][1]
+        lines.append(f'| {name} | {seconds(runs)[1]} | {own:.2f} GiB | {mapped:.2f} GiB | {copies:,} |')
     return lines
 
 

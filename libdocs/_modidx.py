@@ -2669,6 +2669,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                         'libdocs/utils/data_cleaner/kernels.py'),
                                                     'libdocs.utils.data_cleaner.kernels.to_unit': ( 'utils.data_cleaner.kernels.html#to_unit',
                                                                                                     'libdocs/utils/data_cleaner/kernels.py'),
+                                                    'libdocs.utils.data_cleaner.kernels.walks': ( 'utils.data_cleaner.kernels.html#walks',
+                                                                                                  'libdocs/utils/data_cleaner/kernels.py'),
                                                     'libdocs.utils.data_cleaner.kernels.weigh': ( 'utils.data_cleaner.kernels.html#weigh',
                                                                                                   'libdocs/utils/data_cleaner/kernels.py'),
                                                     'libdocs.utils.data_cleaner.kernels.with_signs': ( 'utils.data_cleaner.kernels.html#with_signs',

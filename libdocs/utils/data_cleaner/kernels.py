@@ -6,9 +6,9 @@
 __all__ = ['face', 'chains', 'decode', 'fold_bytes', 'room', 'mix', 'chain', 'hash_unit', 'joined', 'signed', 'suffix_stop',
            'face_stop', 'with_signs', 'hash_words', 'add_ngrams', 'count_distinct', 'count_words', 'number_words',
            'Rows', 'weigh', 'to_unit', 'equal_rows', 'hash_row', 'are_equal', 'cosine', 'cosines', 'Index',
-           'prefix_stops', 'list_lengths', 'bit', 'row_bits', 'prefix_begins', 'fill_lists', 'build_index', 'scan',
-           'rear', 'in_common', 'reachable', 'join', 'fronts', 'measure', 'find_root', 'forest_edges', 'Leaders',
-           'Candidates', 'shared_columns', 'empty_leaders', 'list_leader', 'nearest_leaders', 'lead']
+           'prefix_stops', 'list_lengths', 'bit', 'row_bits', 'prefix_begins', 'fill_lists', 'build_index', 'walks',
+           'scan', 'rear', 'in_common', 'reachable', 'join', 'fronts', 'measure', 'find_root', 'forest_edges',
+           'Leaders', 'Candidates', 'shared_columns', 'empty_leaders', 'list_leader', 'nearest_leaders', 'lead']
 
 # %% ../../../nbs/23_utils.data_cleaner.kernels.ipynb #9e0f7930
 from typing import NamedTuple
@@ -409,6 +409,14 @@ def build_index(rows, stops, order, lengths, width):
         rests[k] = 1 - head
     owners, owner_weights, owner_heads = fill_lists(begins, columns, weights, heads, lists)
     return Index(begins, columns, weights, heads, lists, owners, owner_weights, owner_heads, lasts, rests, bits)
+
+@fast
+def walks(index, lengths):
+    "(n,) int64: the entries of lists that are walked for each row."
+    steps = np.zeros(len(index.rests), np.int64)
+    for k in range(len(steps)):
+        for at in range(index.begins[k], index.begins[k + 1]): steps[k] += lengths[index.columns[at]]
+    return steps
 
 # %% ../../../nbs/23_utils.data_cleaner.kernels.ipynb #de6ab264
 @fast

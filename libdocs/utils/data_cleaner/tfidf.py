@@ -269,8 +269,7 @@ def _join(
             pairs = _pairs([pairs.rows[:, 0], order[left]], [pairs.rows[:, 1], order[right]], [pairs.scores, scores])
             if reduce: pairs = reduce(pairs)
         return pairs
-    steps = np.append(0, np.cumsum(lengths[index.columns]))[index.begins]
-    spans, parts = _spans(np.diff(steps)[:split or n], 16 * cores()), []
+    spans, parts = _spans(kernels.walks(index, lengths)[:split or n], 16 * cores()), []
     bar = tqdm(total=split or n, desc='comparing', unit=' rows', disable=None, leave=False)
     with ThreadPoolExecutor(cores()) as pool, bar:
         for (start, stop), pairs in zip(spans, pool.map(walk, spans)):
