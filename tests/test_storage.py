@@ -208,6 +208,7 @@ BAD = {
     'over the input': (['-o', 's3://corpora/raw/raw.jsonl'], 'is an input file'),
     'a run folder with other files': (['--run-folder', 's3://corpora/raw'], 'holds other files'),
     'a secret': (['-i', f's3://me:{SECRET}@corpora/raw'], 'a URL with a password or a key'),
+    'memory': (['-o', 'memory://corpora/letters'], 'is gone when the command ends'),
     'no client': (['-i', 'gdrive://corpora/raw'], 'the client of this storage is missing'),
     'no storage': (['-i', 's33://corpora/raw'], "no storage 's33'"),
 }

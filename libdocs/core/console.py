@@ -152,6 +152,12 @@ def complete_words(
     import argcomplete
     argcomplete.autocomplete(parser)
 
+def _refuse_memory(words:list):
+    "Raise `InputError` for a place that ends with the command."
+    for word in words:
+        if re.match('(--[a-z-]+=)?memory://', word):
+            raise InputError(f'{word}: what is in memory:// is gone when the command ends; name a place that lasts')
+
 def command(
     parser:Parser,   # the options
     job:Callable,    # takes the parsed options and the command line without secrets
@@ -168,5 +174,6 @@ def command(
             logging.getLogger('libdocs').warning(
                 'a token on the command line can be read by everyone on this machine; '
                 'set HF_TOKEN (or run `hf auth login`) and WANDB_API_KEY instead')
+        _refuse_memory(words)
         with flags_of(parser): job(args, line)
     return run_command(parser.prog, work, args.log_level, secrets, line)

@@ -181,11 +181,18 @@ class RunFolder:
 @patch
 def _copy_here(self:RunFolder, opened:ExitStack):
     "Work on a copy of a folder in a storage."
+    _remove_dead_copies()
     self.folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix='libdocs-run-')))/'run'
     check_storage(self.origin)
     log.info('the run folder %s: a storage has no locks; make sure that no other process works in it', self.origin)
     self.copy = _fetched(self.origin, self.folder)
     opened.push(self._leave)
+
+def _remove_dead_copies():
+    "Remove what killed processes left in the temporary folder."
+    for lock in Path(tempfile.gettempdir()).glob('libdocs-run-*/run/.lock'):
+        with suppress(OSError), open(lock, 'r+b') as file:
+            if try_lock(file): shutil.rmtree(lock.parents[1], ignore_errors=True)
 
 def _fetched(origin, folder:Path)->WorkingCopy:
     "The stages that a folder in a storage holds, on this machine."
